@@ -1,0 +1,7 @@
+//! `hafuse`: a multi-modality image fusion engine.
+
+pub mod error;
+pub mod tensor;
+
+pub use error::{Error, Result};
+pub use tensor::{DType, Real, Shape, Tensor};
