@@ -51,7 +51,10 @@ impl Shape {
     /// The four dimensions of an activation `[N, H, W, C]` or a kernel `[kh, kw, cin, cout]`.
     pub fn dims4(&self, op: &'static str) -> Result<[usize; 4]> {
         if self.rank != 4 {
-            return Err(Error::shape(op, format!("needs four dimensions, found {self}")));
+            return Err(Error::shape(
+                op,
+                format!("needs four dimensions, found {self}"),
+            ));
         }
         Ok(self.dims)
     }

@@ -1,0 +1,226 @@
+//! CPU memory, operator arguments and loops over rows.
+
+use crate::tensor::{DType, Element, Shape};
+use crate::{Error, Result};
+use rayon::prelude::*;
+
+/// Alignment and size unit of every buffer: one cache line, one AVX-512 register.
+pub const ALIGN: usize = 64;
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Block([u8; ALIGN]);
+
+/// Heap memory aligned to [`ALIGN`]. It never moves, so pointers into it stay good while it lives.
+pub struct Buffer {
+    blocks: Box<[Block]>,
+}
+
+impl Buffer {
+    /// At least `bytes` bytes, every one of them `fill`.
+    pub fn filled(bytes: usize, fill: u8) -> Self {
+        Self {
+            blocks: vec![Block([fill; ALIGN]); bytes.div_ceil(ALIGN)].into_boxed_slice(),
+        }
+    }
+
+    pub fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.blocks.as_mut_ptr().cast()
+    }
+
+    pub fn len_bytes(&self) -> usize {
+        self.blocks.len() * ALIGN
+    }
+
+    /// The first `len` elements; `None` if there are fewer.
+    pub fn slice<T: Element>(&self, len: usize) -> Option<&[T]> {
+        if len * size_of::<T>() > self.len_bytes() {
+            return None;
+        }
+        // SAFETY: the length was checked, the pointer is aligned to 64 and T is plain old data.
+        Some(unsafe { std::slice::from_raw_parts(self.blocks.as_ptr().cast(), len) })
+    }
+
+    /// The first `len` elements, mutable; `None` if there are fewer.
+    pub fn slice_mut<T: Element>(&mut self, len: usize) -> Option<&mut [T]> {
+        if len * size_of::<T>() > self.len_bytes() {
+            return None;
+        }
+        // SAFETY: the length was checked, the pointer is aligned to 64 and T is plain old data.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.blocks.as_mut_ptr().cast(), len) })
+    }
+}
+
+/// A typed region of memory that a session has bound to a node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawView {
+    pub ptr: *mut u8,
+    pub shape: Shape,
+    pub dtype: DType,
+}
+
+/// What an operator's CPU code works on: inputs to read, one output to write, scratch memory, and
+/// the parameters that an effect updates in place.
+///
+/// Each mutable part can be taken once, so safe code cannot alias it.
+pub struct CpuIo<'a> {
+    inputs: &'a [RawView],
+    mutated: &'static [usize],
+    output: Option<RawView>,
+    scratch: Option<(*mut u8, usize)>,
+    taken: u64,
+}
+
+impl<'a> CpuIo<'a> {
+    /// # Safety
+    /// Every view must point to memory that is initialised, aligned and large enough for its shape
+    /// and dtype, and live for `'a`. `output`, `scratch` and the inputs named in `mutated` must not
+    /// overlap any other region given here, and nobody else may touch them during `'a`.
+    pub(crate) unsafe fn new(
+        inputs: &'a [RawView],
+        mutated: &'static [usize],
+        output: RawView,
+        scratch: (*mut u8, usize),
+    ) -> Self {
+        Self {
+            inputs,
+            mutated,
+            output: Some(output),
+            scratch: Some(scratch),
+            taken: 0,
+        }
+    }
+
+    /// Number of inputs.
+    pub fn len(&self) -> usize {
+        self.inputs.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.inputs.is_empty()
+    }
+
+    /// Shape of input `i`.
+    pub fn shape(&self, i: usize) -> Shape {
+        self.inputs[i].shape
+    }
+
+    /// Shape of the output.
+    pub fn output_shape(&self) -> Result<Shape> {
+        self.output
+            .map(|v| v.shape)
+            .ok_or_else(|| taken_twice("output"))
+    }
+
+    /// The element type the operator runs in: that of its first input, or of the output.
+    pub fn dtype(&self) -> DType {
+        self.inputs
+            .first()
+            .or(self.output.as_ref())
+            .map_or(DType::F32, |v| v.dtype)
+    }
+
+    /// Input `i`, to read.
+    pub fn input<T: Element>(&self, i: usize) -> Result<&'a [T]> {
+        if self.mutated.contains(&i) {
+            return Err(Error::Internal(format!(
+                "input {i} is updated in place; take it with `update`"
+            )));
+        }
+        let v = self.inputs[i];
+        check_dtype::<T>(&v)?;
+        // SAFETY: `new` promised a valid region, and it is not one of the mutable ones.
+        Ok(unsafe { std::slice::from_raw_parts(v.ptr.cast(), v.shape.len()) })
+    }
+
+    /// The output, to write. It holds garbage before: write every element.
+    pub fn output<T: Element>(&mut self) -> Result<&'a mut [T]> {
+        let v = self.output.take().ok_or_else(|| taken_twice("output"))?;
+        check_dtype::<T>(&v)?;
+        // SAFETY: `new` promised a valid, unaliased region; `take` hands it out once.
+        Ok(unsafe { std::slice::from_raw_parts_mut(v.ptr.cast(), v.shape.len()) })
+    }
+
+    /// Scratch memory as asked for by [`Operator::workspace`](crate::tape::Operator::workspace),
+    /// holding garbage.
+    pub fn scratch<T: Element>(&mut self) -> Result<&'a mut [T]> {
+        let (ptr, bytes) = self.scratch.take().ok_or_else(|| taken_twice("scratch"))?;
+        // SAFETY: as for `output`; the session aligns it to 64 bytes.
+        Ok(unsafe { std::slice::from_raw_parts_mut(ptr.cast(), bytes / size_of::<T>()) })
+    }
+
+    /// Input `i`, one of [`Operator::mutates`](crate::tape::Operator::mutates), to update in place.
+    pub fn update<T: Element>(&mut self, i: usize) -> Result<&'a mut [T]> {
+        if !self.mutated.contains(&i) || i >= 64 || self.taken & (1 << i) != 0 {
+            return Err(taken_twice("parameter"));
+        }
+        self.taken |= 1 << i;
+        let v = self.inputs[i];
+        check_dtype::<T>(&v)?;
+        // SAFETY: `new` promised an unaliased region; the bit in `taken` hands it out once.
+        Ok(unsafe { std::slice::from_raw_parts_mut(v.ptr.cast(), v.shape.len()) })
+    }
+}
+
+fn check_dtype<T: Element>(v: &RawView) -> Result<()> {
+    if v.dtype != T::DTYPE {
+        return Err(Error::DType {
+            what: "operator argument".into(),
+            expected: T::DTYPE.to_string(),
+            found: v.dtype.to_string(),
+        });
+    }
+    Ok(())
+}
+
+fn taken_twice(what: &str) -> Error {
+    Error::Internal(format!("{what} of an operator taken twice or not declared"))
+}
+
+/// Runs a body with `$t` bound to the element type: `dispatch_real!(io.dtype(), "add", T => f::<T>(io))`.
+#[macro_export]
+macro_rules! dispatch_real {
+    ($dtype:expr, $what:expr, $t:ident => $body:expr) => {
+        match $dtype {
+            $crate::DType::F32 => {
+                type $t = f32;
+                $body
+            }
+            $crate::DType::F64 => {
+                type $t = f64;
+                $body
+            }
+            other => Err($crate::Error::DType {
+                what: format!("{} on the CPU", $what),
+                expected: "f32 or f64".into(),
+                found: other.to_string(),
+            }),
+        }
+    };
+}
+
+/// Below this many elements a loop is not worth waking other threads for.
+pub const SERIAL_BELOW: usize = 16 * 1024;
+
+/// Calls `f(i, chunk)` for each chunk of `chunk` elements of `out` (the last may be short), in
+/// parallel if `out` is large. Chunks are disjoint, so the result does not depend on thread count.
+pub fn for_chunks<T: Send>(out: &mut [T], chunk: usize, f: impl Fn(usize, &mut [T]) + Sync + Send) {
+    let chunk = chunk.max(1);
+    if out.len() < SERIAL_BELOW {
+        out.chunks_mut(chunk).enumerate().for_each(|(i, c)| f(i, c));
+    } else {
+        out.par_chunks_mut(chunk)
+            .enumerate()
+            .for_each(|(i, c)| f(i, c));
+    }
+}
+
+/// Runs `f` on a thread of the pool, so that the loops inside need no hand-over from outside
+/// (each of which may allocate).
+pub fn install<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    if rayon::current_thread_index().is_some() {
+        f()
+    } else {
+        rayon::join(f, || ()).0
+    }
+}

@@ -1,0 +1,54 @@
+//! The sum of cotangents that meet at a node.
+
+use super::{Meta, Operator, Tape, Var, check_inputs};
+use crate::device::cpu::{CpuIo, for_chunks};
+use crate::tensor::Real;
+use crate::{Error, Result, dispatch_real};
+
+/// `y = x1 + x2 + ... + xk`, all of one shape, summed from left to right.
+#[derive(Debug)]
+pub(crate) struct Accumulate;
+
+impl Operator for Accumulate {
+    fn name(&self) -> &'static str {
+        "accumulate"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+        check_inputs("accumulate", inputs, 1..=usize::MAX)?;
+        if let Some(other) = inputs.iter().find(|m| m.shape != inputs[0].shape) {
+            return Err(Error::shape(
+                "accumulate",
+                format!("shapes {} and {} differ", inputs[0].shape, other.shape),
+            ));
+        }
+        Ok(inputs[0])
+    }
+
+    fn vjp(&self, tape: &mut Tape, node: Var, cotangent: Var) -> Result<Vec<Option<Var>>> {
+        Ok(vec![Some(cotangent); tape.inputs_of(node).len()])
+    }
+
+    fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {
+        fn run<T: Real>(io: &mut CpuIo<'_>) -> Result<()> {
+            let out = io.output::<T>()?;
+            out.copy_from_slice(io.input::<T>(0)?);
+            const CHUNK: usize = 4096;
+            for k in 1..io.len() {
+                let x = io.input::<T>(k)?;
+                for_chunks(out, CHUNK, |i, o| {
+                    let at = i * CHUNK..i * CHUNK + o.len();
+                    for (o, &a) in o.iter_mut().zip(&x[at]) {
+                        *o += a;
+                    }
+                });
+            }
+            Ok(())
+        }
+        dispatch_real!(io.dtype(), "accumulate", T => run::<T>(&mut io))
+    }
+
+    fn flops(&self, inputs: &[Meta], output: Meta) -> u64 {
+        (inputs.len() as u64 - 1) * output.shape.len() as u64
+    }
+}

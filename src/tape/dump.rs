@@ -1,0 +1,88 @@
+//! A readable listing of a session: node, shape, FLOPs, bytes, time.
+
+use super::{Cost, Session, Source};
+use crate::tensor::Shape;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// One executed node.
+#[derive(Clone, Debug)]
+pub struct NodeReport {
+    pub index: usize,
+    pub scope: String,
+    pub op: &'static str,
+    pub shape: Shape,
+    pub cost: Cost,
+    /// Time in the last profiled run.
+    pub time: Duration,
+}
+
+impl Session {
+    /// Every executed node with its cost and its time in the last run.
+    pub fn report(&self) -> Vec<NodeReport> {
+        let tape = self.tape();
+        self.times()
+            .filter_map(|(var, time)| {
+                let node = &tape.nodes()[var.index()];
+                let Source::Op(op) = &node.source else {
+                    return None;
+                };
+                Some(NodeReport {
+                    index: var.index(),
+                    scope: node.scope.to_string(),
+                    op: op.name(),
+                    shape: node.meta.shape,
+                    cost: op.cost(&tape.input_metas(var), node.meta),
+                    time,
+                })
+            })
+            .collect()
+    }
+}
+
+/// The report as a text table with a line of totals.
+pub fn format_table(rows: &[NodeReport]) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        out,
+        "{:>5}  {:<34} {:<22} {:<22} {:>10} {:>9} {:>9} {:>9}",
+        "node", "part", "operator", "shape", "MFLOP", "MB", "ms", "GFLOP/s"
+    );
+    let mut total = (0.0, 0.0, 0.0);
+    for r in rows {
+        let mflop = r.cost.flops as f64 / 1e6;
+        let mb = (r.cost.read + r.cost.written) as f64 / 1e6;
+        let ms = r.time.as_secs_f64() * 1e3;
+        total = (total.0 + mflop, total.1 + mb, total.2 + ms);
+        let _ = writeln!(
+            out,
+            "{:>5}  {:<34} {:<22} {:<22} {:>10.2} {:>9.2} {:>9.3} {:>9.1}",
+            r.index,
+            r.scope,
+            r.op,
+            r.shape.to_string(),
+            mflop,
+            mb,
+            ms,
+            if ms > 0.0 { mflop / ms } else { 0.0 }
+        );
+    }
+    let _ = writeln!(
+        out,
+        "{:>5}  {:<34} {:<22} {:<22} {:>10.2} {:>9.2} {:>9.3} {:>9.1}",
+        "",
+        "total",
+        rows.len(),
+        "",
+        total.0,
+        total.1,
+        total.2,
+        if total.2 > 0.0 {
+            total.0 / total.2
+        } else {
+            0.0
+        }
+    );
+    out
+}

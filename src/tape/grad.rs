@@ -1,0 +1,107 @@
+//! Reverse mode, source to source: the adjoint nodes are recorded on the same tape.
+
+use super::accumulate::Accumulate;
+use super::{Source, Tape, Var};
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+use std::sync::Arc;
+
+impl Tape {
+    /// Records the gradient of a scalar `loss` with respect to each of `wrt`.
+    ///
+    /// A node that `loss` does not depend on gets a zero constant.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `loss` is not a scalar (use [`Tape::vjp`]); [`Error::NotDifferentiable`]
+    /// if an operator between `wrt` and `loss` has no derivative.
+    pub fn grad(&mut self, loss: Var, wrt: &[Var]) -> Result<Vec<Var>> {
+        if self.shape(loss).len() != 1 {
+            return Err(Error::shape(
+                "grad",
+                format!(
+                    "the loss must be a scalar, its shape is {}",
+                    self.shape(loss)
+                ),
+            ));
+        }
+        let one = self.constant(&Tensor::full(self.shape(loss), self.dtype(), 1.0))?;
+        self.vjp(loss, one, wrt)
+    }
+
+    /// Records the vector-Jacobian product `cotangent^T dy/dw` for each `w` of `wrt`.
+    pub fn vjp(&mut self, y: Var, cotangent: Var, wrt: &[Var]) -> Result<Vec<Var>> {
+        if self.shape(y) != self.shape(cotangent) {
+            return Err(Error::shape(
+                "vjp",
+                format!(
+                    "the cotangent has shape {}, the output {}",
+                    self.shape(cotangent),
+                    self.shape(y)
+                ),
+            ));
+        }
+        // Only nodes between `wrt` and `y` take part.
+        let mut depends = vec![false; y.index() + 1];
+        for &w in wrt {
+            if w.index() <= y.index() {
+                depends[w.index()] = true;
+            }
+        }
+        for i in 0..=y.index() {
+            depends[i] |= self.nodes[i].inputs.iter().any(|v| depends[v.index()]);
+        }
+        let mut cotangents: Vec<Vec<Var>> = vec![Vec::new(); y.index() + 1];
+        cotangents[y.index()].push(cotangent);
+        let outer = self.scope.clone();
+        for i in (0..=y.index()).rev() {
+            if !depends[i] || cotangents[i].is_empty() {
+                continue;
+            }
+            let node = Var(i as u32);
+            if !self.nodes[i].scope.is_empty() {
+                self.scope = Arc::from(format!("{}'", self.nodes[i].scope));
+            }
+            let parts = std::mem::take(&mut cotangents[i]);
+            let total = match parts.as_slice() {
+                [one] => *one,
+                many => self.record(Accumulate, many)?,
+            };
+            cotangents[i] = vec![total];
+            let Source::Op(op) = &self.nodes[i].source else {
+                continue;
+            };
+            let op = op.clone();
+            let gradients = op.vjp(self, node, total)?;
+            let inputs = self.nodes[i].inputs.clone();
+            if gradients.len() != inputs.len() {
+                return Err(Error::Internal(format!(
+                    "vjp of {} gave {} gradients for {} inputs",
+                    op.name(),
+                    gradients.len(),
+                    inputs.len()
+                )));
+            }
+            for (&input, gradient) in inputs.iter().zip(gradients) {
+                let Some(g) = gradient else { continue };
+                if self.shape(g) != self.shape(input) {
+                    return Err(Error::Internal(format!(
+                        "vjp of {}: gradient {} for an input {}",
+                        op.name(),
+                        self.shape(g),
+                        self.shape(input)
+                    )));
+                }
+                if depends[input.index()] {
+                    cotangents[input.index()].push(g);
+                }
+            }
+        }
+        self.scope = outer;
+        wrt.iter()
+            .map(|w| match cotangents.get(w.index()).map(Vec::as_slice) {
+                Some([g, ..]) => Ok(*g),
+                _ => self.constant(&Tensor::full(self.shape(*w), self.dtype(), 0.0)),
+            })
+            .collect()
+    }
+}

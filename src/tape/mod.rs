@@ -1,0 +1,249 @@
+//! The Wengert list: record once, symbolically; differentiate; plan memory; run many times; time.
+//!
+//! ```
+//! use hafuse::{ops, Session, Tape, Tensor, DType, ParamStore};
+//! let mut t = Tape::new(DType::F32);
+//! let x = t.input("x", [3])?;
+//! let y = ops::mul(&mut t, x, x)?;
+//! let loss = ops::sum_all(&mut t, y)?;            // x.x
+//! let dx = t.grad(loss, &[x])?[0];                // 2 x, recorded on the same tape
+//! t.output("dx", dx)?;
+//! let mut s = Session::new(&t, &ParamStore::default())?;
+//! s.set("x", &Tensor::from_vec([3], vec![1.0f32, 2.0, 3.0])?)?;
+//! s.run()?;
+//! assert_eq!(s.get("dx")?.as_slice::<f32>()?, [2.0, 4.0, 6.0]);
+//! # Ok::<(), hafuse::Error>(())
+//! ```
+
+mod accumulate;
+mod dump;
+mod grad;
+mod operator;
+mod params;
+pub mod plan;
+mod session;
+
+pub use dump::{NodeReport, format_table};
+pub use operator::{Cost, Meta, Operator, check_inputs};
+pub use params::ParamStore;
+pub use session::{Session, SessionOptions};
+
+use crate::tensor::{DType, Shape, Tensor};
+use crate::{Error, Result};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A node of a [`Tape`]; only meaningful on the tape that returned it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Var(u32);
+
+impl Var {
+    /// Position in execution order.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Where a node's value comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Set by the caller before each run.
+    Input(String),
+    /// Lives in a [`ParamStore`] that several sessions may share.
+    Param(String),
+    /// Known when recording.
+    Constant(Arc<Tensor>),
+    /// Computed.
+    Op(Arc<dyn Operator>),
+}
+
+/// One entry of the list.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub source: Source,
+    pub inputs: Vec<Var>,
+    pub meta: Meta,
+    /// Part of the network this node belongs to, e.g. `ffm.cell1.block0`.
+    pub scope: Arc<str>,
+}
+
+/// A list of nodes in execution order. Recording checks shapes and touches no data.
+#[derive(Clone, Debug)]
+pub struct Tape {
+    dtype: DType,
+    nodes: Vec<Node>,
+    inputs: BTreeMap<String, Var>,
+    params: BTreeMap<String, Var>,
+    outputs: BTreeMap<String, Var>,
+    updated: Vec<Var>,
+    scope: Arc<str>,
+}
+
+impl Tape {
+    /// An empty tape whose inputs and parameters are of `dtype`.
+    pub fn new(dtype: DType) -> Self {
+        Self {
+            dtype,
+            nodes: Vec::new(),
+            inputs: BTreeMap::new(),
+            params: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            updated: Vec::new(),
+            scope: Arc::from(""),
+        }
+    }
+
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// A value the caller sets before each run.
+    pub fn input(&mut self, name: &str, shape: impl Into<Shape>) -> Result<Var> {
+        if self.inputs.contains_key(name) {
+            return Err(Error::Tape(format!("input `{name}` is recorded twice")));
+        }
+        let meta = Meta::new(shape, self.dtype);
+        let var = self.push(Source::Input(name.to_string()), vec![], meta)?;
+        self.inputs.insert(name.to_string(), var);
+        Ok(var)
+    }
+
+    /// A value of the [`ParamStore`]. Asking for a name again gives the same node.
+    pub fn param(&mut self, name: &str, shape: impl Into<Shape>) -> Result<Var> {
+        let shape = shape.into();
+        if let Some(&var) = self.params.get(name) {
+            if self.shape(var) != shape {
+                return Err(Error::Tape(format!(
+                    "parameter `{name}` was recorded with shape {}, now {shape}",
+                    self.shape(var)
+                )));
+            }
+            return Ok(var);
+        }
+        let meta = Meta::new(shape, self.dtype);
+        let var = self.push(Source::Param(name.to_string()), vec![], meta)?;
+        self.params.insert(name.to_string(), var);
+        Ok(var)
+    }
+
+    /// A value known now; converted to the tape's dtype.
+    pub fn constant(&mut self, value: &Tensor) -> Result<Var> {
+        let value = value.to_dtype(self.dtype);
+        let meta = Meta::new(value.shape(), self.dtype);
+        self.push(Source::Constant(Arc::new(value)), vec![], meta)
+    }
+
+    /// Applies an operator. Most callers use the functions of [`crate::ops`] instead.
+    ///
+    /// # Errors
+    /// Those of [`Operator::infer`]; [`Error::Tape`] if an input was updated by an effect before
+    /// (its value would be the new one, and gradients would be wrong).
+    pub fn record(&mut self, op: impl Operator + 'static, inputs: &[Var]) -> Result<Var> {
+        self.record_shared(Arc::new(op), inputs)
+    }
+
+    /// [`Tape::record`] for an operator that is already shared.
+    pub fn record_shared(&mut self, op: Arc<dyn Operator>, inputs: &[Var]) -> Result<Var> {
+        let mut metas = Vec::with_capacity(inputs.len());
+        for &v in inputs {
+            let node = self.nodes.get(v.index()).ok_or_else(|| {
+                Error::Tape(format!("{} was given a node of another tape", op.name()))
+            })?;
+            if self.updated.contains(&v) {
+                return Err(Error::Tape(format!(
+                    "{} reads a parameter after its update; record the update last",
+                    op.name()
+                )));
+            }
+            metas.push(node.meta);
+        }
+        let meta = op.infer(&metas)?;
+        for &i in op.mutates() {
+            let var = inputs[i];
+            let unique = inputs.iter().filter(|&&v| v == var).count() == 1;
+            if !matches!(self.nodes[var.index()].source, Source::Param(_)) || !unique {
+                return Err(Error::Tape(format!(
+                    "{} updates its input {i}, which must be a parameter and occur once",
+                    op.name()
+                )));
+            }
+        }
+        self.updated.extend(op.mutates().iter().map(|&i| inputs[i]));
+        self.push(Source::Op(op), inputs.to_vec(), meta)
+    }
+
+    /// Names a value that the caller wants to read after a run.
+    pub fn output(&mut self, name: &str, var: Var) -> Result<()> {
+        if self.outputs.insert(name.to_string(), var).is_some() {
+            return Err(Error::Tape(format!("output `{name}` is recorded twice")));
+        }
+        Ok(())
+    }
+
+    /// Labels the nodes that `f` records with `name`, below the current label.
+    pub fn scope<R>(&mut self, name: &str, f: impl FnOnce(&mut Tape) -> R) -> R {
+        let outer = self.scope.clone();
+        self.scope = if outer.is_empty() {
+            Arc::from(name)
+        } else {
+            Arc::from(format!("{outer}.{name}"))
+        };
+        let result = f(self);
+        self.scope = outer;
+        result
+    }
+
+    pub fn meta(&self, var: Var) -> Meta {
+        self.nodes[var.index()].meta
+    }
+
+    pub fn shape(&self, var: Var) -> Shape {
+        self.meta(var).shape
+    }
+
+    /// The inputs of a node.
+    pub fn inputs_of(&self, var: Var) -> &[Var] {
+        &self.nodes[var.index()].inputs
+    }
+
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// All nodes, in execution order.
+    pub fn vars(&self) -> impl Iterator<Item = Var> + use<> {
+        (0..self.nodes.len() as u32).map(Var)
+    }
+
+    /// Inputs by name.
+    pub fn input_vars(&self) -> &BTreeMap<String, Var> {
+        &self.inputs
+    }
+
+    /// Parameters by name.
+    pub fn param_vars(&self) -> &BTreeMap<String, Var> {
+        &self.params
+    }
+
+    /// Outputs by name.
+    pub fn output_vars(&self) -> &BTreeMap<String, Var> {
+        &self.outputs
+    }
+
+    /// Shape and dtype of every input of a node.
+    pub(crate) fn input_metas(&self, var: Var) -> Vec<Meta> {
+        self.inputs_of(var).iter().map(|&v| self.meta(v)).collect()
+    }
+
+    fn push(&mut self, source: Source, inputs: Vec<Var>, meta: Meta) -> Result<Var> {
+        let index = u32::try_from(self.nodes.len())
+            .map_err(|_| Error::Tape("more than 2^32 nodes".into()))?;
+        self.nodes.push(Node {
+            source,
+            inputs,
+            meta,
+            scope: self.scope.clone(),
+        });
+        Ok(Var(index))
+    }
+}

@@ -1,0 +1,106 @@
+//! What an operator must offer.
+
+use super::{Tape, Var};
+use crate::device::cpu::CpuIo;
+use crate::tensor::{DType, Shape};
+use crate::{Error, Result};
+use std::fmt::Debug;
+
+/// Shape and element type of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meta {
+    pub shape: Shape,
+    pub dtype: DType,
+}
+
+impl Meta {
+    pub fn new(shape: impl Into<Shape>, dtype: DType) -> Self {
+        Self {
+            shape: shape.into(),
+            dtype,
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.shape.len() * self.dtype.size()
+    }
+}
+
+/// Work of one node: floating-point operations (a multiply-add counts as two) and bytes moved to
+/// and from memory when nothing stays in a cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    pub flops: u64,
+    pub read: u64,
+    pub written: u64,
+}
+
+/// One operation of the engine: its shape rule, its derivative and its code for each device.
+///
+/// An operator has any number of inputs and one output. See `docs/adding-an-operator.md`.
+pub trait Operator: Debug + Send + Sync {
+    /// Name in dumps, timings and error messages.
+    fn name(&self) -> &'static str;
+
+    /// Output shape and dtype, or an error that names both shapes.
+    fn infer(&self, inputs: &[Meta]) -> Result<Meta>;
+
+    /// Records the vector-Jacobian product: for every input, the gradient node given the cotangent
+    /// of the output, or `None` where the input has no gradient. What nobody asked for is dropped
+    /// before execution, so no case distinction is needed here.
+    fn vjp(&self, tape: &mut Tape, node: Var, cotangent: Var) -> Result<Vec<Option<Var>>>;
+
+    /// Runs on the CPU.
+    fn cpu(&self, io: CpuIo<'_>) -> Result<()>;
+
+    /// Floating-point operations; a multiply-add is two.
+    fn flops(&self, inputs: &[Meta], output: Meta) -> u64;
+
+    /// Bytes of scratch memory that [`Operator::cpu`] wants.
+    fn workspace(&self, _inputs: &[Meta], _output: Meta) -> usize {
+        0
+    }
+
+    /// Inputs (parameters) that this operator updates in place; such a node is an effect and is
+    /// never dropped.
+    fn mutates(&self) -> &'static [usize] {
+        &[]
+    }
+
+    /// FLOPs, and every input read and the output written once.
+    fn cost(&self, inputs: &[Meta], output: Meta) -> Cost {
+        let updated: usize = self.mutates().iter().map(|&i| inputs[i].bytes()).sum();
+        Cost {
+            flops: self.flops(inputs, output),
+            read: inputs.iter().map(|m| m.bytes() as u64).sum(),
+            written: (output.bytes() + updated) as u64,
+        }
+    }
+}
+
+/// Checks the number of inputs and that all have one dtype; for use in [`Operator::infer`].
+pub fn check_inputs(
+    op: &'static str,
+    inputs: &[Meta],
+    allowed: std::ops::RangeInclusive<usize>,
+) -> Result<DType> {
+    if !allowed.contains(&inputs.len()) {
+        return Err(Error::shape(
+            op,
+            format!("takes {allowed:?} inputs, {} were given", inputs.len()),
+        ));
+    }
+    let Some(first) = inputs.first() else {
+        return Err(Error::shape(op, "takes at least one input"));
+    };
+    for (i, m) in inputs.iter().enumerate() {
+        if m.dtype != first.dtype {
+            return Err(Error::DType {
+                what: format!("{op}, input {i}"),
+                expected: first.dtype.to_string(),
+                found: m.dtype.to_string(),
+            });
+        }
+    }
+    Ok(first.dtype)
+}
