@@ -4,6 +4,7 @@
 mod activation;
 mod conv;
 pub mod registry;
+pub(crate) mod simd;
 
 pub use activation::Activation;
 pub use conv::{Conv2d, ConvOptions, conv2d};

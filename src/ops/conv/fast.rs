@@ -1,8 +1,9 @@
 //! The dense convolution and its transpose in f32: bands of rows in parallel, register tiles inside.
 
 use super::geometry::{Axis, AxisSize, MAX_K, Segment};
-use super::kernel::{MR, NR, Tap, dispatch_simd, dots, tile};
+use super::kernel::{MR, NR, Tap, dots, tile};
 use crate::ops::Activation;
+use crate::ops::simd::{LANES, Lanes, dispatch_lanes};
 use rayon::prelude::*;
 
 /// Output channels up to which dot products beat a panel.
@@ -130,18 +131,13 @@ fn pack(
 /// # Safety
 /// `out` must hold the whole output, and no other thread may touch rows `rows` of `image`.
 unsafe fn run_band(phase: &Phase<'_>, out: SendPtr, image: usize, rows: (usize, usize)) {
-    dispatch_simd!(band(phase: &Phase<'_>, out: SendPtr, image: usize, rows: (usize, usize)))
+    dispatch_lanes!(band(phase: &Phase<'_>, out: SendPtr, image: usize, rows: (usize, usize)))
 }
 
 /// # Safety
 /// As for [`run_band`].
 #[inline(always)]
-unsafe fn band<const FMA: bool>(
-    phase: &Phase<'_>,
-    out: SendPtr,
-    image: usize,
-    rows: (usize, usize),
-) {
+unsafe fn band<L: Lanes>(phase: &Phase<'_>, out: SendPtr, image: usize, rows: (usize, usize)) {
     let Phase { job, ay, ax, .. } = phase;
     let mut taps = [Tap::default(); MAX_K * MAX_K];
     for sy in ay.segments(rows.0, rows.1) {
@@ -187,7 +183,7 @@ unsafe fn band<const FMA: bool>(
                 };
                 // SAFETY: `segments` gave only taps that lie inside the input for every pixel of
                 // the run, and output positions of this band.
-                unsafe { line_of_tiles::<FMA>(phase, out, taps, run) };
+                unsafe { line_of_tiles::<L>(phase, out, taps, run) };
             }
         }
     }
@@ -231,7 +227,7 @@ struct Run {
 /// # Safety
 /// All taps must be readable for all pixels of the run, and its outputs writable by this thread.
 #[inline(always)]
-unsafe fn line_of_tiles<const FMA: bool>(phase: &Phase<'_>, out: SendPtr, taps: &[Tap], run: Run) {
+unsafe fn line_of_tiles<L: Lanes>(phase: &Phase<'_>, out: SendPtr, taps: &[Tap], run: Run) {
     let job = phase.job;
     let depth = phase.ay.taps().len() * phase.ax.taps().len() * job.cin;
     let step = if job.cout <= DOT_CHANNELS {
@@ -258,13 +254,20 @@ unsafe fn line_of_tiles<const FMA: bool>(phase: &Phase<'_>, out: SendPtr, taps: 
                 ($($m:literal)*) => {
                     match (job.cout, m) {
                         // SAFETY: the caller's contract.
-                        $((1, $m) => unsafe { dot_tile::<$m, 1, FMA>(job, out, taps, run, place, panel, depth) },)*
-                        $((2, $m) => unsafe { dot_tile::<$m, 2, FMA>(job, out, taps, run, place, panel, depth) },)*
-                        $((3, $m) => unsafe { dot_tile::<$m, 3, FMA>(job, out, taps, run, place, panel, depth) },)*
-                        $((4, $m) => unsafe { dot_tile::<$m, 4, FMA>(job, out, taps, run, place, panel, depth) },)*
+                        $((1, $m) => unsafe { dot_tile::<L, $m, 1>(job, out, taps, run, place, panel, depth) },)*
+                        $((2, $m) => unsafe { dot_tile::<L, $m, 2>(job, out, taps, run, place, panel, depth) },)*
+                        $((3, $m) => unsafe { dot_tile::<L, $m, 3>(job, out, taps, run, place, panel, depth) },)*
+                        $((4, $m) => unsafe { dot_tile::<L, $m, 4>(job, out, taps, run, place, panel, depth) },)*
                         $((_, $m) => unsafe {
-                            let acc = tile::<$m, NR, FMA>(job.input.as_ptr().add(place.input), run.in_pitch, taps, panel.as_ptr());
-                            store::<$m, NR>(&acc, job, out, run, place);
+                            let a = job.input.as_ptr().add(place.input);
+                            let acc = tile::<L, $m, { NR / LANES }>(a, run.in_pitch, taps, panel.as_ptr());
+                            let mut sums = [[0.0f32; NR]; $m];
+                            for (sums, acc) in sums.iter_mut().zip(acc) {
+                                for (v, acc) in acc.into_iter().enumerate() {
+                                    acc.store(sums.as_mut_ptr().add(v * LANES));
+                                }
+                            }
+                            store::<$m, NR>(&sums, job, out, run, place);
                         },)*
                         _ => {}
                     }
@@ -288,7 +291,7 @@ struct Place {
 /// # Safety
 /// As for [`line_of_tiles`].
 #[inline(always)]
-unsafe fn dot_tile<const M: usize, const C: usize, const FMA: bool>(
+unsafe fn dot_tile<L: Lanes, const M: usize, const C: usize>(
     job: &Job<'_>,
     out: SendPtr,
     taps: &[Tap],
@@ -300,7 +303,7 @@ unsafe fn dot_tile<const M: usize, const C: usize, const FMA: bool>(
     // SAFETY: the caller's contract.
     unsafe {
         let a = job.input.as_ptr().add(place.input);
-        let acc = dots::<M, C, FMA>(a, run.in_pitch, taps, panel.as_ptr(), depth);
+        let acc = dots::<L, M, C>(a, run.in_pitch, taps, panel.as_ptr(), depth);
         store::<M, C>(&acc, job, out, run, place);
     }
 }

@@ -1,11 +1,13 @@
-//! Register tiles of the dense convolution: `M` pixels by `NR` channels, in f32.
+//! Register tiles of the dense convolution: `M` pixels by `8 V` channels, in f32.
 //!
 //! A convolution in NHWC is a sum of small matrix products: for one kernel row, the `kw * cin`
 //! values under it are contiguous, so pixels are rows of a matrix whose rows overlap, and nothing
-//! needs to be copied (no im2col). Weights are packed into panels of `NR` output channels.
+//! needs to be copied (no im2col). Weights are packed into panels of [`NR`] output channels.
 
-/// Widest panel: two AVX2 registers.
-pub(super) const NR: usize = 16;
+use crate::ops::simd::{LANES, Lanes};
+
+/// Width of a panel: two registers.
+pub(super) const NR: usize = 2 * LANES;
 /// Most pixels in a tile: 6 x 2 accumulators + 2 weights + 1 pixel fill the 16 AVX2 registers.
 pub(super) const MR: usize = 6;
 
@@ -18,74 +20,40 @@ pub(super) struct Tap {
     pub len: usize,
 }
 
-/// `a * b + c`, fused where the target has the instruction (else `mul_add` is a library call).
-#[inline(always)]
-pub(super) fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FMA { a.mul_add(b, c) } else { a * b + c }
-}
-
-/// `acc[m][n] = sum over taps and k of a[m * pitch + tap.a + k] * panel[(tap.row + k) * N + n]`.
+/// `acc[m] = sum over taps and k of a[m * pitch + tap.a + k] * panel[tap.row + k]`, rows of `8 V`.
 ///
 /// # Safety
-/// Every address of the formula must be readable.
+/// Every address of the formula must be readable, and `L`'s instruction set available.
 #[inline(always)]
-pub(super) unsafe fn tile<const M: usize, const N: usize, const FMA: bool>(
+pub(super) unsafe fn tile<L: Lanes, const M: usize, const V: usize>(
     a: *const f32,
     pitch: usize,
     taps: &[Tap],
     panel: *const f32,
-) -> [[f32; N]; M] {
-    let mut acc = [[0.0f32; N]; M];
-    for tap in taps {
-        // SAFETY: the caller vouches for all addresses.
-        unsafe {
-            let a = a.offset(tap.a);
-            let b = panel.add(tap.row * N);
-            for k in 0..tap.len {
-                let w: &[f32; N] = &*b.add(k * N).cast();
+) -> [[L; V]; M] {
+    // SAFETY: the caller vouches for all addresses.
+    unsafe {
+        let mut acc = [[L::splat(0.0); V]; M];
+        for tap in taps {
+            let mut a = a.offset(tap.a);
+            let mut b = panel.add(tap.row * V * LANES);
+            for _ in 0..tap.len {
+                let mut w = [L::splat(0.0); V];
+                for v in 0..V {
+                    w[v] = L::load(b.add(v * LANES));
+                }
                 for m in 0..M {
-                    let x = *a.add(m * pitch + k);
-                    for n in 0..N {
-                        acc[m][n] = fma::<FMA>(x, w[n], acc[m][n]);
+                    let x = L::splat(*a.add(m * pitch));
+                    for v in 0..V {
+                        acc[m][v] = x.mul_add(w[v], acc[m][v]);
                     }
                 }
+                a = a.add(1);
+                b = b.add(V * LANES);
             }
         }
+        acc
     }
-    acc
-}
-
-/// `acc[m][n] = sum over rows r and pixels p of a[r * a_row + p * a_step + m] * b[r * b_row + p * b_step + n]`:
-/// an outer product summed over pixels, for weight gradients.
-///
-/// # Safety
-/// Every address of the formula must be readable.
-#[inline(always)]
-pub(super) unsafe fn outer<const M: usize, const N: usize, const FMA: bool>(
-    a: *const f32,
-    b: *const f32,
-    s: &OuterStrides,
-) -> [[f32; N]; M] {
-    let mut acc = [[0.0f32; N]; M];
-    for r in 0..s.rows {
-        // SAFETY: the caller vouches for all addresses.
-        unsafe {
-            let mut a = a.add(r * s.a_row);
-            let mut b = b.add(r * s.b_row);
-            for _ in 0..s.pixels {
-                let y: &[f32; N] = &*b.cast();
-                for m in 0..M {
-                    let x = *a.add(m);
-                    for n in 0..N {
-                        acc[m][n] = fma::<FMA>(x, y[n], acc[m][n]);
-                    }
-                }
-                a = a.wrapping_add(s.a_step);
-                b = b.wrapping_add(s.b_step);
-            }
-        }
-    }
-    acc
 }
 
 /// Extent and strides of [`outer`].
@@ -99,36 +67,95 @@ pub(super) struct OuterStrides {
     pub b_step: usize,
 }
 
-/// `acc[m][c] = sum over taps and k of a[m * pitch + tap.a + k] * weights[c * depth + tap.row + k]`:
+/// `acc[m] = sum over rows r and pixels p of a[r a_row + p a_step + m] * b[r b_row + p b_step ..]`:
+/// an outer product summed over pixels, for weight gradients.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+pub(super) unsafe fn outer<L: Lanes, const M: usize, const V: usize>(
+    a: *const f32,
+    b: *const f32,
+    s: &OuterStrides,
+) -> [[L; V]; M] {
+    // SAFETY: the caller vouches for all addresses.
+    unsafe {
+        let mut acc = [[L::splat(0.0); V]; M];
+        for r in 0..s.rows {
+            let mut a = a.add(r * s.a_row);
+            let mut b = b.add(r * s.b_row);
+            for _ in 0..s.pixels {
+                let mut y = [L::splat(0.0); V];
+                for v in 0..V {
+                    y[v] = L::load(b.add(v * LANES));
+                }
+                for m in 0..M {
+                    let x = L::splat(*a.add(m));
+                    for v in 0..V {
+                        acc[m][v] = x.mul_add(y[v], acc[m][v]);
+                    }
+                }
+                // The last step may leave the buffer; it is not read.
+                a = a.wrapping_add(s.a_step);
+                b = b.wrapping_add(s.b_step);
+            }
+        }
+        acc
+    }
+}
+
+/// [`outer`] for one channel of `b`.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+pub(super) unsafe fn outer_one<L: Lanes, const M: usize>(
+    a: *const f32,
+    b: *const f32,
+    s: &OuterStrides,
+) -> [f32; M] {
+    let mut acc = [0.0; M];
+    for r in 0..s.rows {
+        for p in 0..s.pixels {
+            // SAFETY: the caller vouches for all addresses.
+            unsafe {
+                let y = *b.add(r * s.b_row + p * s.b_step);
+                for (m, acc) in acc.iter_mut().enumerate() {
+                    *acc = L::mul_add_one(*a.add(r * s.a_row + p * s.a_step + m), y, *acc);
+                }
+            }
+        }
+    }
+    acc
+}
+
+/// `sums[m][c] = sum over taps and k of a[m * pitch + tap.a + k] * weights[c * depth + tap.row + k]`:
 /// dot products for one to four output channels, where a panel would stay mostly empty.
 ///
 /// # Safety
-/// Every address of the formula must be readable.
+/// As for [`tile`].
 #[inline(always)]
-pub(super) unsafe fn dots<const M: usize, const C: usize, const FMA: bool>(
+pub(super) unsafe fn dots<L: Lanes, const M: usize, const C: usize>(
     a: *const f32,
     pitch: usize,
     taps: &[Tap],
     weights: *const f32,
     depth: usize,
 ) -> [[f32; C]; M] {
-    const LANES: usize = 8;
-    let mut lanes = [[[0.0f32; LANES]; C]; M];
-    let mut sums = [[0.0f32; C]; M];
-    for tap in taps {
-        let whole = tap.len / LANES * LANES;
-        // SAFETY: the caller vouches for all addresses.
-        unsafe {
+    // SAFETY: the caller vouches for all addresses.
+    unsafe {
+        let mut lanes = [[L::splat(0.0); C]; M];
+        let mut sums = [[0.0f32; C]; M];
+        for tap in taps {
+            let whole = tap.len / LANES * LANES;
             let a = a.offset(tap.a);
+            let weights = weights.add(tap.row);
             let mut k = 0;
             while k < whole {
-                for m in 0..M {
-                    let x: &[f32; LANES] = &*a.add(m * pitch + k).cast();
-                    for c in 0..C {
-                        let w: &[f32; LANES] = &*weights.add(c * depth + tap.row + k).cast();
-                        for l in 0..LANES {
-                            lanes[m][c][l] = fma::<FMA>(x[l], w[l], lanes[m][c][l]);
-                        }
+                for c in 0..C {
+                    let w = L::load(weights.add(c * depth + k));
+                    for m in 0..M {
+                        lanes[m][c] = L::load(a.add(m * pitch + k)).mul_add(w, lanes[m][c]);
                     }
                 }
                 k += LANES;
@@ -137,39 +164,16 @@ pub(super) unsafe fn dots<const M: usize, const C: usize, const FMA: bool>(
                 for m in 0..M {
                     let x = *a.add(m * pitch + k);
                     for c in 0..C {
-                        let w = *weights.add(c * depth + tap.row + k);
-                        sums[m][c] = fma::<FMA>(x, w, sums[m][c]);
+                        sums[m][c] = L::mul_add_one(x, *weights.add(c * depth + k), sums[m][c]);
                     }
                 }
             }
         }
-    }
-    for m in 0..M {
-        for c in 0..C {
-            sums[m][c] += lanes[m][c].iter().sum::<f32>();
-        }
-    }
-    sums
-}
-
-/// Calls `$plain` or its twin compiled for AVX2 and FMA, whichever this machine can run. Both are
-/// made from one `#[inline(always)]` body with a `const FMA: bool` parameter.
-macro_rules! dispatch_simd {
-    ($body:ident ( $($arg:ident : $ty:ty),* $(,)? )) => {{
-        #[cfg(target_arch = "x86_64")]
-        {
-            #[target_feature(enable = "avx2,fma")]
-            unsafe fn fused($($arg: $ty),*) {
-                // SAFETY: the same contract as the caller's.
-                unsafe { $body::<true>($($arg),*) }
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                // SAFETY: the features were just found; the rest is the caller's contract.
-                return unsafe { fused($($arg),*) };
+        for m in 0..M {
+            for c in 0..C {
+                sums[m][c] += lanes[m][c].sum();
             }
         }
-        // SAFETY: the caller's contract.
-        unsafe { $body::<{ cfg!(target_arch = "aarch64") }>($($arg),*) }
-    }};
+        sums
+    }
 }
-pub(super) use dispatch_simd;

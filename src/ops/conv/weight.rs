@@ -1,7 +1,8 @@
 //! The weight gradient in f32: outer products of inputs and cotangents, summed over pixels.
 
 use super::geometry::{Axis, AxisSize};
-use super::kernel::{MR, NR, OuterStrides, dispatch_simd, outer};
+use super::kernel::{MR, NR, OuterStrides, outer, outer_one};
+use crate::ops::simd::{LANES, Lanes, dispatch_lanes};
 use rayon::prelude::*;
 
 /// Sizes of a weight gradient.
@@ -70,7 +71,7 @@ fn run_part(job: &WeightJob<'_>, rows: (usize, usize), part: &mut [f32]) {
 
 fn run_block(job: &WeightJob<'_>, image: usize, rows: (usize, usize), part: &mut [f32]) {
     // SAFETY: `taps_of_block` restricts every read to taps inside the input.
-    dispatch_simd!(taps_of_block(job: &WeightJob<'_>, image: usize, rows: (usize, usize), part: &mut [f32]))
+    dispatch_lanes!(taps_of_block(job: &WeightJob<'_>, image: usize, rows: (usize, usize), part: &mut [f32]))
 }
 
 /// First and last + 1 position of `from..to` whose tap at `offset` lies inside the input.
@@ -85,7 +86,7 @@ fn clip(axis: &Axis, offset: isize, from: usize, to: usize) -> (usize, usize) {
 /// # Safety
 /// `x` and `g` must have the sizes of `job`.
 #[inline(always)]
-unsafe fn taps_of_block<const FMA: bool>(
+unsafe fn taps_of_block<L: Lanes>(
     job: &WeightJob<'_>,
     image: usize,
     rows: (usize, usize),
@@ -117,7 +118,7 @@ unsafe fn taps_of_block<const FMA: bool>(
             if cout >= 8 || cout >= cin {
                 let (x, g) = (&job.x[a..], &job.g[b..]);
                 // SAFETY: the clipped region lies inside x and g.
-                unsafe { product::<FMA>(x, g, &s, (cin, cout), dw, (cout, 1)) };
+                unsafe { product::<L>(x, g, &s, (cin, cout), dw, (cout, 1)) };
             } else {
                 let swapped = OuterStrides {
                     a_row: s.b_row,
@@ -128,7 +129,7 @@ unsafe fn taps_of_block<const FMA: bool>(
                 };
                 // SAFETY: as above.
                 unsafe {
-                    product::<FMA>(
+                    product::<L>(
                         &job.g[b..],
                         &job.x[a..],
                         &swapped,
@@ -147,7 +148,7 @@ unsafe fn taps_of_block<const FMA: bool>(
 /// # Safety
 /// The region described by `s` must lie inside `a` and `b` with `size` channels.
 #[inline(always)]
-unsafe fn product<const FMA: bool>(
+unsafe fn product<L: Lanes>(
     a: &[f32],
     b: &[f32],
     s: &OuterStrides,
@@ -159,7 +160,7 @@ unsafe fn product<const FMA: bool>(
     while n < size.1 {
         let width = match size.1 - n {
             NR.. => NR,
-            8.. => 8,
+            LANES.. => LANES,
             _ => 1,
         };
         let mut m = 0;
@@ -172,9 +173,14 @@ unsafe fn product<const FMA: bool>(
                 ($($m:literal)*) => {
                     match (width, height) {
                         // SAFETY: `width` and `height` channels are left from `n` and `m`.
-                        $((NR, $m) => unsafe { add(&outer::<$m, NR, FMA>(a.as_ptr().add(m), b.as_ptr().add(n), s), &mut dw[at..], strides) },)*
-                        $((8, $m) => unsafe { add(&outer::<$m, 8, FMA>(a.as_ptr().add(m), b.as_ptr().add(n), s), &mut dw[at..], strides) },)*
-                        $((_, $m) => unsafe { add(&outer::<$m, 1, FMA>(a.as_ptr().add(m), b.as_ptr().add(n), s), &mut dw[at..], strides) },)*
+                        $((NR, $m) => unsafe { add(&outer::<L, $m, { NR / LANES }>(a.as_ptr().add(m), b.as_ptr().add(n), s), &mut dw[at..], strides) },)*
+                        $((LANES, $m) => unsafe { add(&outer::<L, $m, 1>(a.as_ptr().add(m), b.as_ptr().add(n), s), &mut dw[at..], strides) },)*
+                        $((_, $m) => unsafe {
+                            let acc = outer_one::<L, $m>(a.as_ptr().add(m), b.as_ptr().add(n), s);
+                            for (m, v) in acc.into_iter().enumerate() {
+                                dw[at + m * strides.0] += v;
+                            }
+                        },)*
                         _ => {}
                     }
                 };
@@ -186,15 +192,22 @@ unsafe fn product<const FMA: bool>(
     }
 }
 
+/// # Safety
+/// `L`'s instruction set must be available.
 #[inline(always)]
-fn add<const M: usize, const N: usize>(
-    acc: &[[f32; N]; M],
+unsafe fn add<L: Lanes, const M: usize, const V: usize>(
+    acc: &[[L; V]; M],
     dw: &mut [f32],
     strides: (usize, usize),
 ) {
     for (m, row) in acc.iter().enumerate() {
-        for (n, v) in row.iter().enumerate() {
-            dw[m * strides.0 + n * strides.1] += v;
+        for (v, lanes) in row.iter().enumerate() {
+            let mut values = [0.0; LANES];
+            // SAFETY: `values` holds eight.
+            unsafe { lanes.store(values.as_mut_ptr()) };
+            for (n, value) in values.into_iter().enumerate() {
+                dw[m * strides.0 + (v * LANES + n) * strides.1] += value;
+            }
         }
     }
 }
