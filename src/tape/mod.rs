@@ -193,6 +193,11 @@ impl Tape {
         result
     }
 
+    /// The current label.
+    pub fn scope_name(&self) -> &str {
+        &self.scope
+    }
+
     pub fn meta(&self, var: Var) -> Meta {
         self.nodes[var.index()].meta
     }

@@ -29,7 +29,7 @@ pub fn parse(bytes: &[u8]) -> Result<(TensorMap, BTreeMap<String, String>), Stri
         let shape = Shape::new(view.shape()).map_err(|e| format!("tensor {name}: {e}"))?;
         let data = view.data();
         let tensor = match view.dtype() {
-            Dtype::F16 => Tensor::from_vec(shape, decode(data, |b| half::f16::from_le_bytes(b))),
+            Dtype::F16 => Tensor::from_vec(shape, decode(data, half::f16::from_le_bytes)),
             Dtype::F32 => Tensor::from_vec(shape, decode(data, f32::from_le_bytes)),
             Dtype::F64 => Tensor::from_vec(shape, decode(data, f64::from_le_bytes)),
             other => {

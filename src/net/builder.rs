@@ -1,0 +1,197 @@
+//! Records layers with their parameters, named after the part of the network they stand in.
+
+use crate::ops::{self, Activation, ConvOptions, DepthwiseOptions, Padding};
+use crate::tape::{ParamStore, Tape, Var};
+use crate::tensor::{DType, Shape, Tensor};
+use crate::{Error, Result};
+use rand::SeedableRng;
+use rand_distr::{Distribution, Normal};
+use rand_pcg::Pcg64Mcg;
+
+/// How a parameter begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    Zero,
+    /// Normal with this standard deviation, cut at two of them.
+    Normal(f64),
+}
+
+/// Name, shape and initial distribution of a parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParamSpec {
+    pub name: String,
+    pub shape: Shape,
+    pub init: Init,
+}
+
+/// A layer of a [`Builder`]: kernel side, output channels and what follows.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer {
+    pub k: usize,
+    pub cout: usize,
+    pub stride: usize,
+    pub bias: bool,
+    pub activation: Activation,
+    /// Added after the activation.
+    pub residual: Option<Var>,
+    /// Factor on the usual initial standard deviation.
+    pub gain: f64,
+}
+
+impl Layer {
+    pub fn new(k: usize, cout: usize) -> Self {
+        Self {
+            k,
+            cout,
+            stride: 1,
+            bias: true,
+            activation: Activation::None,
+            residual: None,
+            gain: 1.0,
+        }
+    }
+
+    pub fn stride(self, stride: usize) -> Self {
+        Self { stride, ..self }
+    }
+
+    pub fn no_bias(self) -> Self {
+        Self { bias: false, ..self }
+    }
+
+    pub fn activation(self, activation: Activation) -> Self {
+        Self { activation, ..self }
+    }
+
+    /// The last layer of a residual branch: begins small, so that the whole block begins near the
+    /// identity.
+    pub fn onto(self, residual: Var) -> Self {
+        Self {
+            residual: Some(residual),
+            gain: 0.1,
+            ..self
+        }
+    }
+}
+
+/// Records layers on a tape and remembers their parameters.
+pub struct Builder<'t> {
+    pub tape: &'t mut Tape,
+    specs: Vec<ParamSpec>,
+}
+
+impl<'t> Builder<'t> {
+    pub fn new(tape: &'t mut Tape) -> Self {
+        Self {
+            tape,
+            specs: Vec::new(),
+        }
+    }
+
+    /// Parameters recorded so far, in order.
+    pub fn into_specs(self) -> Vec<ParamSpec> {
+        self.specs
+    }
+
+    /// Runs `f` below the name `part`.
+    pub fn part<R>(&mut self, part: &str, f: impl FnOnce(&mut Builder<'_>) -> R) -> R {
+        let specs = std::mem::take(&mut self.specs);
+        let (result, specs) = self.tape.scope(part, |tape| {
+            let mut inner = Builder { tape, specs };
+            let result = f(&mut inner);
+            (result, inner.specs)
+        });
+        self.specs = specs;
+        result
+    }
+
+    /// Channels of an activation.
+    pub fn channels(&self, x: Var) -> usize {
+        self.tape.shape(x).padded4()[3]
+    }
+
+    /// A parameter below the current part.
+    pub fn param(&mut self, name: &str, shape: impl Into<Shape>, init: Init) -> Result<Var> {
+        let scope = self.tape.scope_name();
+        let name = if scope.is_empty() {
+            name.to_string()
+        } else {
+            format!("{scope}.{name}")
+        };
+        let shape = shape.into();
+        let var = self.tape.param(&name, shape)?;
+        self.specs.push(ParamSpec { name, shape, init });
+        Ok(var)
+    }
+
+    /// `conv k x k` with parameters `NAME.weight` and `NAME.bias`.
+    pub fn conv(&mut self, name: &str, x: Var, layer: Layer) -> Result<Var> {
+        let cin = self.channels(x);
+        let init = he_normal(layer.k * layer.k * cin, layer.gain);
+        let shape = [layer.k, layer.k, cin, layer.cout];
+        let w = self.param(&format!("{name}.weight"), shape, init)?;
+        let bias = if layer.bias {
+            Some(self.param(&format!("{name}.bias"), [layer.cout], Init::Zero)?)
+        } else {
+            None
+        };
+        let options = ConvOptions {
+            stride: layer.stride,
+            dilation: 1,
+            padding: Padding::Same,
+            activation: layer.activation,
+        };
+        ops::conv2d(self.tape, x, w, bias, layer.residual, options)
+    }
+
+    /// Depthwise `k x k` with parameters `NAME.weight` and `NAME.bias`.
+    pub fn depthwise(&mut self, name: &str, x: Var, k: usize, dilation: usize) -> Result<Var> {
+        let c = self.channels(x);
+        let w = self.param(&format!("{name}.weight"), [k, k, 1, c], he_normal(k * k, 1.0))?;
+        let b = self.param(&format!("{name}.bias"), [c], Init::Zero)?;
+        let options = DepthwiseOptions {
+            stride: 1,
+            dilation,
+            padding: Padding::Same,
+        };
+        ops::depthwise_conv2d(self.tape, x, w, Some(b), options)
+    }
+}
+
+/// He, Zhang, Ren, Sun 2015 for a leaky ReLU of slope 0.2: variance `2 / ((1 + 0.2^2) fan_in)`.
+fn he_normal(fan_in: usize, gain: f64) -> Init {
+    let slope = f64::from(super::SLOPE);
+    Init::Normal(gain * (2.0 / ((1.0 + slope * slope) * fan_in as f64)).sqrt())
+}
+
+/// Fills `store` with the initial values of `specs`. Parameter `i` draws from its own stream of
+/// `seed`, so adding a layer does not change the others.
+pub fn initial_params(specs: &[ParamSpec], seed: u64, dtype: DType, store: &ParamStore) -> Result<()> {
+    for spec in specs {
+        let value = match spec.init {
+            Init::Zero => Tensor::full(spec.shape, dtype, 0.0),
+            Init::Normal(std) => {
+                let mut rng = Pcg64Mcg::seed_from_u64(seed ^ fnv1a(spec.name.as_bytes()));
+                let normal = Normal::new(0.0, std)
+                    .map_err(|e| Error::Internal(format!("initial {}: {e}", spec.name)))?;
+                let mut draw = || loop {
+                    let v: f64 = normal.sample(&mut rng);
+                    if v.abs() <= 2.0 * std {
+                        return v;
+                    }
+                };
+                let values: Vec<f64> = (0..spec.shape.len()).map(|_| draw()).collect();
+                Tensor::from_vec(spec.shape, values)?.to_dtype(dtype)
+            }
+        };
+        store.set(&spec.name, &value)?;
+    }
+    Ok(())
+}
+
+/// FNV-1a, 64 bit: a hash that stays the same in every version of Rust.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| {
+        (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

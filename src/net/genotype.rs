@@ -1,0 +1,192 @@
+//! A network architecture as readable, versioned JSON.
+
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// The ten candidate operators (section 2.2.2 of the paper).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum OpKind {
+    #[serde(rename = "3-SC")]
+    Separable3,
+    #[serde(rename = "5-SC")]
+    Separable5,
+    #[serde(rename = "3-DC")]
+    Dilated3,
+    #[serde(rename = "5-DC")]
+    Dilated5,
+    #[serde(rename = "3-RB")]
+    Residual3,
+    #[serde(rename = "5-RB")]
+    Residual5,
+    #[serde(rename = "3-DB")]
+    Dense3,
+    #[serde(rename = "5-DB")]
+    Dense5,
+    #[serde(rename = "SA")]
+    SpatialAttention,
+    #[serde(rename = "CA")]
+    ChannelAttention,
+}
+
+impl OpKind {
+    /// All ten, in the order of the search space.
+    pub const ALL: [OpKind; 10] = [
+        OpKind::Separable3,
+        OpKind::Separable5,
+        OpKind::Dilated3,
+        OpKind::Dilated5,
+        OpKind::Residual3,
+        OpKind::Residual5,
+        OpKind::Dense3,
+        OpKind::Dense5,
+        OpKind::SpatialAttention,
+        OpKind::ChannelAttention,
+    ];
+}
+
+/// The three candidate cells (section 2.2.1 of the paper).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum CellKind {
+    /// Blocks in series.
+    #[serde(rename = "SC")]
+    Successive,
+    /// The blocks on the low and on the high frequencies of a guided filter.
+    #[serde(rename = "DC")]
+    Decomposition,
+    /// The blocks at full, half and quarter resolution.
+    #[serde(rename = "MS")]
+    MultiScale,
+}
+
+impl CellKind {
+    /// All three, in the order of the search space.
+    pub const ALL: [CellKind; 3] = [
+        CellKind::Successive,
+        CellKind::Decomposition,
+        CellKind::MultiScale,
+    ];
+}
+
+/// One cell and the operators of its blocks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CellGene {
+    pub cell: CellKind,
+    pub blocks: Vec<OpKind>,
+}
+
+/// The guided filter of decomposition cells.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuidedFilterGene {
+    /// Window is `2 radius + 1` pixels wide.
+    pub radius: usize,
+    /// Regularisation, in squared units of the features.
+    pub eps: f64,
+}
+
+impl Default for GuidedFilterGene {
+    fn default() -> Self {
+        Self {
+            radius: 4,
+            eps: 1e-3,
+        }
+    }
+}
+
+/// A whole network.
+///
+/// ```
+/// use hafuse::net::Genotype;
+/// let g = Genotype::from_json(r#"{
+///   "version": 1, "channels": 32,
+///   "ffm": [{"cell": "SC", "blocks": ["3-RB", "3-DC"]}, {"cell": "MS", "blocks": ["3-DC", "3-SC"]}],
+///   "target": {"cell": "SC", "blocks": ["3-DC", "SA"]},
+///   "detail": {"cell": "SC", "blocks": ["3-RB", "CA"]}
+/// }"#)?;
+/// assert_eq!(g.ffm.len(), 2);
+/// # Ok::<(), hafuse::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Genotype {
+    /// Version of this format.
+    pub version: u32,
+    /// Feature channels `C` at full resolution.
+    pub channels: usize,
+    /// Cells of the feature-level fusion module, in order.
+    pub ffm: Vec<CellGene>,
+    /// Cell of the target row of the object-level fusion module.
+    pub target: CellGene,
+    /// Cell of its detail row.
+    pub detail: CellGene,
+    #[serde(default)]
+    pub guided_filter: GuidedFilterGene,
+}
+
+impl Genotype {
+    /// The version that this build reads and writes.
+    pub const VERSION: u32 = 1;
+
+    /// Parses and checks.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let g: Self = serde_json::from_str(text).map_err(|e| Error::config("genotype", e.to_string()))?;
+        g.check()?;
+        Ok(g)
+    }
+
+    /// Reads a JSON file.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::input(path, e))?;
+        Self::from_json(&text).map_err(|e| Error::input(path, e))
+    }
+
+    /// As indented JSON.
+    pub fn to_json(&self) -> Result<String> {
+        serde_json::to_string_pretty(self).map_err(|e| Error::Internal(format!("genotype: {e}")))
+    }
+
+    fn check(&self) -> Result<()> {
+        let fail = |detail: String| Err(Error::config("genotype", detail));
+        if self.version != Self::VERSION {
+            return fail(format!(
+                "version {} is not {}, the one this build reads",
+                self.version,
+                Self::VERSION
+            ));
+        }
+        if self.channels == 0 || self.channels > 512 {
+            return fail(format!("channels must be 1 to 512, found {}", self.channels));
+        }
+        if self.ffm.is_empty() {
+            return fail("`ffm` needs at least one cell".into());
+        }
+        for (name, cell) in self.cells() {
+            if cell.blocks.is_empty() {
+                return fail(format!("{name} needs at least one block"));
+            }
+        }
+        let gf = self.guided_filter;
+        if gf.radius == 0 || !(gf.eps > 0.0 && gf.eps.is_finite()) {
+            return fail(format!(
+                "guided_filter needs radius >= 1 and eps > 0, found {} and {}",
+                gf.radius, gf.eps
+            ));
+        }
+        Ok(())
+    }
+
+    /// All cells with their place in the network.
+    pub fn cells(&self) -> impl Iterator<Item = (String, &CellGene)> {
+        let ffm = self
+            .ffm
+            .iter()
+            .enumerate()
+            .map(|(i, c)| (format!("ffm.cell{i}"), c));
+        ffm.chain([
+            ("ofm.target.cell".to_string(), &self.target),
+            ("ofm.detail.cell".to_string(), &self.detail),
+        ])
+    }
+}
