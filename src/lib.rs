@@ -1,5 +1,6 @@
 //! `hafuse`: a multi-modality image fusion engine.
 
+pub mod data;
 pub mod error;
 pub mod tensor;
 
