@@ -1,5 +1,6 @@
 //! `hafuse`: a multi-modality image fusion engine.
 
+pub mod data;
 pub mod device;
 pub mod error;
 pub mod ops;
