@@ -1,0 +1,7 @@
+//! Fusing pictures with a trained model.
+
+mod engine;
+mod model;
+
+pub use engine::Engine;
+pub use model::{BUILTIN, Model};

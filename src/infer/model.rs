@@ -1,0 +1,139 @@
+//! A trained network: genotype and weights in one file.
+
+use crate::net::{Builder, Genotype, record_fusion};
+use crate::tape::{ParamStore, Tape};
+use crate::tensor::io::{self, TensorMap};
+use crate::tensor::{DType, Shape};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+const KEY: &str = "hafuse_model";
+
+/// Names and files of the models inside this binary.
+pub const BUILTIN: &[(&str, &[u8])] = &[];
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    name: String,
+    genotype: Genotype,
+    /// Free text for people: data, schedule, date.
+    about: String,
+}
+
+/// Genotype and weights; a safetensors file whose metadata holds the genotype.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub name: String,
+    pub genotype: Genotype,
+    pub about: String,
+    pub weights: TensorMap,
+}
+
+impl Model {
+    /// A model that is compiled into this binary.
+    pub fn builtin(name: &str) -> Result<Self> {
+        let known = || BUILTIN.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
+        let (_, bytes) = BUILTIN.iter().find(|(n, _)| *n == name).ok_or_else(|| {
+            Error::config(
+                "--model",
+                format!("`{name}` is neither a file nor a built-in model ({})", known()),
+            )
+        })?;
+        Self::parse(bytes).map_err(|e| Error::Internal(format!("built-in model {name}: {e}")))
+    }
+
+    /// A built-in model by name, else a file.
+    pub fn open(name_or_path: &str) -> Result<Self> {
+        if BUILTIN.iter().any(|(n, _)| *n == name_or_path) {
+            return Self::builtin(name_or_path);
+        }
+        let path = Path::new(name_or_path);
+        if path.extension().is_none() && !path.exists() {
+            return Self::builtin(name_or_path); // the error lists the built-in names
+        }
+        let bytes = std::fs::read(path).map_err(|e| Error::input(path, e))?;
+        Self::parse(&bytes).map_err(|detail| Error::input(path, detail))
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let (weights, meta) = io::parse(bytes)?;
+        let json = meta
+            .get(KEY)
+            .ok_or("is no hafuse model (its metadata has no genotype); train one with `hafuse train`")?;
+        let header: Header = serde_json::from_str(json).map_err(|e| e.to_string())?;
+        if header.version != 1 {
+            return Err(format!("model version {} is not 1", header.version));
+        }
+        let text = serde_json::to_string(&header.genotype).map_err(|e| e.to_string())?;
+        let genotype = Genotype::from_json(&text).map_err(|e| e.to_string())?;
+        let model = Self { name: header.name, genotype, about: header.about, weights };
+        model.check().map_err(|e| e.to_string())?;
+        Ok(model)
+    }
+
+    /// Writes the weights as f16 (or as they are with `half: false`).
+    pub fn save(&self, path: &Path, half: bool) -> Result<()> {
+        let header = Header {
+            version: 1,
+            name: self.name.clone(),
+            genotype: self.genotype.clone(),
+            about: self.about.clone(),
+        };
+        let json = serde_json::to_string(&header)
+            .map_err(|e| Error::Internal(format!("model: {e}")))?;
+        let weights = if half {
+            self.weights
+                .iter()
+                .map(|(n, t)| (n.clone(), t.to_dtype(DType::F16)))
+                .collect()
+        } else {
+            self.weights.clone()
+        };
+        io::save(path, &weights, &BTreeMap::from([(KEY.to_string(), json)]))
+    }
+
+    /// The shapes that the genotype asks for.
+    fn expected(&self) -> Result<BTreeMap<String, Shape>> {
+        let mut t = Tape::new(DType::F32);
+        let a = t.input("a", [1, 16, 16, 1])?;
+        let b = t.input("b", [1, 16, 16, 1])?;
+        let mut builder = Builder::new(&mut t);
+        record_fusion(&mut builder, &self.genotype, a, b)?;
+        Ok(builder.into_specs().into_iter().map(|s| (s.name, s.shape)).collect())
+    }
+
+    /// Whether the weights fit the genotype, all of them and no others.
+    pub fn check(&self) -> Result<()> {
+        let expected = self.expected()?;
+        for (name, shape) in &expected {
+            match self.weights.get(name) {
+                None => {
+                    return Err(Error::Weights(format!("`{name}` {shape} of the genotype is missing")));
+                }
+                Some(t) if t.shape() != *shape => {
+                    return Err(Error::Weights(format!(
+                        "`{name}` is {}, the genotype needs {shape}",
+                        t.shape()
+                    )));
+                }
+                Some(_) => {}
+            }
+        }
+        if let Some(extra) = self.weights.keys().find(|n| !expected.contains_key(*n)) {
+            return Err(Error::Weights(format!("`{extra}` has no place in the genotype")));
+        }
+        Ok(())
+    }
+
+    /// The weights in a new store, in `dtype`.
+    pub fn params(&self, dtype: DType) -> Result<ParamStore> {
+        let store = ParamStore::default();
+        for (name, t) in &self.weights {
+            store.set(name, &t.to_dtype(dtype))?;
+        }
+        Ok(store)
+    }
+}

@@ -1,0 +1,85 @@
+//! A training run on disk: one safetensors file that is either the old or the new whole.
+
+use crate::data::dataset::EpochSampler;
+use crate::loss::is_feature_param;
+use crate::tape::ParamStore;
+use crate::tensor::io::{self, TensorMap};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Where a run stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// 1 or 2.
+    pub stage: u8,
+    /// Steps done in this stage.
+    pub step: u64,
+    /// State of the sampler of this stage.
+    pub sampler: EpochSampler,
+}
+
+/// Everything that a resumed run needs to go on as if it had not stopped.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    pub progress: Progress,
+    /// The configuration as TOML; resuming with another one is refused.
+    pub config: String,
+    pub tensors: TensorMap,
+}
+
+const KEY: &str = "hafuse_checkpoint";
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    progress: Progress,
+    config: String,
+}
+
+impl Checkpoint {
+    /// Collects parameters and optimiser state (all but the feature network) from `store`.
+    pub fn capture(store: &ParamStore, progress: Progress, config: String) -> Result<Self> {
+        Ok(Self {
+            progress,
+            config,
+            tensors: store.export(|name| !is_feature_param(name))?,
+        })
+    }
+
+    /// Writes to a temporary file and renames it over `path`.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let header = Header {
+            version: 1,
+            progress: self.progress.clone(),
+            config: self.config.clone(),
+        };
+        let json = serde_json::to_string(&header)
+            .map_err(|e| Error::Internal(format!("checkpoint: {e}")))?;
+        io::save(path, &self.tensors, &BTreeMap::from([(KEY.to_string(), json)]))
+    }
+
+    /// Reads a checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if it is missing, cut short or no checkpoint of this version.
+    pub fn load(path: &Path) -> Result<Self> {
+        let (tensors, meta) = io::load(path)?;
+        let json = meta
+            .get(KEY)
+            .ok_or_else(|| Error::input(path, "is no training checkpoint of hafuse"))?;
+        let header: Header = serde_json::from_str(json).map_err(|e| Error::input(path, e))?;
+        if header.version != 1 {
+            return Err(Error::input(
+                path,
+                format!("checkpoint version {} is not 1; use the hafuse that wrote it", header.version),
+            ));
+        }
+        Ok(Self {
+            progress: header.progress,
+            config: header.config,
+            tensors,
+        })
+    }
+}

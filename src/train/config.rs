@@ -1,0 +1,248 @@
+//! The training configuration file.
+
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// The commented defaults, as TOML.
+pub const DEFAULT_CONFIG: &str = include_str!("default.toml");
+
+/// What the two sources are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// A infrared, B visible (section 2.3.4).
+    Ivif,
+    /// A MRI, B PET (section 3.3.1).
+    Mif,
+}
+
+/// Where perceptual loss and adaptive weights come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Perceptual {
+    Vgg,
+    None,
+}
+
+/// Learning rate over a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    Constant,
+    /// `lr (1 + cos(pi step / steps)) / 2`.
+    Cosine,
+}
+
+/// See `default.toml` for the meaning of every key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    pub task: Task,
+    pub genotype: String,
+    pub out: PathBuf,
+    pub seed: u64,
+    pub batch: usize,
+    pub patch: usize,
+    pub perceptual: Perceptual,
+    pub features: PathBuf,
+    pub init: PathBuf,
+    pub checkpoint_every: u64,
+    pub preview_every: u64,
+    pub log_every: u64,
+    pub data: DataConfig,
+    pub stage1: StageConfig,
+    pub stage2: StageConfig,
+    pub loss: LossConfig,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    pub a: PathBuf,
+    pub b: PathBuf,
+    pub patches_per_pair: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageConfig {
+    pub epochs: u64,
+    pub lr: f64,
+    pub schedule: Schedule,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossConfig {
+    pub adaptive_scale: f64,
+    pub ssim_window: usize,
+    pub ssim_sigma: f64,
+    pub feature: FeatureLoss,
+    pub object: ObjectLoss,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureLoss {
+    pub ssim: f64,
+    pub intensity: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectLoss {
+    pub perceptual: f64,
+    pub gradient: f64,
+    pub intensity: f64,
+    pub ssim: f64,
+    pub feature: f64,
+    pub maximum: f64,
+    pub joint_gradient: f64,
+}
+
+impl TrainConfig {
+    /// Defaults, overlaid by the file at `path` (if any), overlaid by `overrides` (`key.path=value`).
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a missing file, [`Error::Config`] for an unknown key or a bad value.
+    pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Self> {
+        let mut value = parse("built-in defaults", DEFAULT_CONFIG)?;
+        let mut source = "training configuration".to_string();
+        if let Some(path) = path {
+            let text = std::fs::read_to_string(path).map_err(|e| Error::input(path, e))?;
+            source = path.display().to_string();
+            overlay(&mut value, parse(&source, &text)?);
+        }
+        for item in overrides {
+            let (key, text) = item
+                .split_once('=')
+                .ok_or_else(|| Error::config("--set", format!("`{item}` is not KEY=VALUE")))?;
+            overlay(&mut value, override_table(key.trim(), text.trim()));
+        }
+        let config: Self = toml::Value::Table(value)
+            .try_into()
+            .map_err(|e: toml::de::Error| Error::config(source, one_line(e.message())))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        let positive = [
+            ("batch", self.batch as f64),
+            ("data.patches_per_pair", self.data.patches_per_pair as f64),
+            ("checkpoint_every", self.checkpoint_every as f64),
+            ("preview_every", self.preview_every as f64),
+            ("log_every", self.log_every as f64),
+            ("loss.adaptive_scale", self.loss.adaptive_scale),
+            ("loss.ssim_sigma", self.loss.ssim_sigma),
+            ("stage1.lr", self.stage1.lr),
+            ("stage2.lr", self.stage2.lr),
+        ];
+        for (key, value) in positive {
+            if !(value > 0.0 && value.is_finite()) {
+                return Err(Error::config(key, format!("must be above 0, found {value}")));
+            }
+        }
+        let (f, o) = (self.loss.feature, self.loss.object);
+        let weights = [
+            ("loss.feature.ssim", f.ssim),
+            ("loss.feature.intensity", f.intensity),
+            ("loss.object.perceptual", o.perceptual),
+            ("loss.object.gradient", o.gradient),
+            ("loss.object.intensity", o.intensity),
+            ("loss.object.ssim", o.ssim),
+            ("loss.object.feature", o.feature),
+            ("loss.object.maximum", o.maximum),
+            ("loss.object.joint_gradient", o.joint_gradient),
+        ];
+        for (key, value) in weights {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(Error::config(key, format!("must be 0 or above, found {value}")));
+            }
+        }
+        let window = self.loss.ssim_window;
+        if window.is_multiple_of(2) || window > crate::ops::MAX_KERNEL {
+            return Err(Error::config(
+                "loss.ssim_window",
+                format!("must be odd and at most {}, found {window}", crate::ops::MAX_KERNEL),
+            ));
+        }
+        if self.patch < window.max(16) {
+            return Err(Error::config(
+                "patch",
+                format!("must be at least {}, found {}", window.max(16), self.patch),
+            ));
+        }
+        Ok(())
+    }
+
+    /// As TOML, for the record in the output folder.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::Internal(format!("configuration: {e}")))
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn parse(source: &str, text: &str) -> Result<toml::Table> {
+    text.parse::<toml::Table>().map_err(|e| {
+        let line = e.span().map_or(0, |s| text[..s.start].lines().count().max(1));
+        Error::config(source, format!("line {line}: {}", one_line(e.message())))
+    })
+}
+
+fn overlay(base: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(toml::Value::Table(b)), toml::Value::Table(o)) => overlay(b, o),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+/// `a.b=1` as the table `{a = {b = 1}}`; what is no TOML value is a string.
+fn override_table(key: &str, text: &str) -> toml::Table {
+    let value = format!("v = {text}")
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|mut t| t.remove("v"))
+        .unwrap_or_else(|| toml::Value::String(text.to_string()));
+    let mut words = key.rsplit('.');
+    let last = words.next().unwrap_or(key);
+    let mut table = toml::Table::from_iter([(last.to_string(), value)]);
+    for word in words {
+        table = toml::Table::from_iter([(word.to_string(), toml::Value::Table(table))]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_the_papers() {
+        let c = TrainConfig::load(None, &[]).unwrap();
+        assert_eq!((c.batch, c.patch), (8, 64));
+        assert_eq!((c.stage1.epochs, c.stage2.epochs), (100, 1000));
+        assert_eq!(c.stage1.lr, 0.0005);
+    }
+
+    #[test]
+    fn keys_are_overridden_and_unknown_ones_refused() {
+        let set = |s: &str| TrainConfig::load(None, &[s.to_string()]);
+        assert_eq!(set("stage2.epochs=7").unwrap().stage2.epochs, 7);
+        assert_eq!(set("out=here/there").unwrap().out, Path::new("here/there"));
+        assert_eq!(set("stage1.lr = 1e-3").unwrap().stage1.lr, 1e-3);
+        for bad in ["stage2.epoch=7", "bathc=1", "batch=0", "stage1.lr=nan", "batch"] {
+            let e = set(bad).unwrap_err().to_string();
+            assert!(!e.contains('\n'), "{bad}: {e}");
+        }
+        assert!(set("bathc=1").unwrap_err().to_string().contains("bathc"));
+    }
+}

@@ -1,0 +1,14 @@
+//! Training: configuration, objective, the loop, checkpoints.
+
+mod checkpoint;
+mod config;
+mod objective;
+mod trainer;
+
+pub use checkpoint::{Checkpoint, Progress};
+pub use config::{
+    DEFAULT_CONFIG, DataConfig, FeatureLoss, LossConfig, ObjectLoss, Perceptual, Schedule,
+    StageConfig, Task, TrainConfig,
+};
+pub use objective::{Terms, record_feature_loss, record_object_loss};
+pub use trainer::{StepReport, Trainer, TrainEvent};

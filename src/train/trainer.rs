@@ -1,0 +1,298 @@
+//! The training loop: two stages (section 3.1.3), each one tape replayed for every step.
+
+use super::checkpoint::{Checkpoint, Progress};
+use super::config::{Perceptual, Schedule, StageConfig, TrainConfig};
+use super::objective::{Terms, record_feature_loss, record_object_loss};
+use crate::data::dataset::{EpochSampler, PairDataset};
+use crate::device::cpu;
+use crate::loss::FeatureNet;
+use crate::net::{Builder, Genotype, ParamSpec, initial_params, record_ffm, record_fusion};
+use crate::ops::{self, AdamOptions};
+use crate::tape::{ParamStore, Session, Tape, Var};
+use crate::tensor::{DType, Tensor};
+use crate::{Error, Result};
+
+/// Loss terms of one step, in order of recording, with the total last.
+#[derive(Clone, Debug)]
+pub struct StepReport {
+    pub stage: u8,
+    /// Steps done in this stage, and how many it has.
+    pub step: u64,
+    pub steps: u64,
+    pub lr: f64,
+    pub terms: Vec<(&'static str, f64)>,
+    pub total: f64,
+}
+
+/// What a caller may want to do after a step.
+pub enum TrainEvent<'a> {
+    /// A step is done.
+    Step(&'a StepReport),
+    /// The state that a checkpoint would hold may be saved now.
+    Checkpoint(&'a Trainer),
+    /// A preview may be drawn now.
+    Preview(&'a Trainer),
+}
+
+/// A training run: parameters, data and position.
+pub struct Trainer {
+    config: TrainConfig,
+    genotype: Genotype,
+    store: ParamStore,
+    specs: Vec<ParamSpec>,
+    features: Option<FeatureNet>,
+    data: PairDataset,
+    progress: Progress,
+}
+
+impl Trainer {
+    /// Prepares a run from the start (`checkpoint: None`) or from where it stopped.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the configuration does not allow training, or a checkpoint was made
+    /// with another one.
+    pub fn new(
+        config: TrainConfig,
+        genotype: Genotype,
+        features: Option<FeatureNet>,
+        data: PairDataset,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<Self> {
+        if config.perceptual == Perceptual::Vgg && features.is_none() {
+            return Err(Error::config(
+                "features",
+                "training needs a feature network: give --features FILE (a VGG as safetensors), \
+                 or say --perceptual none",
+            ));
+        }
+        let features = features.filter(|_| config.perceptual == Perceptual::Vgg);
+        let store = ParamStore::default();
+        let specs = network_specs(&genotype)?;
+        initial_params(&specs, config.seed, DType::F32, &store)?;
+        for spec in &specs {
+            for moment in ["m", "v"] {
+                let zero = Tensor::full(spec.shape, DType::F32, 0.0);
+                store.set(&moment_name(moment, &spec.name), &zero)?;
+            }
+        }
+        if let Some(net) = &features {
+            net.install(&store, DType::F32)?;
+        }
+        let progress = match checkpoint {
+            Some(c) => {
+                if c.config != config.to_toml()? {
+                    return Err(Error::config(
+                        "--resume",
+                        "the checkpoint was made with another configuration; \
+                         use the same one, or start a new run with `init`",
+                    ));
+                }
+                load_weights(&store, &c.tensors)?;
+                c.progress
+            }
+            None => Progress {
+                stage: 1,
+                step: 0,
+                sampler: EpochSampler::new(data.len(), config.seed)?,
+            },
+        };
+        Ok(Self {
+            config,
+            genotype,
+            store,
+            specs,
+            features,
+            data,
+            progress,
+        })
+    }
+
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    pub fn genotype(&self) -> &Genotype {
+        &self.genotype
+    }
+
+    pub fn store(&self) -> &ParamStore {
+        &self.store
+    }
+
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Overwrites initial weights with those of `tensors` (a model or a checkpoint).
+    pub fn init_from(&self, tensors: &crate::tensor::io::TensorMap) -> Result<()> {
+        load_weights(&self.store, tensors)
+    }
+
+    /// The trained weights alone.
+    pub fn weights(&self) -> Result<crate::tensor::io::TensorMap> {
+        let names: std::collections::BTreeSet<&str> =
+            self.specs.iter().map(|s| s.name.as_str()).collect();
+        self.store.export(|name| names.contains(name))
+    }
+
+    /// State for [`Trainer::new`] to go on from.
+    pub fn checkpoint(&self) -> Result<Checkpoint> {
+        Checkpoint::capture(&self.store, self.progress.clone(), self.config.to_toml()?)
+    }
+
+    /// Steps of a stage.
+    pub fn steps(&self, stage: u8) -> u64 {
+        let epochs = self.stage(stage).epochs;
+        let per_epoch = (self.data.len() * self.config.data.patches_per_pair)
+            .div_ceil(self.config.batch) as u64;
+        epochs * per_epoch
+    }
+
+    fn stage(&self, stage: u8) -> StageConfig {
+        if stage == 1 { self.config.stage1 } else { self.config.stage2 }
+    }
+
+    /// Runs to the end. `on_event` is called after every step; an error of its ends the run.
+    pub fn run(&mut self, mut on_event: impl FnMut(TrainEvent<'_>) -> Result<()> + Send) -> Result<()> {
+        cpu::install(|| {
+            while self.progress.stage <= 2 {
+                self.run_stage(&mut on_event)?;
+                self.progress = Progress {
+                    stage: self.progress.stage + 1,
+                    step: 0,
+                    sampler: EpochSampler::new(self.data.len(), self.config.seed.wrapping_add(1))?,
+                };
+            }
+            on_event(TrainEvent::Checkpoint(self))
+        })
+    }
+
+    fn run_stage(&mut self, on_event: &mut (impl FnMut(TrainEvent<'_>) -> Result<()> + Send)) -> Result<()> {
+        let stage = self.progress.stage;
+        let steps = self.steps(stage);
+        if self.progress.step >= steps {
+            return Ok(());
+        }
+        let (tape, names) = self.record_step(stage)?;
+        let mut session = Session::new(&tape, &self.store)?;
+        let (batch, patch) = (self.config.batch, self.config.patch);
+        let n = batch * patch * patch;
+        let (mut a, mut b) = (vec![0.0f32; n], vec![0.0f32; n]);
+        let mut report = StepReport {
+            stage,
+            step: 0,
+            steps,
+            lr: 0.0,
+            terms: names.iter().map(|&name| (name, 0.0)).collect(),
+            total: 0.0,
+        };
+        while self.progress.step < steps {
+            self.data
+                .sample_batch(&mut self.progress.sampler, batch, patch, &mut a, &mut b)?;
+            session.input_mut::<f32>("a")?.copy_from_slice(&a);
+            session.input_mut::<f32>("b")?.copy_from_slice(&b);
+            let lr = learning_rate(self.stage(stage), self.progress.step, steps);
+            session.set_scalar("lr", lr)?;
+            session.set_scalar("step", (self.progress.step + 1) as f64)?;
+            session.run()?;
+            self.progress.step += 1;
+            report.step = self.progress.step;
+            report.lr = lr;
+            for (name, value) in &mut report.terms {
+                *value = session.scalar(name)?;
+            }
+            report.total = session.scalar("total")?;
+            if !report.total.is_finite() {
+                return Err(Error::Stopped(format!(
+                    "the loss became {} at stage {stage}, step {}; lower the learning rate and \
+                     resume from the last checkpoint",
+                    report.total, report.step
+                )));
+            }
+            on_event(TrainEvent::Step(&report))?;
+            if report.step.is_multiple_of(self.config.preview_every) {
+                on_event(TrainEvent::Preview(self))?;
+            }
+            if report.step.is_multiple_of(self.config.checkpoint_every) {
+                on_event(TrainEvent::Checkpoint(self))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The tape of one step: loss, gradients and Adam updates. Also the names of the loss terms.
+    pub fn record_step(&self, stage: u8) -> Result<(Tape, Vec<&'static str>)> {
+        let (n, p) = (self.config.batch, self.config.patch);
+        let mut t = Tape::new(DType::F32);
+        let a = t.input("a", [n, p, p, 1])?;
+        let b = t.input("b", [n, p, p, 1])?;
+        let lr = t.input("lr", [])?;
+        let step = t.input("step", [])?;
+        let net = self.features.as_ref();
+        let mut builder = Builder::new(&mut t);
+        let (terms, specs): (Terms, Vec<ParamSpec>) = if stage == 1 {
+            let feature = record_ffm(&mut builder, &self.genotype, a, b)?;
+            let specs = builder.into_specs();
+            (record_feature_loss(&mut t, net, &self.config, feature, (a, b))?, specs)
+        } else {
+            let fused = record_fusion(&mut builder, &self.genotype, a, b)?;
+            let specs = builder.into_specs();
+            (record_object_loss(&mut t, net, &self.config, &fused, (a, b))?, specs)
+        };
+        for (name, var) in &terms.terms {
+            t.output(name, *var)?;
+        }
+        t.output("total", terms.total)?;
+        let params: Vec<Var> = specs
+            .iter()
+            .map(|s| t.param(&s.name, s.shape))
+            .collect::<Result<_>>()?;
+        let grads = t.grad(terms.total, &params)?;
+        t.scope("adam", |t| {
+            for ((spec, &param), &grad) in specs.iter().zip(&params).zip(&grads) {
+                let m = t.param(&moment_name("m", &spec.name), spec.shape)?;
+                let v = t.param(&moment_name("v", &spec.name), spec.shape)?;
+                ops::adam(t, param, m, v, grad, lr, step, AdamOptions::default())?;
+            }
+            Ok::<(), Error>(())
+        })?;
+        Ok((t, terms.terms.iter().map(|(n, _)| *n).collect()))
+    }
+}
+
+fn moment_name(moment: &str, param: &str) -> String {
+    format!("adam.{moment}.{param}")
+}
+
+/// Parameters of the whole network; shapes do not depend on the picture.
+fn network_specs(genotype: &Genotype) -> Result<Vec<ParamSpec>> {
+    let mut t = Tape::new(DType::F32);
+    let a = t.input("a", [1, 16, 16, 1])?;
+    let b = t.input("b", [1, 16, 16, 1])?;
+    let mut builder = Builder::new(&mut t);
+    record_fusion(&mut builder, genotype, a, b)?;
+    Ok(builder.into_specs())
+}
+
+/// Copies `tensors` into parameters of the same name; other names are refused.
+fn load_weights(store: &ParamStore, tensors: &crate::tensor::io::TensorMap) -> Result<()> {
+    for (name, value) in tensors {
+        if !store.contains(name) {
+            return Err(Error::Weights(format!(
+                "`{name}` has no place in this genotype; use the genotype the weights were trained with"
+            )));
+        }
+        store.set(name, &value.to_dtype(DType::F32))?;
+    }
+    Ok(())
+}
+
+fn learning_rate(stage: StageConfig, step: u64, steps: u64) -> f64 {
+    match stage.schedule {
+        Schedule::Constant => stage.lr,
+        Schedule::Cosine => {
+            let phase = std::f64::consts::PI * step as f64 / steps as f64;
+            stage.lr * 0.5 * (1.0 + phase.cos())
+        }
+    }
+}
