@@ -114,5 +114,5 @@ pub fn registry() -> Vec<Entry> {
             vec![$(Entry { name: stringify!($name), cases: super::$name::cases }),*]
         };
     }
-    entries![]
+    entries![depthwise]
 }
