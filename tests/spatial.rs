@@ -8,7 +8,15 @@ use hafuse::ops::{self, DepthwiseOptions, Padding};
 use hafuse::{DType, ParamStore, Session, Tape, Tensor, Var};
 use rand::SeedableRng;
 
-const ENTRIES: &[&str] = &["depthwise"];
+const ENTRIES: &[&str] = &[
+    "depthwise",
+    "reflect_pad",
+    "pool",
+    "resize",
+    "box_filter",
+    "guided",
+    "channel_conv",
+];
 
 fn cases() -> Vec<Case> {
     registry()
@@ -156,6 +164,17 @@ fn bits_do_not_depend_on_threads() {
     compare("depthwise", &[&x, &w, &b], &|t, v| {
         ops::depthwise_conv2d(t, v[0], v[1], Some(v[2]), DepthwiseOptions::default())
     });
+    let residual = random([2, 90, 77, 7], 4);
+    compare("resize", &[&x, &residual], &|t, v| {
+        ops::resize_bilinear(t, v[0], 90, 77, Some(v[1]))
+    });
+    compare("box", &[&x], &|t, v| ops::box_filter(t, v[0], 5));
+    let guide = random([2, 61, 53, 1], 5);
+    compare("guided", &[&guide, &x], &|t, v| {
+        ops::guided_filter(t, v[0], v[1], 3, 1e-2)
+    });
+    compare("reflect", &[&x], &|t, v| ops::reflect_pad(t, v[0], 4));
+    compare("pool", &[&x], &|t, v| ops::max_pool2d(t, v[0]));
 }
 
 /// Depthwise convolution by its definition.
@@ -288,5 +307,266 @@ fn depthwise_gradients_are_adjoint() {
             let y = f(t, &[v[0], w])?;
             Ok(t.vjp(y, v[1], &[w])?[0])
         });
+    }
+}
+
+#[test]
+fn linear_operators_have_their_adjoint() {
+    let x = random([2, 31, 70, 7], 1);
+    assert_adjoint("reflect_pad", &[&x], |t, v| ops::reflect_pad(t, v[0], 9));
+    for (h, w) in [(31, 70), (62, 140), (13, 11), (47, 69), (1, 200)] {
+        assert_adjoint("resize", &[&x], |t, v| {
+            ops::resize_bilinear(t, v[0], h, w, None)
+        });
+    }
+    for r in [0, 1, 4, 40, 1000] {
+        assert_adjoint("box", &[&x], |t, v| ops::box_filter(t, v[0], r));
+    }
+    // Second order: the gradient is linear in the cotangent.
+    let g = random([2, 40, 50, 7], 2);
+    assert_adjoint("resize dx", &[&g], |t, v| {
+        let x = t.input("x", [2, 31, 70, 7])?;
+        let y = ops::resize_bilinear(t, x, 40, 50, None)?;
+        Ok(t.vjp(y, v[0], &[x])?[0])
+    });
+    assert_adjoint("box dx", &[&g], |t, v| {
+        let x = t.input("x", [2, 40, 50, 7])?;
+        let y = ops::box_filter(t, x, 3)?;
+        Ok(t.vjp(y, v[0], &[x])?[0])
+    });
+    assert_adjoint("reflect_pad dx", &[&g], |t, v| {
+        let x = t.input("x", [2, 34, 44, 7])?;
+        let y = ops::reflect_pad(t, x, 3)?;
+        Ok(t.vjp(y, v[0], &[x])?[0])
+    });
+    let (c, w) = (random([3, 1, 1, 9], 3), random([5], 4));
+    assert_adjoint("channel_conv1d", &[&c, &w], |t, v| {
+        ops::channel_conv1d(t, v[0], v[1])
+    });
+    let g = random([3, 1, 1, 9], 5);
+    assert_adjoint("channel_conv1d dx", &[&g, &w], |t, v| {
+        let x = t.input("x", [3, 1, 1, 9])?;
+        let y = ops::channel_conv1d(t, x, v[1])?;
+        Ok(t.vjp(y, v[0], &[x])?[0])
+    });
+    assert_adjoint("channel_conv1d dw", &[&g, &c], |t, v| {
+        let w = t.input("w", [5])?;
+        let y = ops::channel_conv1d(t, v[1], w)?;
+        Ok(t.vjp(y, v[0], &[w])?[0])
+    });
+}
+
+#[test]
+fn resize_follows_pytorch_convention() {
+    let row = |values: &[f64]| Tensor::from_vec([1, 1, values.len(), 1], values.to_vec()).unwrap();
+    let resize = |x: &Tensor, h, w| {
+        eval(DType::F64, &[x], |t, v| {
+            ops::resize_bilinear(t, v[0], h, w, None)
+        })
+        .unwrap()
+        .to_f64()
+    };
+    // Worked out by hand from src = (i + 0.5) in / out - 0.5.
+    let x = row(&[0.0, 1.0, 4.0]);
+    let wanted = [0.0, 0.25, 0.75, 1.75, 3.25, 4.0];
+    assert_close(&resize(&x, 1, 6), &wanted, 1e-15, "3 to 6");
+    // Positions 1/4, 7/4.
+    assert_close(&resize(&x, 1, 2), &[0.25, 3.25], 1e-15, "3 to 2");
+    assert_close(&resize(&x, 1, 1), &[1.0], 1e-15, "3 to 1");
+    // Without antialiasing 5 to 2 reads positions 0.75 and 3.25.
+    let x = row(&[0.0, 4.0, 8.0, 16.0, 20.0]);
+    assert_close(&resize(&x, 1, 2), &[3.0, 17.0], 1e-15, "5 to 2");
+    assert_eq!(
+        resize(&x, 3, 5),
+        [x.to_f64(), x.to_f64(), x.to_f64()].concat()
+    );
+    // [[1, 2], [3, 4]] to 3 x 3 is a bilinear surface through the corners.
+    let x = Tensor::from_vec([1, 2, 2, 1], vec![1.0, 2.0, 3.0, 4.0]).unwrap();
+    let wanted = [1.0, 1.5, 2.0, 2.0, 2.5, 3.0, 3.0, 3.5, 4.0];
+    assert_close(&resize(&x, 3, 3), &wanted, 1e-15, "2x2 to 3x3");
+}
+
+/// Mean over a cut window, from the definition.
+fn box_naive(x: &[f64], [n, h, w, c]: [usize; 4], r: usize) -> Vec<f64> {
+    let mut out = Vec::new();
+    for at in 0..n * h * w * c {
+        let (j, q, i, b) = (at % c, at / c % w, at / c / w % h, at / c / w / h);
+        let (mut sum, mut count) = (0.0, 0.0);
+        for y in (0..h).filter(|&y| y.abs_diff(i) <= r) {
+            for z in (0..w).filter(|&z| z.abs_diff(q) <= r) {
+                sum += x[((b * h + y) * w + z) * c + j];
+                count += 1.0;
+            }
+        }
+        out.push(sum / count);
+    }
+    out
+}
+
+#[test]
+fn box_filter_follows_its_definition() {
+    for (shape, r) in [
+        ([2, 9, 13, 3], 1),
+        ([1, 17, 19, 1], 4),
+        ([1, 6, 40, 5], 7),
+        ([1, 1, 50, 1], 3),
+        ([1, 50, 1, 2], 60),
+        ([2, 1, 1, 7], 2),
+    ] {
+        let x = random(shape, 7);
+        let y = eval(DType::F64, &[&x], |t, v| ops::box_filter(t, v[0], r)).unwrap();
+        let wanted = box_naive(&x.to_f64(), shape, r);
+        assert_close(&y.to_f64(), &wanted, 1e-14, &format!("{shape:?} {r}"));
+    }
+}
+
+/// Guided filter with two-pass variances, from the definition.
+fn guided_naive(i: &[f64], x: &[f64], shape: [usize; 4], r: usize, eps: f64) -> Vec<f64> {
+    let [n, h, w, c] = shape;
+    let one = [n, h, w, 1];
+    let mut out = vec![0.0; x.len()];
+    for j in 0..c {
+        let x: Vec<f64> = x.iter().skip(j).step_by(c).copied().collect();
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        for at in 0..n * h * w {
+            let (q, p, k) = (at % w, at / w % h, at / w / h);
+            let inside: Vec<usize> = (0..h * w)
+                .filter(|s| (s / w).abs_diff(p) <= r && (s % w).abs_diff(q) <= r)
+                .map(|s| k * h * w + s)
+                .collect();
+            let mean = |v: &dyn Fn(usize) -> f64| {
+                inside.iter().map(|&s| v(s)).sum::<f64>() / inside.len() as f64
+            };
+            let (mi, mx) = (mean(&|s| i[s]), mean(&|s| x[s]));
+            let cov = mean(&|s| (i[s] - mi) * (x[s] - mx));
+            let var = mean(&|s| (i[s] - mi) * (i[s] - mi));
+            a.push(cov / (var + eps));
+            b.push(mx - a[at] * mi);
+        }
+        let (a, b) = (box_naive(&a, one, r), box_naive(&b, one, r));
+        for at in 0..i.len() {
+            out[at * c + j] = a[at] * i[at] + b[at];
+        }
+    }
+    out
+}
+
+#[test]
+fn guided_filter_follows_its_definition() {
+    for (shape, r, eps) in [
+        ([2, 9, 13, 3], 2, 1e-2),
+        ([1, 11, 17, 1], 4, 1e-4),
+        ([1, 3, 5, 2], 9, 1.0),
+    ] {
+        let guide = random([shape[0], shape[1], shape[2], 1], 8);
+        let x = random(shape, 9);
+        let f = |t: &mut Tape, v: &[Var]| ops::guided_filter(t, v[0], v[1], r, eps);
+        let wanted = guided_naive(&guide.to_f64(), &x.to_f64(), shape, r, eps);
+        let y = eval(DType::F64, &[&guide, &x], f).unwrap();
+        assert_close(&y.to_f64(), &wanted, 1e-12, &format!("{shape:?} {r}"));
+    }
+    // A bright, almost flat guide: its variance, which is what eps is compared with, is 4e-10 of
+    // its mean square. Only the part of q that is not the mean shows an error.
+    let shape = [1, 12, 12, 1];
+    let ripple = |seed| {
+        let v = random(shape, seed).to_f64();
+        let v: Vec<f32> = v.iter().map(|v| 0.9 + 3e-5 * *v as f32).collect();
+        Tensor::from_vec(shape, v).unwrap()
+    };
+    let guide = ripple(1);
+    let x = random(shape, 2).to_dtype(DType::F32);
+    let f = |t: &mut Tape, v: &[Var]| ops::guided_filter(t, v[0], v[1], 2, 1e-10);
+    let y = eval(DType::F32, &[&guide, &x], f).unwrap();
+    let wanted = guided_naive(&guide.to_f64(), &x.to_f64(), shape, 2, 1e-10);
+    assert_close(&y.to_f64(), &wanted, 1e-6, "flat guide");
+}
+
+#[test]
+fn max_pool_cuts_odd_windows_and_takes_the_first_maximum() {
+    let x = vec![
+        1.0, 5.0, 2.0, //
+        5.0, 0.0, 2.0, //
+        7.0, 7.0, 3.0,
+    ];
+    let x = Tensor::from_vec([1, 3, 3, 1], x).unwrap();
+    let y = eval(DType::F64, &[&x], |t, v| ops::max_pool2d(t, v[0])).unwrap();
+    assert_eq!(y.shape().dims(), [1, 2, 2, 1]);
+    assert_eq!(y.to_f64(), [5.0, 2.0, 7.0, 3.0]);
+    let g = Tensor::from_vec([1, 2, 2, 1], vec![1.0, 2.0, 3.0, 4.0]).unwrap();
+    let dx = eval(DType::F64, &[&x, &g], |t, v| {
+        let y = ops::max_pool2d(t, v[0])?;
+        Ok(t.vjp(y, v[1], &[v[0]])?[0])
+    })
+    .unwrap();
+    assert_eq!(dx.to_f64(), [0.0, 1.0, 2.0, 0.0, 0.0, 0.0, 3.0, 0.0, 4.0]);
+    let nan = Tensor::from_vec([1, 2, 2, 1], vec![1.0, f64::NAN, 3.0, 2.0]).unwrap();
+    let y = eval(DType::F64, &[&nan], |t, v| ops::max_pool2d(t, v[0])).unwrap();
+    assert!(y.to_f64()[0].is_nan());
+}
+
+#[test]
+fn reflect_pad_mirrors_without_the_edge() {
+    let x = Tensor::from_vec([1, 3, 4, 1], (0..12).map(f64::from).collect()).unwrap();
+    let y = eval(DType::F64, &[&x], |t, v| ops::reflect_pad(t, v[0], 2)).unwrap();
+    let columns = [2, 1, 0, 1, 2, 3, 2, 1];
+    let rows = [2, 1, 0, 1, 2, 1, 0];
+    let wanted: Vec<f64> = rows
+        .iter()
+        .flat_map(|r| columns.map(|c| f64::from(r * 4 + c)))
+        .collect();
+    assert_eq!(y.shape().dims(), [1, 7, 8, 1]);
+    assert_eq!(y.to_f64(), wanted);
+}
+
+#[test]
+fn errors_name_the_sizes() {
+    let mut t = Tape::new(DType::F32);
+    let x = t.input("x", [1, 4, 6, 3]).unwrap();
+    let w = t.input("w", [5, 5, 1, 3]).unwrap();
+    let even = t.input("even", [2, 2, 1, 3]).unwrap();
+    let guide = t.input("guide", [1, 4, 5, 1]).unwrap();
+    let options = DepthwiseOptions::default();
+    let valid = DepthwiseOptions {
+        padding: Padding::Valid,
+        ..options
+    };
+    let zero = DepthwiseOptions {
+        stride: 0,
+        ..options
+    };
+    for (result, part) in [
+        (
+            ops::depthwise_conv2d(&mut t, x, w, None, valid),
+            "window of 5",
+        ),
+        (
+            ops::depthwise_conv2d(&mut t, x, even, None, options),
+            "even",
+        ),
+        (ops::depthwise_conv2d(&mut t, x, w, None, zero), "stride 0"),
+        (
+            ops::depthwise_conv2d(&mut t, x, x, None, options),
+            "[kh, kw, 1, 3]",
+        ),
+        (
+            ops::depthwise_conv2d(&mut t, x, w, Some(w), options),
+            "bias",
+        ),
+        (ops::reflect_pad(&mut t, x, 4), "[1, 4, 6, 3]"),
+        (
+            ops::max_pool2d(&mut t, guide)
+                .and_then(|y| ops::resize_bilinear(&mut t, y, 0, 3, None)),
+            "0 x 3",
+        ),
+        (ops::resize_bilinear(&mut t, x, 5, 5, Some(x)), "residual"),
+        (
+            ops::guided_filter(&mut t, guide, x, 2, 0.1),
+            "guide [1, 4, 6, 1]",
+        ),
+        (ops::guided_filter(&mut t, guide, guide, 2, 0.0), "eps 0"),
+        (ops::channel_conv1d(&mut t, x, w), "[N, 1, 1, C]"),
+    ] {
+        let text = result.expect_err(part).to_string();
+        assert!(text.contains(part) && !text.contains('\n'), "{text}");
     }
 }

@@ -1,11 +1,23 @@
 //! Operators: one file or folder for each. A file holds, in this order, the function that users
 //! call, the operator with its shape rule and vjp, its CPU code, and its cases for the registry.
 
+mod box_filter;
+mod channel_conv;
 mod depthwise;
+mod guided;
 mod parts;
+mod pool;
+mod reflect_pad;
 pub mod registry;
+mod resize;
 
+pub use box_filter::box_filter;
+pub use channel_conv::channel_conv1d;
 pub use depthwise::{DepthwiseOptions, depthwise_conv2d};
+pub use guided::guided_filter;
+pub use pool::max_pool2d;
+pub use reflect_pad::reflect_pad;
+pub use resize::resize_bilinear;
 
 /// What a sliding window does at the borders of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -47,3 +47,31 @@ pub(crate) fn reduce<T: Real>(out: &mut [T], scratch: &[T], slot: usize, rows: u
         }
     }
 }
+
+/// `f(row, slot, out_row)` for each row of `out`, where rows of one part share a slot of scratch.
+pub(crate) fn for_rows_with<T: Real>(
+    out: &mut [T],
+    row: usize,
+    scratch: &mut [T],
+    slot: usize,
+    f: impl Fn(usize, &mut [T], &mut [T]) + Sync + Send,
+) {
+    let (per_part, parts) = split(out.len() / row);
+    let serial = out.len() < crate::device::cpu::SERIAL_BELOW;
+    let run = |(i, (out, slot)): (usize, (&mut [T], &mut [T]))| {
+        for (k, out) in out.chunks_mut(row).enumerate() {
+            f(i * per_part + k, slot, out);
+        }
+    };
+    let scratch = &mut scratch[..parts * slot];
+    if serial {
+        let pairs = out.chunks_mut(per_part * row).zip(scratch.chunks_mut(slot));
+        pairs.enumerate().for_each(run);
+    } else {
+        let pairs = out.par_chunks_mut(per_part * row);
+        pairs
+            .zip(scratch.par_chunks_mut(slot))
+            .enumerate()
+            .for_each(run);
+    }
+}

@@ -114,5 +114,13 @@ pub fn registry() -> Vec<Entry> {
             vec![$(Entry { name: stringify!($name), cases: super::$name::cases }),*]
         };
     }
-    entries![depthwise]
+    entries![
+        depthwise,
+        reflect_pad,
+        pool,
+        resize,
+        box_filter,
+        guided,
+        channel_conv
+    ]
 }
