@@ -1,6 +1,7 @@
 //! Where sessions run. This build has the CPU.
 
 pub mod cpu;
+pub(crate) mod simd;
 
 use std::fmt;
 

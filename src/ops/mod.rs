@@ -2,53 +2,35 @@
 //! call, the operator with its shape rule and vjp, its CPU code, and its cases for the registry.
 
 mod activation;
+mod box_filter;
+mod channel_conv;
 mod conv;
+mod depthwise;
+mod guided;
+mod parts;
+mod pool;
+mod reflect_pad;
 pub mod registry;
+mod resize;
 pub(crate) mod simd;
 
 pub use activation::Activation;
-pub use conv::{Conv2d, ConvOptions, conv2d};
+pub use box_filter::box_filter;
+pub use channel_conv::channel_conv1d;
+pub use conv::{Conv2d, ConvOptions, MAX_K as MAX_KERNEL, conv2d};
+pub use depthwise::{DepthwiseOptions, depthwise_conv2d};
+pub use guided::guided_filter;
+pub use pool::max_pool2d;
+pub use reflect_pad::reflect_pad;
+pub use resize::resize_bilinear;
 
 /// What surrounds the picture under a sliding window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Padding {
-    /// Zeros, `dilation * (k - 1) / 2` on each side: with stride 1 the size stays.
+    /// Zeros, `dilation * (k - 1) / 2` on each side: the output is `ceil(size / stride)`. Needs an
+    /// odd kernel.
     #[default]
     Same,
     /// Nothing: only whole windows count.
     Valid,
-}
-
-// temporary until reduce.rs lands
-fn sum_to(t: &mut crate::Tape, x: crate::Var, shape: crate::Shape) -> crate::Result<crate::Var> {
-    t.record(TmpSum(shape), &[x])
-}
-#[derive(Debug)]
-struct TmpSum(crate::Shape);
-impl crate::tape::Operator for TmpSum {
-    fn name(&self) -> &'static str {
-        "tmpsum"
-    }
-    fn infer(&self, i: &[crate::tape::Meta]) -> crate::Result<crate::tape::Meta> {
-        Ok(crate::tape::Meta::new(self.0, i[0].dtype))
-    }
-    fn vjp(
-        &self,
-        _: &mut crate::Tape,
-        _: crate::Var,
-        _: crate::Var,
-    ) -> crate::Result<Vec<Option<crate::Var>>> {
-        unreachable!()
-    }
-    fn flops(&self, _: &[crate::tape::Meta], _: crate::tape::Meta) -> u64 {
-        0
-    }
-    fn cpu(&self, mut io: crate::device::cpu::CpuIo<'_>) -> crate::Result<()> {
-        crate::dispatch_real!(io.dtype(), "x", T => {
-            let o = io.output::<T>()?;
-            o.fill(0.0 as T);
-            for c in io.input::<T>(0)?.chunks_exact(o.len()) { for (o, x) in o.iter_mut().zip(c) { *o += *x; } }
-            Ok(())
-        })
-    }
 }

@@ -114,5 +114,14 @@ pub fn registry() -> Vec<Entry> {
             vec![$(Entry { name: stringify!($name), cases: super::$name::cases }),*]
         };
     }
-    entries![conv]
+    entries![
+        conv,
+        depthwise,
+        reflect_pad,
+        pool,
+        resize,
+        box_filter,
+        guided,
+        channel_conv,
+    ]
 }

@@ -1,7 +1,7 @@
 //! Which input pixel meets which kernel tap, for forward and transposed convolutions alike.
 
 /// Largest kernel side.
-pub(crate) const MAX_K: usize = 11;
+pub const MAX_K: usize = 11;
 
 /// One axis of a convolution seen from the side that is written: position `t` (of `count`) is
 /// written at `out_first + t * out_step` and reads positions `t * in_step + offset` of `in_len`,

@@ -8,8 +8,9 @@ mod reference;
 mod weight;
 
 pub(crate) use cases::cases;
-pub(crate) use geometry::{AxisSize, MAX_K};
+pub use geometry::MAX_K;
 
+use self::geometry::AxisSize;
 use super::{Activation, Padding};
 use crate::device::cpu::{CpuIo, for_chunks};
 use crate::tape::{Meta, Operator, Tape, Var, check_inputs};

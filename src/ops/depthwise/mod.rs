@@ -1,0 +1,400 @@
+//! Depthwise convolution: each channel has its own window.
+
+mod cpu;
+
+use self::cpu::{Axis, Geometry};
+use super::Padding;
+use super::registry::{Case, CaseInput};
+use crate::device::cpu::CpuIo;
+use crate::tape::{Meta, Operator, check_inputs};
+use crate::tensor::{Real, Shape};
+use crate::{Error, Result, Tape, Var, dispatch_real};
+
+const NAME: &str = "depthwise_conv2d";
+
+/// Stride, dilation and padding of [`depthwise_conv2d`], the same in both directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DepthwiseOptions {
+    pub stride: usize,
+    pub dilation: usize,
+    pub padding: Padding,
+}
+
+impl Default for DepthwiseOptions {
+    fn default() -> Self {
+        Self {
+            stride: 1,
+            dilation: 1,
+            padding: Padding::Same,
+        }
+    }
+}
+
+/// Depthwise convolution (a cross-correlation, as everywhere in deep learning; Chollet 2017):
+///
+/// `y[n, i, j, c] = b[c] + sum over p, q of w[p, q, 0, c] * x[n, i s + p d - pad, j s + q d - pad, c]`
+///
+/// with stride s and dilation d. `x` is `[N, H, W, C]`, `w` is `[kh, kw, 1, C]`, `bias` is `[C]`.
+/// [`Padding::Same`] reads zeros outside, `d (k - 1) / 2` on each side, and gives
+/// `[N, ceil(H / s), ceil(W / s), C]`; [`Padding::Valid`] gives `(H - d (kh - 1) - 1) / s + 1` rows,
+/// rounded down. Differentiable in all inputs, any number of times.
+///
+/// # Errors
+/// [`Error::Shape`] if shapes do not fit, stride or dilation is 0, an even kernel is used with
+/// `Same`, or a `Valid` window is larger than the image.
+///
+/// ```
+/// use hafuse::{ops, ops::DepthwiseOptions, DType, ParamStore, Session, Tape, Tensor};
+/// let mut t = Tape::new(DType::F32);
+/// let x = t.input("x", [1, 3, 3, 1])?;
+/// let w = t.constant(&Tensor::full([3, 3, 1, 1], DType::F32, 1.0))?;
+/// let y = ops::depthwise_conv2d(&mut t, x, w, None, DepthwiseOptions::default())?;
+/// t.output("y", y)?;
+/// let mut s = Session::new(&t, &ParamStore::default())?;
+/// s.set("x", &Tensor::full([1, 3, 3, 1], DType::F32, 1.0))?;
+/// s.run()?;
+/// assert_eq!(s.output::<f32>("y")?, [4.0, 6.0, 4.0, 6.0, 9.0, 6.0, 4.0, 6.0, 4.0]);
+/// # Ok::<(), hafuse::Error>(())
+/// ```
+pub fn depthwise_conv2d(
+    t: &mut Tape,
+    x: Var,
+    w: Var,
+    bias: Option<Var>,
+    options: DepthwiseOptions,
+) -> Result<Var> {
+    let op = DepthwiseConv2d { options };
+    match bias {
+        Some(b) => t.record(op, &[x, w, b]),
+        None => t.record(op, &[x, w]),
+    }
+}
+
+/// One axis of the forward map, or why there is none.
+fn axis(name: &str, size: usize, k: usize, o: DepthwiseOptions) -> Result<Axis> {
+    if o.stride == 0 || o.dilation == 0 || k == 0 {
+        return Err(Error::shape(
+            NAME,
+            format!(
+                "stride {}, dilation {} and kernel {name} {k} must be at least 1",
+                o.stride, o.dilation
+            ),
+        ));
+    }
+    let extent = o.dilation * (k - 1);
+    let (pad, output) = match o.padding {
+        Padding::Same if k % 2 == 0 => {
+            return Err(Error::shape(
+                NAME,
+                format!("kernel {name} {k} is even; use an odd one, or Padding::Valid"),
+            ));
+        }
+        Padding::Same => (extent / 2, size.div_ceil(o.stride)),
+        Padding::Valid if extent >= size => {
+            return Err(Error::shape(
+                NAME,
+                format!(
+                    "a window of {} does not fit into {name} {size}; use Padding::Same or a larger image",
+                    extent + 1
+                ),
+            ));
+        }
+        Padding::Valid => (0, (size - extent - 1) / o.stride + 1),
+    };
+    Ok(Axis {
+        input: size,
+        output,
+        k,
+        stride: o.stride,
+        dilation: o.dilation,
+        pad,
+        transposed: false,
+    })
+}
+
+/// The forward map of `x [N, H, W, C]` and `w [kh, kw, 1, C]`.
+fn geometry(x: Shape, w: Shape, options: DepthwiseOptions) -> Result<Geometry> {
+    let [_, h, width, c] = x.dims4(NAME)?;
+    let [kh, kw, one, wc] = w.dims4(NAME)?;
+    if one != 1 || wc != c {
+        return Err(Error::shape(
+            NAME,
+            format!("x {x} needs a kernel [kh, kw, 1, {c}], found {w}"),
+        ));
+    }
+    Ok(Geometry {
+        h: axis("height", h, kh, options)?,
+        w: axis("width", width, kw, options)?,
+        c,
+    })
+}
+
+fn output_shape(x: Shape, g: &Geometry) -> Shape {
+    Shape::from([x.padded4()[0], g.h.output, g.w.output, g.c])
+}
+
+fn expect(what: &str, found: Shape, wanted: Shape) -> Result<()> {
+    if found != wanted {
+        return Err(Error::shape(
+            NAME,
+            format!("{what} has shape {found}, must be {wanted}"),
+        ));
+    }
+    Ok(())
+}
+
+/// `y = b + w * x`; inputs x, w and, if there, b.
+#[derive(Debug)]
+struct DepthwiseConv2d {
+    options: DepthwiseOptions,
+}
+
+impl Operator for DepthwiseConv2d {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+        let dtype = check_inputs(NAME, inputs, 2..=3)?;
+        let (x, w) = (inputs[0].shape, inputs[1].shape);
+        let g = geometry(x, w, self.options)?;
+        if let Some(b) = inputs.get(2) {
+            expect("bias", b.shape, Shape::from([g.c]))?;
+        }
+        Ok(Meta::new(output_shape(x, &g), dtype))
+    }
+
+    fn vjp(&self, t: &mut Tape, node: Var, g: Var) -> Result<Vec<Option<Var>>> {
+        let inputs = t.inputs_of(node).to_vec();
+        let (x, w) = (inputs[0], inputs[1]);
+        let mut gradients = vec![
+            Some(input_grad(t, g, w, self.options, t.shape(x))?),
+            Some(weight_grad(t, x, g, self.options, t.shape(w))?),
+        ];
+        if inputs.len() == 3 {
+            gradients.push(Some(t.record(DepthwiseBiasGrad, &[g])?));
+        }
+        Ok(gradients)
+    }
+
+    fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {
+        let g = geometry(io.shape(0), io.shape(1), self.options)?;
+        fn run<T: Real>(io: &mut CpuIo<'_>, g: Geometry) -> Result<()> {
+            let bias = if io.len() == 3 {
+                Some(io.input::<T>(2)?)
+            } else {
+                None
+            };
+            let (tiles, out) = (io.scratch::<T>()?, io.output::<T>()?);
+            cpu::convolve(g, io.input(0)?, io.input(1)?, bias, tiles, out);
+            Ok(())
+        }
+        dispatch_real!(io.dtype(), NAME, T => run::<T>(&mut io, g))
+    }
+
+    fn flops(&self, inputs: &[Meta], output: Meta) -> u64 {
+        let [kh, kw, ..] = inputs[1].shape.padded4();
+        2 * (kh * kw * output.shape.len()) as u64
+    }
+
+    fn workspace(&self, inputs: &[Meta], _output: Meta) -> usize {
+        geometry(inputs[0].shape, inputs[1].shape, self.options)
+            .map_or(0, |g| g.tiles_len() * inputs[0].dtype.size())
+    }
+}
+
+fn input_grad(t: &mut Tape, g: Var, w: Var, options: DepthwiseOptions, x: Shape) -> Result<Var> {
+    t.record(DepthwiseInputGrad { options, x }, &[g, w])
+}
+
+fn weight_grad(t: &mut Tape, x: Var, g: Var, options: DepthwiseOptions, w: Shape) -> Result<Var> {
+    t.record(DepthwiseWeightGrad { options, w }, &[x, g])
+}
+
+/// `dx[i, j, c] = sum of w[p, q, 0, c] * g[(i + pad - p d) / s, (j + pad - q d) / s, c]` where the
+/// divisions leave no remainder; inputs g, w.
+#[derive(Debug)]
+struct DepthwiseInputGrad {
+    options: DepthwiseOptions,
+    /// Shape of the gradient.
+    x: Shape,
+}
+
+impl Operator for DepthwiseInputGrad {
+    fn name(&self) -> &'static str {
+        "depthwise_conv2d_dx"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+        let dtype = check_inputs(self.name(), inputs, 2..=2)?;
+        let g = geometry(self.x, inputs[1].shape, self.options)?;
+        expect("cotangent", inputs[0].shape, output_shape(self.x, &g))?;
+        Ok(Meta::new(self.x, dtype))
+    }
+
+    fn vjp(&self, t: &mut Tape, node: Var, u: Var) -> Result<Vec<Option<Var>>> {
+        let (g, w) = (t.inputs_of(node)[0], t.inputs_of(node)[1]);
+        Ok(vec![
+            Some(depthwise_conv2d(t, u, w, None, self.options)?),
+            Some(weight_grad(t, u, g, self.options, t.shape(w))?),
+        ])
+    }
+
+    fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {
+        let g = geometry(self.x, io.shape(1), self.options)?.transpose();
+        fn run<T: Real>(io: &mut CpuIo<'_>, g: Geometry) -> Result<()> {
+            let (tiles, out) = (io.scratch::<T>()?, io.output::<T>()?);
+            cpu::convolve(g, io.input(0)?, io.input(1)?, None, tiles, out);
+            Ok(())
+        }
+        dispatch_real!(io.dtype(), NAME, T => run::<T>(&mut io, g))
+    }
+
+    fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {
+        let [kh, kw, ..] = inputs[1].shape.padded4();
+        2 * (kh * kw * inputs[0].shape.len()) as u64
+    }
+
+    fn workspace(&self, inputs: &[Meta], _output: Meta) -> usize {
+        geometry(self.x, inputs[1].shape, self.options)
+            .map_or(0, |g| g.tiles_len() * inputs[0].dtype.size())
+    }
+}
+
+/// `dw[p, q, 0, c] = sum over n, i, j of g[n, i, j, c] * x[n, i s + p d - pad, j s + q d - pad, c]`;
+/// inputs x, g.
+#[derive(Debug)]
+struct DepthwiseWeightGrad {
+    options: DepthwiseOptions,
+    /// Shape of the gradient.
+    w: Shape,
+}
+
+impl Operator for DepthwiseWeightGrad {
+    fn name(&self) -> &'static str {
+        "depthwise_conv2d_dw"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+        let dtype = check_inputs(self.name(), inputs, 2..=2)?;
+        let g = geometry(inputs[0].shape, self.w, self.options)?;
+        expect(
+            "cotangent",
+            inputs[1].shape,
+            output_shape(inputs[0].shape, &g),
+        )?;
+        Ok(Meta::new(self.w, dtype))
+    }
+
+    fn vjp(&self, t: &mut Tape, node: Var, u: Var) -> Result<Vec<Option<Var>>> {
+        let (x, g) = (t.inputs_of(node)[0], t.inputs_of(node)[1]);
+        Ok(vec![
+            Some(input_grad(t, g, u, self.options, t.shape(x))?),
+            Some(depthwise_conv2d(t, x, u, None, self.options)?),
+        ])
+    }
+
+    fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {
+        let g = geometry(io.shape(0), self.w, self.options)?;
+        fn run<T: Real>(io: &mut CpuIo<'_>, g: Geometry) -> Result<()> {
+            let n = io.shape(0).padded4()[0];
+            let (scratch, out) = (io.scratch::<T>()?, io.output::<T>()?);
+            cpu::weight_grad(g, n, io.input(0)?, io.input(1)?, scratch, out);
+            Ok(())
+        }
+        dispatch_real!(io.dtype(), NAME, T => run::<T>(&mut io, g))
+    }
+
+    fn flops(&self, inputs: &[Meta], output: Meta) -> u64 {
+        let [kh, kw, ..] = output.shape.padded4();
+        2 * (kh * kw * inputs[1].shape.len()) as u64
+    }
+
+    fn workspace(&self, inputs: &[Meta], output: Meta) -> usize {
+        let n = inputs[0].shape.padded4()[0];
+        geometry(inputs[0].shape, self.w, self.options)
+            .map_or(0, |g| cpu::weight_grad_scratch(g, n) * output.dtype.size())
+    }
+}
+
+/// `db[c] = sum over n, i, j of g[n, i, j, c]`; input g.
+#[derive(Debug)]
+struct DepthwiseBiasGrad;
+
+impl Operator for DepthwiseBiasGrad {
+    fn name(&self) -> &'static str {
+        "depthwise_conv2d_db"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+        let dtype = check_inputs(self.name(), inputs, 1..=1)?;
+        let [_, _, _, c] = inputs[0].shape.dims4(NAME)?;
+        Ok(Meta::new([c], dtype))
+    }
+
+    fn vjp(&self, t: &mut Tape, node: Var, u: Var) -> Result<Vec<Option<Var>>> {
+        // Spread u over all pixels: a convolution of zeros with bias u.
+        let shape = t.shape(t.inputs_of(node)[0]);
+        let c = shape.padded4()[3];
+        let zeros = t.constant(&crate::Tensor::full(shape, t.dtype(), 0.0))?;
+        let one = t.constant(&crate::Tensor::full([1, 1, 1, c], t.dtype(), 1.0))?;
+        let spread = depthwise_conv2d(t, zeros, one, Some(u), DepthwiseOptions::default())?;
+        Ok(vec![Some(spread)])
+    }
+
+    fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {
+        let [n, h, ..] = io.shape(0).padded4();
+        fn run<T: Real>(io: &mut CpuIo<'_>, rows: usize) -> Result<()> {
+            let (scratch, out) = (io.scratch::<T>()?, io.output::<T>()?);
+            cpu::channel_sum(rows, io.input(0)?, scratch, out);
+            Ok(())
+        }
+        dispatch_real!(io.dtype(), NAME, T => run::<T>(&mut io, n * h))
+    }
+
+    fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {
+        inputs[0].shape.len() as u64
+    }
+
+    fn workspace(&self, inputs: &[Meta], output: Meta) -> usize {
+        let [n, h, _, c] = inputs[0].shape.padded4();
+        cpu::channel_sum_scratch(n * h, c) * output.dtype.size()
+    }
+}
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut add = |x: [usize; 4], k: [usize; 2], stride, dilation, padding, bias: bool| {
+        let options = DepthwiseOptions {
+            stride,
+            dilation,
+            padding,
+        };
+        let [kh, kw] = k;
+        let mut inputs = vec![CaseInput::any(x), CaseInput::any([kh, kw, 1, x[3]])];
+        if bias {
+            inputs.push(CaseInput::any([x[3]]));
+        }
+        cases.push(Case::new(
+            format!("depthwise {x:?} {kh}x{kw} s{stride} d{dilation} {padding:?} bias {bias}"),
+            DepthwiseConv2d { options },
+            inputs,
+            kh * kw + 1,
+        ));
+    };
+    use Padding::{Same, Valid};
+    add([2, 5, 7, 3], [3, 3], 1, 1, Same, true);
+    add([1, 4, 23, 2], [3, 5], 1, 1, Same, false); // rows long enough for the block loop
+    add([1, 2, 3, 32], [3, 3], 1, 1, Same, true);
+    add([1, 3, 67, 1], [3, 3], 1, 2, Same, false);
+    add([1, 7, 6, 3], [3, 3], 2, 1, Same, true);
+    add([1, 8, 7, 2], [5, 3], 3, 1, Same, false);
+    add([1, 7, 9, 2], [3, 3], 2, 2, Valid, true);
+    add([1, 4, 37, 1], [2, 4], 1, 1, Valid, true);
+    add([1, 6, 5, 5], [2, 2], 2, 1, Valid, false);
+    add([1, 1, 11, 5], [7, 7], 1, 1, Same, true);
+    add([1, 11, 1, 9], [3, 3], 1, 1, Same, false);
+    add([2, 1, 1, 13], [3, 3], 1, 1, Same, true);
+    add([1, 1, 1, 1], [1, 1], 1, 1, Valid, true);
+    cases
+}

@@ -1,0 +1,387 @@
+//! Guided filter.
+
+use super::box_filter::Window;
+use super::registry::{Case, CaseInput};
+use crate::device::cpu::{CpuIo, for_chunks};
+use crate::tape::{Meta, Operator, check_inputs};
+use crate::tensor::{Real, Shape};
+use crate::{Error, Result, Tape, Var, dispatch_real};
+
+const NAME: &str = "guided_filter";
+
+/// Guided filter with a grey guide I (He, Sun, Tang, TPAMI 2013), for each channel of x:
+///
+/// `q = mean(a) I + mean(b)` with `a = cov(I, x) / (var(I) + eps)` and `b = mean(x) - a mean(I)`,
+///
+/// means over windows of `2 radius + 1` squared, cut at the borders. `guide` is `[N, H, W, 1]`, `x`
+/// is `[N, H, W, C]`, so is the result. Everything between input and output is f64, also for f32
+/// data: `var(I) = mean(I^2) - mean(I)^2` would lose most digits of a smooth region in f32. With
+/// values in [0, 1] an eps down to 1e-10 is safe.
+///
+/// Differentiable once, in guide and x.
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes do not fit; [`Error::Config`] unless `eps > 0`.
+///
+/// ```
+/// use hafuse::{ops, DType, ParamStore, Session, Tape, Tensor};
+/// let mut t = Tape::new(DType::F32);
+/// let x = t.input("x", [1, 1, 3, 1])?;
+/// let q = ops::guided_filter(&mut t, x, x, 1, 1e-9)?;   // guided by itself: keeps edges
+/// t.output("q", q)?;
+/// let mut s = Session::new(&t, &ParamStore::default())?;
+/// s.set("x", &Tensor::from_vec([1, 1, 3, 1], vec![0.0f32, 0.0, 1.0])?)?;
+/// s.run()?;
+/// assert!((s.output::<f32>("q")?[2] - 1.0).abs() < 1e-6);
+/// # Ok::<(), hafuse::Error>(())
+/// ```
+pub fn guided_filter(t: &mut Tape, guide: Var, x: Var, radius: usize, eps: f64) -> Result<Var> {
+    if !(eps > 0.0 && eps.is_finite()) {
+        return Err(Error::config(
+            NAME,
+            format!("eps {eps} must be above 0, e.g. 1e-3"),
+        ));
+    }
+    t.record(GuidedFilter { radius, eps }, &[guide, x])
+}
+
+fn check(guide: Shape, x: Shape) -> Result<()> {
+    let [n, h, w, _] = x.dims4(NAME)?;
+    if guide != Shape::from([n, h, w, 1]) {
+        return Err(Error::shape(
+            NAME,
+            format!("x {x} needs a guide [{n}, {h}, {w}, 1], found {guide}"),
+        ));
+    }
+    Ok(())
+}
+
+/// Inputs guide, x.
+#[derive(Debug)]
+struct GuidedFilter {
+    radius: usize,
+    eps: f64,
+}
+
+impl Operator for GuidedFilter {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+        check_inputs(NAME, inputs, 2..=2)?;
+        check(inputs[0].shape, inputs[1].shape)?;
+        Ok(inputs[1])
+    }
+
+    fn vjp(&self, t: &mut Tape, node: Var, g: Var) -> Result<Vec<Option<Var>>> {
+        let (guide, x) = (t.inputs_of(node)[0], t.inputs_of(node)[1]);
+        let mut grad = |wrt| {
+            let (radius, eps) = (self.radius, self.eps);
+            t.record(GuidedFilterGrad { radius, eps, wrt }, &[guide, x, g])
+        };
+        Ok(vec![Some(grad(Wrt::Guide)?), Some(grad(Wrt::X)?)])
+    }
+
+    fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {
+        let f = Filter::new(io.shape(1), self.radius, self.eps);
+        dispatch_real!(io.dtype(), NAME, T => {
+            let (scratch, out) = (io.scratch()?, io.output::<T>()?);
+            forward(f, io.input(0)?, io.input(1)?, scratch, out);
+            Ok(())
+        })
+    }
+
+    fn flops(&self, _inputs: &[Meta], output: Meta) -> u64 {
+        flops(self.radius, output.shape, 2)
+    }
+
+    fn workspace(&self, _inputs: &[Meta], output: Meta) -> usize {
+        let f = Filter::new(output.shape, self.radius, self.eps);
+        (2 * f.moments() * f.pixels + f.box_scratch()) * size_of::<f64>()
+    }
+}
+
+/// Operations of some box filters over all maps, the main part of the work.
+fn flops(radius: usize, x: Shape, passes: u64) -> u64 {
+    let [_, h, w, c] = x.padded4();
+    let side = |size: usize| radius.saturating_mul(2).saturating_add(1).min(size);
+    passes * (2 + 2 * c) as u64 * ((side(h) + side(w)) * (x.len() / c)) as u64
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Wrt {
+    Guide,
+    X,
+}
+
+/// Gradient in one input, in closed form; inputs guide, x, g.
+#[derive(Debug)]
+struct GuidedFilterGrad {
+    radius: usize,
+    eps: f64,
+    wrt: Wrt,
+}
+
+impl Operator for GuidedFilterGrad {
+    fn name(&self) -> &'static str {
+        match self.wrt {
+            Wrt::Guide => "guided_filter_dguide",
+            Wrt::X => "guided_filter_dx",
+        }
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+        check_inputs(self.name(), inputs, 3..=3)?;
+        check(inputs[0].shape, inputs[1].shape)?;
+        if inputs[2].shape != inputs[1].shape {
+            return Err(Error::shape(
+                NAME,
+                format!("cotangent {} must be {}", inputs[2].shape, inputs[1].shape),
+            ));
+        }
+        Ok(match self.wrt {
+            Wrt::Guide => inputs[0],
+            Wrt::X => inputs[1],
+        })
+    }
+
+    fn vjp(&self, _t: &mut Tape, _node: Var, _u: Var) -> Result<Vec<Option<Var>>> {
+        Err(Error::NotDifferentiable {
+            op: self.name(),
+            detail: "second derivative of the guided filter".into(),
+        })
+    }
+
+    fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {
+        let f = Filter::new(io.shape(1), self.radius, self.eps);
+        dispatch_real!(io.dtype(), NAME, T => {
+            let (scratch, out) = (io.scratch()?, io.output::<T>()?);
+            let (guide, x, g) = (io.input(0)?, io.input(1)?, io.input(2)?);
+            backward(f, self.wrt, guide, x, g, scratch, out);
+            Ok(())
+        })
+    }
+
+    fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {
+        flops(self.radius, inputs[1].shape, 4)
+    }
+
+    fn workspace(&self, inputs: &[Meta], _output: Meta) -> usize {
+        let f = Filter::new(inputs[1].shape, self.radius, self.eps);
+        let maps = (2 * f.moments() + 3 * f.c) * f.pixels;
+        (maps + f.box_scratch()) * size_of::<f64>()
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Filter {
+    shape: [usize; 4],
+    pixels: usize,
+    c: usize,
+    radius: usize,
+    eps: f64,
+}
+
+impl Filter {
+    fn new(x: Shape, radius: usize, eps: f64) -> Self {
+        let shape @ [n, h, w, c] = x.padded4();
+        Self {
+            shape,
+            pixels: n * h * w,
+            c,
+            radius,
+            eps,
+        }
+    }
+
+    /// Maps per pixel: I, I^2, x (C of them), I x (C of them).
+    fn moments(&self) -> usize {
+        2 + 2 * self.c
+    }
+
+    fn window(&self, maps: usize) -> Window {
+        let [n, h, w, _] = self.shape;
+        Window::new([n, h, w, maps], self.radius)
+    }
+
+    fn box_scratch(&self) -> usize {
+        self.window(self.moments()).scratch_len()
+    }
+
+    /// Pixels per chunk of a parallel loop.
+    fn chunk(&self) -> usize {
+        self.shape[2].max(64)
+    }
+
+    /// Calls `f(pixel, maps of this pixel)` for every pixel of `out`.
+    fn each<S: Send>(&self, out: &mut [S], maps: usize, f: impl Fn(usize, &mut [S]) + Sync + Send) {
+        let chunk = self.chunk();
+        for_chunks(out, chunk * maps, |i, out| {
+            for (k, out) in out.chunks_exact_mut(maps).enumerate() {
+                f(i * chunk + k, out);
+            }
+        });
+    }
+
+    /// Window means of I, I^2, x, I x into `means`, with `products` as scratch.
+    fn means<T: Real>(
+        &self,
+        guide: &[T],
+        x: &[T],
+        products: &mut [f64],
+        means: &mut [f64],
+        box_scratch: &mut [f64],
+    ) {
+        let (c, k) = (self.c, self.moments());
+        self.each(products, k, |p, m| {
+            let i = guide[p].to_f64();
+            m[0] = i;
+            m[1] = i * i;
+            for (j, &x) in x[p * c..(p + 1) * c].iter().enumerate() {
+                m[2 + j] = x.to_f64();
+                m[2 + c + j] = i * x.to_f64();
+            }
+        });
+        self.window(k).mean(false, products, box_scratch, means);
+    }
+
+    /// `var(I) + eps` from the means of a pixel; rounding may not make a variance negative.
+    #[inline(always)]
+    fn spread(&self, m: &[f64]) -> f64 {
+        (m[1] - m[0] * m[0]).max(0.0) + self.eps
+    }
+
+    /// `a` of channel `j` from the means of a pixel.
+    #[inline(always)]
+    fn slope(&self, m: &[f64], j: usize) -> f64 {
+        (m[2 + self.c + j] - m[0] * m[2 + j]) / self.spread(m)
+    }
+}
+
+fn forward<T: Real>(f: Filter, guide: &[T], x: &[T], scratch: &mut [f64], out: &mut [T]) {
+    let (c, k) = (f.c, f.moments());
+    let (first, rest) = scratch.split_at_mut(k * f.pixels);
+    let (second, box_scratch) = rest.split_at_mut(k * f.pixels);
+    f.means(guide, x, first, second, box_scratch);
+
+    let lines = &mut first[..2 * c * f.pixels];
+    f.each(lines, 2 * c, |p, line| {
+        let m = &second[p * k..(p + 1) * k];
+        for j in 0..c {
+            line[j] = f.slope(m, j);
+            line[c + j] = m[2 + j] - line[j] * m[0];
+        }
+    });
+    let means = &mut second[..2 * c * f.pixels];
+    f.window(2 * c).mean(false, lines, box_scratch, means);
+    f.each(out, c, |p, q| {
+        let (i, m) = (guide[p].to_f64(), &means[p * 2 * c..(p + 1) * 2 * c]);
+        for (j, q) in q.iter_mut().enumerate() {
+            *q = T::lit(m[j] * i + m[c + j]);
+        }
+    });
+}
+
+/// With B the box filter and B' its adjoint: da = B'(g I) - db mean(I), db = B'(g), then through
+/// the quotient and the moments.
+fn backward<T: Real>(
+    f: Filter,
+    wrt: Wrt,
+    guide: &[T],
+    x: &[T],
+    g: &[T],
+    scratch: &mut [f64],
+    out: &mut [T],
+) {
+    let (c, k) = (f.c, f.moments());
+    let (first, rest) = scratch.split_at_mut(k * f.pixels);
+    let (second, rest) = rest.split_at_mut(k * f.pixels);
+    let (lines, rest) = rest.split_at_mut(2 * c * f.pixels);
+    let (slopes, box_scratch) = rest.split_at_mut(c * f.pixels);
+    f.means(guide, x, first, second, box_scratch);
+
+    // mean(a), which multiplies the guide directly.
+    if matches!(wrt, Wrt::Guide) {
+        let a = &mut first[..c * f.pixels];
+        f.each(a, c, |p, a| {
+            let m = &second[p * k..(p + 1) * k];
+            a.iter_mut()
+                .enumerate()
+                .for_each(|(j, a)| *a = f.slope(m, j));
+        });
+        f.window(c).mean(false, a, box_scratch, slopes);
+    }
+
+    // Cotangents of mean(a), mean(b), then of a and b.
+    let ends = &mut first[..2 * c * f.pixels];
+    f.each(ends, 2 * c, |p, d| {
+        let i = guide[p].to_f64();
+        for (j, &g) in g[p * c..(p + 1) * c].iter().enumerate() {
+            d[j] = g.to_f64() * i;
+            d[c + j] = g.to_f64();
+        }
+    });
+    f.window(2 * c).mean(true, ends, box_scratch, lines);
+
+    // Cotangents of the window means, then of I, I^2, x, I x.
+    f.each(first, k, |p, d| {
+        let m = &second[p * k..(p + 1) * k];
+        let line = &lines[p * 2 * c..(p + 1) * 2 * c];
+        let spread = f.spread(m);
+        d[0] = 0.0;
+        d[1] = 0.0;
+        for j in 0..c {
+            let (a, db) = (f.slope(m, j), line[c + j]);
+            let dcov = (line[j] - db * m[0]) / spread;
+            let dvar = -dcov * a;
+            d[0] += -db * a - dcov * m[2 + j] - 2.0 * dvar * m[0];
+            d[1] += dvar;
+            d[2 + j] = db - dcov * m[0];
+            d[2 + c + j] = dcov;
+        }
+    });
+    f.window(k).mean(true, first, box_scratch, second);
+
+    let maps = &*second;
+    match wrt {
+        Wrt::Guide => f.each(out, 1, |p, out| {
+            let d = &maps[p * k..(p + 1) * k];
+            let mut sum = d[0] + 2.0 * guide[p].to_f64() * d[1];
+            for j in 0..c {
+                let at = p * c + j;
+                sum += x[at].to_f64() * d[2 + c + j] + g[at].to_f64() * slopes[at];
+            }
+            out[0] = T::lit(sum);
+        }),
+        Wrt::X => f.each(out, c, |p, out| {
+            let (i, d) = (guide[p].to_f64(), &maps[p * k..(p + 1) * k]);
+            for (j, out) in out.iter_mut().enumerate() {
+                *out = T::lit(d[2 + j] + i * d[2 + c + j]);
+            }
+        }),
+    }
+}
+
+pub(crate) fn cases() -> Vec<Case> {
+    let shapes = [
+        ([2, 5, 7, 1], 1, 0.1),
+        ([1, 5, 6, 3], 2, 0.05),
+        ([1, 3, 19, 1], 4, 0.1),
+        ([1, 1, 11, 2], 2, 0.1),
+        ([1, 11, 1, 1], 1, 0.1),
+        ([1, 1, 1, 3], 2, 0.1),
+    ];
+    shapes
+        .into_iter()
+        .map(|(x, radius, eps)| {
+            let [n, h, w, _] = x;
+            Case::new(
+                format!("guided_filter {x:?} radius {radius} eps {eps}"),
+                GuidedFilter { radius, eps },
+                vec![CaseInput::any([n, h, w, 1]), CaseInput::any(x)],
+                (radius.min(h) * 2 + 1) * (radius.min(w) * 2 + 1),
+            )
+        })
+        .collect()
+}

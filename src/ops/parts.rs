@@ -1,0 +1,77 @@
+//! Sums over many rows in a fixed order, whatever the number of threads.
+
+use crate::tensor::Real;
+use rayon::prelude::*;
+
+/// At most this many partial results: enough to keep any CPU busy, few enough to add up fast.
+const MAX_PARTS: usize = 64;
+
+/// Rows in each part and number of parts, from the shape alone.
+pub(crate) fn split(rows: usize) -> (usize, usize) {
+    let per_part = rows.div_ceil(MAX_PARTS).max(1);
+    (per_part, rows.div_ceil(per_part))
+}
+
+/// Number of partial results for `rows` rows.
+pub(crate) fn count(rows: usize) -> usize {
+    split(rows).1
+}
+
+/// `f(rows, slot)` for each part with its slot of `slot` elements of `scratch`; in parallel if
+/// `work`, the number of elements visited in all, is large.
+pub(crate) fn for_parts<T: Real>(
+    scratch: &mut [T],
+    slot: usize,
+    rows: usize,
+    work: usize,
+    f: impl Fn(std::ops::Range<usize>, &mut [T]) + Sync + Send,
+) {
+    let (per_part, parts) = split(rows);
+    let run = |(i, s): (usize, &mut [T])| {
+        f(i * per_part..rows.min((i + 1) * per_part), s);
+    };
+    let slots = &mut scratch[..parts * slot];
+    if work < crate::device::cpu::SERIAL_BELOW {
+        slots.chunks_mut(slot).enumerate().for_each(run);
+    } else {
+        slots.par_chunks_mut(slot).enumerate().for_each(run);
+    }
+}
+
+/// `out = sum of the first out.len() elements of every slot`, from first to last.
+pub(crate) fn reduce<T: Real>(out: &mut [T], scratch: &[T], slot: usize, rows: usize) {
+    out.fill(T::zero());
+    for s in scratch[..count(rows) * slot].chunks(slot) {
+        for (o, &v) in out.iter_mut().zip(s) {
+            *o += v;
+        }
+    }
+}
+
+/// `f(row, slot, out_row)` for each row of `out`, where rows of one part share a slot of scratch.
+pub(crate) fn for_rows_with<T: Real>(
+    out: &mut [T],
+    row: usize,
+    scratch: &mut [T],
+    slot: usize,
+    f: impl Fn(usize, &mut [T], &mut [T]) + Sync + Send,
+) {
+    let (per_part, parts) = split(out.len() / row);
+    let serial = out.len() < crate::device::cpu::SERIAL_BELOW;
+    let run = |(i, (out, slot)): (usize, (&mut [T], &mut [T]))| {
+        for (k, out) in out.chunks_mut(row).enumerate() {
+            f(i * per_part + k, slot, out);
+        }
+    };
+    let scratch = &mut scratch[..parts * slot];
+    if serial {
+        let pairs = out.chunks_mut(per_part * row).zip(scratch.chunks_mut(slot));
+        pairs.enumerate().for_each(run);
+    } else {
+        let pairs = out.par_chunks_mut(per_part * row);
+        pairs
+            .zip(scratch.par_chunks_mut(slot))
+            .enumerate()
+            .for_each(run);
+    }
+}
