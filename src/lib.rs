@@ -1,6 +1,8 @@
 //! `hafuse`: a multi-modality image fusion engine.
 
+pub mod cli;
 pub mod error;
+pub mod synth;
 pub mod tensor;
 
 pub use error::{Error, Result};
