@@ -1,14 +1,12 @@
 use clap::Parser;
+use std::process::ExitCode;
 
-#[derive(Parser)]
-enum Cli {
-    Synth(hafuse::cli::synth::SynthArgs),
-}
-
-fn main() {
-    let Cli::Synth(args) = Cli::parse();
-    if let Err(e) = hafuse::cli::synth::run(&args) {
-        eprintln!("error: {e}");
-        std::process::exit(e.exit_code().into());
+fn main() -> ExitCode {
+    match hafuse::cli::run(hafuse::cli::Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            hafuse::cli::report(&e);
+            ExitCode::from(e.exit_code())
+        }
     }
 }

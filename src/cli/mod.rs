@@ -1,3 +1,138 @@
-//! The command line.
+//! The command line: one file for each subcommand.
 
+mod fuse;
+mod info;
+mod memory;
+mod output;
+mod preview;
 pub mod synth;
+mod terminal;
+mod train;
+mod train_log;
+
+use crate::{Error, Result};
+use clap::{Parser, Subcommand};
+use std::sync::LazyLock;
+
+const AFTER_HELP: &str = "\
+Examples:
+  hafuse fuse ir.png vi.png -o fused.png           one pair, infrared first
+  hafuse fuse mri/ pet/ -o fused/ --model mif      two folders, pictures matched by name
+  hafuse synth data --scene street --count 16      pairs to try things on
+  hafuse train my.toml --a data/ir --b data/vi     train the network
+  hafuse info --size 640x480 --run                 size, speed and memory on this machine
+
+Exit codes:
+  0   done
+  1   some pairs of a folder failed, the others are written
+  2   wrong usage, option or configuration
+  3   an input is missing, unreadable or unfit (also weights that do not fit)
+  4   the output cannot be written; what was there before is untouched
+  5   the device is not available
+  6   stopped on request, or because the loss was no longer a number
+  70  a bug in hafuse
+
+Results go to stdout and files, all else to stderr. `hafuse help COMMAND` explains a command.";
+
+/// Fuse two registered pictures of one scene, taken by different sensors, into one
+///
+/// hafuse takes an infrared and a visible picture, or an MRI and a PET slice, and computes one picture
+/// that keeps what each of them shows. The network runs on the CPU and needs nothing but this file.
+#[derive(Parser, Debug)]
+#[command(
+    name = "hafuse",
+    version,
+    long_version = LONG_VERSION.as_str(),
+    after_help = AFTER_HELP,
+    verbatim_doc_comment,
+    disable_help_subcommand = false
+)]
+pub struct Cli {
+    /// Threads to compute with [default: one for each core]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Fuse(fuse::FuseArgs),
+    Train(Box<train::TrainArgs>),
+    Info(info::InfoArgs),
+    Synth(synth::SynthArgs),
+}
+
+/// Does what the command line asks for.
+///
+/// # Errors
+/// Any [`Error`]; its [`Error::exit_code`] is meant for the process.
+pub fn run(cli: Cli) -> Result<()> {
+    if let Some(n) = cli.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(n.into())
+            .build_global()
+            .map_err(|e| Error::config("--threads", format!("{n} threads: {e}")))?;
+    }
+    match cli.command {
+        Command::Fuse(args) => fuse::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Info(args) => info::run(&args),
+        Command::Synth(args) => synth::run(&args),
+    }
+}
+
+/// Prints an error as one line on stderr.
+pub fn report(error: &Error) {
+    terminal::say(&format!("error: {error}"));
+}
+
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{}\ndevices: cpu\ntarget:  {}-{}\ncpu has: {}",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::ARCH,
+        std::env::consts::OS,
+        cpu_features()
+    )
+});
+
+/// The vector extensions of this CPU that matter here.
+fn cpu_features() -> String {
+    #[allow(unused_mut)]
+    let mut found: Vec<&str> = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    for (name, has) in [
+        ("sse4.2", is_x86_feature_detected!("sse4.2")),
+        ("avx", is_x86_feature_detected!("avx")),
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("f16c", is_x86_feature_detected!("f16c")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+    ] {
+        if has {
+            found.push(name);
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if std::arch::is_aarch64_feature_detected!("neon") {
+        found.push("neon");
+    }
+    if found.is_empty() {
+        "no vector extension that is used".into()
+    } else {
+        found.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        assert!(LONG_VERSION.starts_with(env!("CARGO_PKG_VERSION")));
+    }
+}

@@ -122,6 +122,12 @@ impl Session {
         })
     }
 
+    /// [`Session::arena_bytes`] of a session of `tape`, without making it.
+    pub fn planned_bytes(tape: &Tape) -> usize {
+        let needed = needed_nodes(tape);
+        plan::plan(&requests(tape, &needed).0).arena_bytes
+    }
+
     /// Sets an input. Values must have the recorded shape and dtype.
     pub fn set(&mut self, name: &str, value: &Tensor) -> Result<()> {
         let meta = self.input_meta(name)?;

@@ -1,0 +1,248 @@
+//! `hafuse info`: what is in this binary, and what a network costs.
+
+use super::memory::{fusion_tape, peak_bytes};
+use super::terminal;
+use crate::infer::{BUILTIN, Engine, Model};
+use crate::net::{Builder, Genotype, count_parts, format_counts, initial_params, record_fusion};
+use crate::tape::{NodeReport, format_table};
+use crate::tape::{ParamStore, Session, SessionOptions, Tape};
+use crate::tensor::DType;
+use crate::Result;
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+const AFTER_HELP: &str = "\
+Examples:
+  hafuse info                                     built-in models and the cost of the first
+  hafuse info --model mif --size 256x256 --run    time and memory on this machine
+  hafuse info --genotype mine.json                cost of a network that is not trained yet
+  hafuse info --tape --run                        time of every operator
+
+A multiply-add counts as two FLOP. `arena` is all working memory of a fusion, planned before it
+runs; the process also holds the weights, the program itself and the pictures.";
+
+/// Show version, models, and size, work, speed and memory of a network
+///
+/// Without --model or --genotype, the first built-in model is shown. With --run the network really
+/// fuses random noise of the given size: once to begin with, then once more with warm memory.
+#[derive(clap::Args, Clone, Debug)]
+#[command(verbatim_doc_comment, after_help = AFTER_HELP)]
+pub struct InfoArgs {
+    /// A built-in model by name or a model file
+    #[arg(long, value_name = "NAME|FILE")]
+    pub model: Option<String>,
+    /// A genotype file (JSON); its weights are random
+    #[arg(long, value_name = "FILE", conflicts_with = "model")]
+    pub genotype: Option<PathBuf>,
+    /// Width and height of the pictures
+    #[arg(long, value_name = "WxH", default_value = "620x448", value_parser = parse_size)]
+    pub size: (usize, usize),
+    /// List every operator of the network
+    #[arg(long)]
+    pub tape: bool,
+    /// Fuse noise of this size and measure
+    #[arg(long)]
+    pub run: bool,
+    /// Print all that as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn parse_size(text: &str) -> Result<(usize, usize), String> {
+    let side = |s: &str| s.parse().ok().filter(|n| (1..=65_536).contains(n));
+    text.split_once(['x', 'X'])
+        .and_then(|(w, h)| side(w).zip(side(h)))
+        .ok_or_else(|| "must be WIDTHxHEIGHT, for example 640x480".into())
+}
+
+/// What `--run` measured.
+struct Measured {
+    /// Wall seconds: with planning and fresh memory, and once more.
+    first: f64,
+    warm: f64,
+    peak: Option<u64>,
+}
+
+/// Prints.
+///
+/// # Errors
+/// [`Error`](crate::Error) if the model or genotype cannot be read.
+pub fn run(args: &InfoArgs) -> Result<()> {
+    let model = match (&args.model, &args.genotype, BUILTIN.first()) {
+        (Some(name), ..) => Some(Model::open(name)?),
+        (None, Some(path), _) => Some(untrained(Genotype::load(path)?)?),
+        (None, None, Some((name, _))) => Some(Model::builtin(name)?),
+        (None, None, None) => None,
+    };
+    let (mut text, mut json) = builtin_models()?;
+    if let Some(model) = &model {
+        describe(args, model, &mut text, &mut json)?;
+    }
+    if args.json {
+        terminal::print(&json.to_string())
+    } else {
+        terminal::print(&text)
+    }
+}
+
+/// Version and built-in models, as text and as JSON.
+fn builtin_models() -> Result<(String, Value)> {
+    let mut text = format!("hafuse {}\n\n", env!("CARGO_PKG_VERSION"));
+    let mut list = Vec::new();
+    for (name, bytes) in BUILTIN {
+        let model = Model::builtin(name)?;
+        let _ = writeln!(
+            text,
+            "model {name:<12} {}  {:>10}  {}",
+            hash(&model),
+            terminal::bytes(bytes.len() as u64),
+            model.about
+        );
+        list.push(json!({
+            "name": name, "hash": hash(&model), "file_bytes": bytes.len(), "about": model.about,
+        }));
+    }
+    if BUILTIN.is_empty() {
+        text.push_str("no models are built in; give --model FILE or --genotype FILE\n");
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    Ok((text, json!({"version": version, "builtin": list})))
+}
+
+/// Adds cost, memory and (if asked for) time of a model.
+fn describe(args: &InfoArgs, model: &Model, text: &mut String, json: &mut Value) -> Result<()> {
+    let (width, height) = args.size;
+    let parts = count_parts(&model.genotype, height, width)?;
+    let arena = Session::planned_bytes(&fusion_tape(&model.genotype, height, width)?);
+    let weights: usize = 4 * model.weights.values().map(|t| t.shape().len()).sum::<usize>();
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        "\n{} ({} channels, weights {})\n{}\n\n{}\n",
+        model.name,
+        model.genotype.channels,
+        hash(model),
+        model.about,
+        format_counts(&parts, height, width)
+    );
+    let _ = writeln!(text, "arena    {:>10}", terminal::bytes(arena as u64));
+    let _ = writeln!(text, "weights  {:>10}", terminal::bytes(weights as u64));
+    json["model"] = json!({
+        "name": model.name, "hash": hash(model), "about": model.about, "genotype": model.genotype,
+    });
+    json["size"] = json!({"width": width, "height": height});
+    json["parts"] = json!(parts);
+    json["arena_bytes"] = json!(arena);
+    json["weight_bytes"] = json!(weights);
+
+    let options = SessionOptions {
+        profile: args.run && args.tape,
+        ..SessionOptions::default()
+    };
+    let mut engine = Engine::with_options(model, options)?;
+    if args.run {
+        let m = measure(&mut engine, width, height)?;
+        let _ = writeln!(
+            text,
+            "peak     {:>10}   most memory of the process; arena and weights are {} of it",
+            m.peak.map_or("unknown".into(), terminal::bytes),
+            terminal::bytes((arena + weights) as u64)
+        );
+        let megapixels = (width * height) as f64 / 1e6;
+        let _ = writeln!(
+            text,
+            "time     {:>8.3} s   {:.2} megapixels/s, {} threads (first run, with planning: {:.3} s)",
+            m.warm,
+            megapixels / m.warm,
+            rayon::current_num_threads(),
+            m.first
+        );
+        json["run"] = json!({
+            "seconds": m.warm, "first_seconds": m.first, "peak_bytes": m.peak,
+            "threads": rayon::current_num_threads(),
+        });
+    }
+    if args.tape {
+        let rows = engine.session(1, height, width)?.report();
+        let _ = write!(text, "\n{}", format_table(&rows));
+        json["tape"] = rows.iter().map(node_json).collect();
+    }
+    Ok(())
+}
+
+fn measure(engine: &mut Engine, width: usize, height: usize) -> Result<Measured> {
+    let mut rng = Pcg64Mcg::seed_from_u64(1);
+    let mut noise = || (0..width * height).map(|_| rng.random::<f32>()).collect();
+    let (a, b): (Vec<f32>, Vec<f32>) = (noise(), noise());
+    let mut time = || {
+        let start = Instant::now();
+        engine.fuse(height, width, &a, &b)?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    Ok(Measured {
+        first: time()?,
+        warm: time()?,
+        peak: peak_bytes(),
+    })
+}
+
+fn node_json(r: &NodeReport) -> Value {
+    json!({
+        "node": r.index, "part": r.scope, "operator": r.op, "shape": r.shape.dims(),
+        "flops": r.cost.flops, "bytes_read": r.cost.read, "bytes_written": r.cost.written,
+        "ms": r.time.as_secs_f64() * 1e3,
+    })
+}
+
+/// A network with initial weights.
+fn untrained(genotype: Genotype) -> Result<Model> {
+    let mut t = Tape::new(DType::F32);
+    let a = t.input("a", [1, 16, 16, 1])?;
+    let b = t.input("b", [1, 16, 16, 1])?;
+    let mut builder = Builder::new(&mut t);
+    record_fusion(&mut builder, &genotype, a, b)?;
+    let store = ParamStore::default();
+    initial_params(&builder.into_specs(), 1, DType::F32, &store)?;
+    Ok(Model {
+        name: "untrained".into(),
+        genotype,
+        about: "random weights of seed 1".into(),
+        weights: store.export(|_| true)?,
+    })
+}
+
+/// FNV-1a of names, shapes and values of all weights: equal for equal weights on every machine.
+fn hash(model: &Model) -> String {
+    let mut h = 0xcbf2_9ce4_8422_2325u64;
+    let mut eat = |bytes: &[u8]| {
+        for &b in bytes {
+            h = (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    };
+    for (name, tensor) in &model.weights {
+        eat(name.as_bytes());
+        eat(tensor.shape().to_string().as_bytes());
+        for v in tensor.to_f64() {
+            eat(&(v as f32).to_le_bytes());
+        }
+    }
+    format!("{h:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(parse_size("620x448"), Ok((620, 448)));
+        assert_eq!(parse_size("1X7"), Ok((1, 7)));
+        for wrong in ["", "0x4", "4", "4x", "4x-1", "4x4x4", "1x99999999"] {
+            assert!(parse_size(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! How much memory a fusion takes and how much there is.
+
+use crate::net::{Builder, Genotype, record_fusion};
+use crate::tape::Tape;
+use crate::tensor::DType;
+use crate::Result;
+
+/// The network on one pair of pictures, with the output `fused`.
+pub fn fusion_tape(genotype: &Genotype, height: usize, width: usize) -> Result<Tape> {
+    let mut t = Tape::new(DType::F32);
+    let a = t.input("a", [1, height, width, 1])?;
+    let b = t.input("b", [1, height, width, 1])?;
+    let mut builder = Builder::new(&mut t);
+    let fused = record_fusion(&mut builder, genotype, a, b)?;
+    t.output("fused", fused.output)?;
+    Ok(t)
+}
+
+/// Most memory this process has held so far; `None` where the system does not say.
+pub fn peak_bytes() -> Option<u64> {
+    field("/proc/self/status", "VmHWM:")
+}
+
+/// Memory that can be had without swapping; `None` where the system does not say.
+pub fn available_bytes() -> Option<u64> {
+    field("/proc/meminfo", "MemAvailable:")
+}
+
+/// A field in kB of one of Linux's text files.
+fn field(path: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix(name))?;
+    let kb: u64 = line.split_whitespace().next()?.parse().ok()?;
+    kb.checked_mul(1024)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn linux_tells_both() {
+        assert!(peak_bytes() > Some(1 << 20));
+        assert!(available_bytes() > Some(1 << 20));
+    }
+}

@@ -1,0 +1,221 @@
+//! The record of a training run: metrics.jsonl on disk, progress on stderr.
+
+use super::terminal;
+use crate::tensor::io::write_atomic;
+use crate::train::{self, StepReport};
+use crate::{Error, Result};
+use indicatif::ProgressBar;
+use serde_json::{Map, Value};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Drops the lines of metrics.jsonl that were written after the checkpoint (all, without one), so
+/// that a resumed run does not write them a second time.
+pub fn prune(path: &Path, checkpoint: Option<&train::Progress>) -> Result<()> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::input(path, e)),
+    };
+    let Some(progress) = checkpoint else {
+        return write_atomic(path, b"");
+    };
+    let kept: String = String::from_utf8_lossy(&bytes)
+        .lines()
+        .filter(|line| position(line).is_some_and(|p| p <= (progress.stage.into(), progress.step)))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    write_atomic(path, kept.as_bytes())
+}
+
+/// Stage and step of a line; `None` if it was cut short.
+fn position(line: &str) -> Option<(u64, u64)> {
+    let value: Value = serde_json::from_str(line).ok()?;
+    value["stage"].as_u64().zip(value["step"].as_u64())
+}
+
+/// Steps since some moment, as images a second.
+struct Rate {
+    batch: usize,
+    since: Instant,
+    from: (u8, u64),
+}
+
+impl Rate {
+    fn new(batch: usize) -> Self {
+        Self {
+            batch,
+            since: Instant::now(),
+            from: (0, 0),
+        }
+    }
+
+    fn images_per_s(&self, r: &StepReport) -> f64 {
+        // A stage begins at step 0 unless it was resumed: then the first step of this process.
+        let from = if self.from.0 == r.stage { self.from.1 } else { r.step.saturating_sub(1) };
+        let seconds = self.since.elapsed().as_secs_f64().max(1e-9);
+        ((r.step - from) as usize * self.batch) as f64 / seconds
+    }
+
+    fn restart(&mut self, r: &StepReport) {
+        self.since = Instant::now();
+        self.from = (r.stage, r.step);
+    }
+}
+
+/// metrics.jsonl, one line written at a time.
+pub struct Metrics {
+    path: PathBuf,
+    file: File,
+    rate: Rate,
+}
+
+impl Metrics {
+    pub fn open(path: &Path, batch: usize) -> Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        Ok(Self {
+            path: path.to_path_buf(),
+            file: file.map_err(|e| Error::output(path, e))?,
+            rate: Rate::new(batch),
+        })
+    }
+
+    pub fn write(&mut self, r: &StepReport) -> Result<()> {
+        let terms: Map<String, Value> = r
+            .terms
+            .iter()
+            .map(|&(name, v)| (name.to_string(), v.into()))
+            .collect();
+        let line = serde_json::json!({
+            "stage": r.stage,
+            "step": r.step,
+            "lr": r.lr,
+            "total": r.total,
+            "terms": terms,
+            "images_per_s": (self.rate.images_per_s(r) * 10.0).round() / 10.0,
+        });
+        self.rate.restart(r);
+        self.file
+            .write_all(format!("{line}\n").as_bytes())
+            .map_err(|e| Error::output(&self.path, e))
+    }
+}
+
+/// A bar for each stage on a terminal, else a line now and then.
+pub struct Progress {
+    bar: Option<(u8, ProgressBar)>,
+    rate: Rate,
+    /// When the stage began in this process, and at which step.
+    began: (u8, u64, Instant),
+    shown: Option<Instant>,
+}
+
+const LINE_EVERY: Duration = Duration::from_secs(10);
+const BAR_EVERY: Duration = Duration::from_millis(500);
+
+impl Progress {
+    pub fn new(batch: usize) -> Self {
+        Self {
+            bar: None,
+            rate: Rate::new(batch),
+            began: (0, 0, Instant::now()),
+            shown: None,
+        }
+    }
+
+    pub fn show(&mut self, r: &StepReport) {
+        if self.began.0 != r.stage {
+            self.began = (r.stage, r.step.saturating_sub(1), Instant::now());
+        }
+        let watched = terminal::watched();
+        let every = if watched { BAR_EVERY } else { LINE_EVERY };
+        let last = r.step == r.steps;
+        if !last && self.shown.is_some_and(|t| t.elapsed() < every) {
+            return;
+        }
+        let text = format!(
+            "lr {:.2e}  loss {:.4} ({})  {:.1} images/s",
+            r.lr,
+            r.total,
+            terms(r),
+            self.rate.images_per_s(r)
+        );
+        self.rate.restart(r);
+        self.shown = Some(Instant::now());
+        if !watched {
+            terminal::say(&format!(
+                "stage {} step {}/{}  {text}  {} s left",
+                r.stage,
+                r.step,
+                r.steps,
+                self.seconds_left(r)
+            ));
+            return;
+        }
+        let bar = match &mut self.bar {
+            Some((stage, bar)) if *stage == r.stage => bar,
+            other => {
+                let template = "stage {prefix} {bar:20} {pos}/{len} {eta} left  {wide_msg}";
+                let bar = terminal::bar(r.steps, template).with_position(r.step);
+                bar.set_prefix(r.stage.to_string());
+                bar.reset_eta();
+                &mut other.insert((r.stage, bar)).1
+            }
+        };
+        bar.set_message(text);
+        bar.set_position(r.step);
+        if last {
+            bar.finish(); // stays on the screen as the result of its stage
+        }
+    }
+
+    fn seconds_left(&self, r: &StepReport) -> u64 {
+        let done = r.step.saturating_sub(self.began.1).max(1) as f64;
+        let each = self.began.2.elapsed().as_secs_f64() / done;
+        (each * (r.steps - r.step) as f64).round() as u64
+    }
+
+    pub fn finish(&self) {
+        if let Some((_, bar)) = &self.bar
+            && !bar.is_finished()
+        {
+            bar.abandon();
+        }
+    }
+}
+
+fn terms(r: &StepReport) -> String {
+    let each: Vec<String> = r.terms.iter().map(|(n, v)| format!("{n} {v:.4}")).collect();
+    each.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::EpochSampler;
+
+    #[test]
+    fn pruning_keeps_what_the_checkpoint_has_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let line = |stage: u8, step: u64| format!("{{\"stage\":{stage},\"step\":{step}}}\n");
+        let text = [line(1, 10), line(1, 20), line(2, 10), line(2, 20)].concat() + "{\"stage\":2,\"st";
+        let progress = |stage, step| train::Progress {
+            stage,
+            step,
+            sampler: EpochSampler::new(3, 1).unwrap(),
+        };
+        let kept = |p: Option<train::Progress>| {
+            std::fs::write(&path, &text).unwrap();
+            prune(&path, p.as_ref()).unwrap();
+            std::fs::read_to_string(&path).unwrap().lines().count()
+        };
+        assert_eq!(kept(Some(progress(1, 15))), 1);
+        assert_eq!(kept(Some(progress(2, 10))), 3);
+        assert_eq!(kept(Some(progress(3, 0))), 4);
+        assert_eq!(kept(None), 0);
+        assert!(prune(&dir.path().join("none"), None).is_ok());
+    }
+}
