@@ -36,7 +36,7 @@ pub fn channel_conv1d(t: &mut Tape, x: Var, w: Var) -> Result<Var> {
 
 fn check(x: Shape, w: Shape) -> Result<()> {
     let [_, h, width, _] = x.dims4(NAME)?;
-    if h != 1 || width != 1 || w.rank() != 1 || w.len() % 2 == 0 {
+    if h != 1 || width != 1 || w.rank() != 1 || w.len().is_multiple_of(2) {
         return Err(Error::shape(
             NAME,
             format!("needs x [N, 1, 1, C] and w [k] with k odd, found {x} and {w}"),

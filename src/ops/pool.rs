@@ -150,19 +150,40 @@ impl Operator for MaxPool2dGrad {
 
 simd_fn! {
     fn grad_row<T>(c: usize, above: Option<&[T]>, x: &[T], y: &[T], g: &[T], out: &mut [T]) {
-        let windows = y.chunks(c).zip(g.chunks(c));
-        for (k, (out, (y, g))) in out.chunks_mut(2 * c).zip(windows).enumerate() {
-            let x = &x[2 * k * c..][..out.len()];
-            let above = above.map_or(&[][..], |a| &a[2 * k * c..][..out.len()]);
-            for i in 0..c {
-                let mut free = !above.iter().skip(i).step_by(c).any(|&a| a == y[i]);
-                for j in (i..out.len()).step_by(c) {
-                    let hit = free && x[j] == y[i];
-                    out[j] = if hit { g[i] } else { T::zero() };
-                    free &= !hit;
+        for (k, out) in out.chunks_mut(2 * c).enumerate() {
+            let (y, g) = (&y[k * c..(k + 1) * c], &g[k * c..(k + 1) * c]);
+            let (at, right) = (2 * k * c, 2 * k * c + out.len() - c);
+            let (x0, x1) = (&x[at..at + c], &x[right..right + c]);
+            let (first, second) = out.split_at_mut(c);
+            match above {
+                None => {
+                    pick(first, x0, y, g, []);
+                    pick(second, x1, y, g, [x0]);
+                }
+                Some(a) => {
+                    let (a0, a1) = (&a[at..at + c], &a[right..right + c]);
+                    pick(first, x0, y, g, [a0, a1]);
+                    pick(second, x1, y, g, [a0, a1, x0]);
                 }
             }
         }
+    }
+}
+
+/// `out = g` where `x` is the maximum `y` and nothing `before` it in the window is.
+#[inline(always)]
+fn pick<T: Real, const M: usize>(out: &mut [T], x: &[T], y: &[T], g: &[T], before: [&[T]; M]) {
+    // A cut window has no second pixel: `out` is empty.
+    let n = out.len();
+    let (x, y, g) = (&x[..n], &y[..n], &g[..n]);
+    let before = before.map(|b| &b[..n]);
+    for i in 0..n {
+        let taken = before.iter().fold(false, |t, b| t | (b[i] == y[i]));
+        out[i] = if (x[i] == y[i]) & !taken {
+            g[i]
+        } else {
+            T::zero()
+        };
     }
 }
 

@@ -83,7 +83,7 @@ fn axis(name: &str, size: usize, k: usize, o: DepthwiseOptions) -> Result<Axis> 
     }
     let extent = o.dilation * (k - 1);
     let (pad, output) = match o.padding {
-        Padding::Same if k % 2 == 0 => {
+        Padding::Same if k.is_multiple_of(2) => {
             return Err(Error::shape(
                 NAME,
                 format!("kernel {name} {k} is even; use an odd one, or Padding::Valid"),
