@@ -69,7 +69,9 @@ fn bench(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("{n}x{h}x{w} {cin}->{cout} {k}x{k}"));
         group.sample_size(20);
         // Elements are floating-point operations: Gelem/s reads as GFLOP/s.
-        group.throughput(Throughput::Elements(2 * shape.iter().product::<usize>() as u64));
+        group.throughput(Throughput::Elements(
+            2 * shape.iter().product::<usize>() as u64,
+        ));
         let mut session = convolution(size).expect("the sizes are valid");
         group.bench_function("hafuse conv2d", |b| b.iter(|| session.run().expect("runs")));
         drop(session);

@@ -45,7 +45,12 @@ fn train(c: &mut Criterion) {
 }
 
 fn run_steps(steps: u64) -> Result<std::time::Duration> {
-    let keys = ["perceptual=none", "stage1.epochs=0", "stage2.epochs=1000000", "seed=3"];
+    let keys = [
+        "perceptual=none",
+        "stage1.epochs=0",
+        "stage2.epochs=1000000",
+        "seed=3",
+    ];
     let config = TrainConfig::load(None, &keys.map(String::from))?;
     let scene = Scene {
         name: "noise".into(),

@@ -51,7 +51,7 @@ fn training_session() -> hafuse::Result<Session> {
     let store = ParamStore::default();
     initial_params(&specs, 1, DType::F32, &store)?;
     let loss = hafuse::loss::intensity(&mut t, fused.output, a, None)?;
-    let ssim = hafuse::loss::ssim_loss(&mut t, fused.output, b, None, Default::default())?;
+    let ssim = hafuse::loss::ssim_loss(&mut t, fused.output, b, None)?;
     let loss = ops::add(&mut t, loss, ssim)?;
     t.output("loss", loss)?;
     let params: Vec<_> = specs

@@ -22,7 +22,12 @@ fn vgg_19_gives_the_golden_sums() {
     net.install(&store, DType::F64).expect("installs");
     let mut t = Tape::new(DType::F64);
     let x = t.input("x", [1, 16, 16, 1]).expect("records");
-    for (i, tap) in net.record(&mut t, x, 5).expect("records").into_iter().enumerate() {
+    for (i, tap) in net
+        .record(&mut t, x, 5)
+        .expect("records")
+        .into_iter()
+        .enumerate()
+    {
         t.output(&i.to_string(), tap).expect("records");
     }
     let mut session = Session::new(&t, &store).expect("binds");
@@ -30,11 +35,17 @@ fn vgg_19_gives_the_golden_sums() {
         .map(|i| (i / 16, i % 16))
         .map(|(y, x)| f64::from((7 * y + 13 * x + x * y) % 32) / 31.0)
         .collect();
-    session.set("x", &Tensor::from_vec([1, 16, 16, 1], pixels).expect("256")).expect("sets");
+    session
+        .set("x", &Tensor::from_vec([1, 16, 16, 1], pixels).expect("256"))
+        .expect("sets");
     session.run().expect("runs");
     let golden = [31324.431, 36429.808, 11960.046, 10232.709, 5345.524];
     for (i, expected) in golden.into_iter().enumerate() {
-        let sum: f64 = session.output::<f64>(&i.to_string()).expect("output").iter().sum();
+        let sum: f64 = session
+            .output::<f64>(&i.to_string())
+            .expect("output")
+            .iter()
+            .sum();
         let error = (sum - expected).abs();
         assert!(error <= 2e-3, "tap {i}: sum {sum}, golden {expected}");
     }

@@ -35,11 +35,20 @@ pub struct Model {
 impl Model {
     /// A model that is compiled into this binary.
     pub fn builtin(name: &str) -> Result<Self> {
-        let known = || BUILTIN.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
+        let known = || {
+            BUILTIN
+                .iter()
+                .map(|(n, _)| *n)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         let (_, bytes) = BUILTIN.iter().find(|(n, _)| *n == name).ok_or_else(|| {
             Error::config(
                 "--model",
-                format!("`{name}` is neither a file nor a built-in model ({})", known()),
+                format!(
+                    "`{name}` is neither a file nor a built-in model ({})",
+                    known()
+                ),
             )
         })?;
         Self::parse(bytes).map_err(|e| Error::Internal(format!("built-in model {name}: {e}")))
@@ -60,16 +69,21 @@ impl Model {
 
     fn parse(bytes: &[u8]) -> Result<Self, String> {
         let (weights, meta) = io::parse(bytes)?;
-        let json = meta
-            .get(KEY)
-            .ok_or("is no hafuse model (its metadata has no genotype); train one with `hafuse train`")?;
+        let json = meta.get(KEY).ok_or(
+            "is no hafuse model (its metadata has no genotype); train one with `hafuse train`",
+        )?;
         let header: Header = serde_json::from_str(json).map_err(|e| e.to_string())?;
         if header.version != 1 {
             return Err(format!("model version {} is not 1", header.version));
         }
         let text = serde_json::to_string(&header.genotype).map_err(|e| e.to_string())?;
         let genotype = Genotype::from_json(&text).map_err(|e| e.to_string())?;
-        let model = Self { name: header.name, genotype, about: header.about, weights };
+        let model = Self {
+            name: header.name,
+            genotype,
+            about: header.about,
+            weights,
+        };
         model.check().map_err(|e| e.to_string())?;
         Ok(model)
     }
@@ -82,8 +96,8 @@ impl Model {
             genotype: self.genotype.clone(),
             about: self.about.clone(),
         };
-        let json = serde_json::to_string(&header)
-            .map_err(|e| Error::Internal(format!("model: {e}")))?;
+        let json =
+            serde_json::to_string(&header).map_err(|e| Error::Internal(format!("model: {e}")))?;
         let weights = if half {
             self.weights
                 .iter()
@@ -102,7 +116,11 @@ impl Model {
         let b = t.input("b", [1, 16, 16, 1])?;
         let mut builder = Builder::new(&mut t);
         record_fusion(&mut builder, &self.genotype, a, b)?;
-        Ok(builder.into_specs().into_iter().map(|s| (s.name, s.shape)).collect())
+        Ok(builder
+            .into_specs()
+            .into_iter()
+            .map(|s| (s.name, s.shape))
+            .collect())
     }
 
     /// Whether the weights fit the genotype, all of them and no others.
@@ -111,7 +129,9 @@ impl Model {
         for (name, shape) in &expected {
             match self.weights.get(name) {
                 None => {
-                    return Err(Error::Weights(format!("`{name}` {shape} of the genotype is missing")));
+                    return Err(Error::Weights(format!(
+                        "`{name}` {shape} of the genotype is missing"
+                    )));
                 }
                 Some(t) if t.shape() != *shape => {
                     return Err(Error::Weights(format!(
@@ -123,7 +143,9 @@ impl Model {
             }
         }
         if let Some(extra) = self.weights.keys().find(|n| !expected.contains_key(*n)) {
-            return Err(Error::Weights(format!("`{extra}` has no place in the genotype")));
+            return Err(Error::Weights(format!(
+                "`{extra}` has no place in the genotype"
+            )));
         }
         Ok(())
     }

@@ -47,7 +47,9 @@ impl FeatureNet {
                 ),
             ));
         }
-        let reflect = meta.get("padding").is_some_and(|p| p.starts_with("reflect"));
+        let reflect = meta
+            .get("padding")
+            .is_some_and(|p| p.starts_with("reflect"));
         Ok(Self { layers, reflect })
     }
 
@@ -75,7 +77,11 @@ impl FeatureNet {
             }
             let options = ConvOptions {
                 activation: Activation::LeakyRelu(0.0),
-                padding: if self.reflect { Padding::Valid } else { Padding::Same },
+                padding: if self.reflect {
+                    Padding::Valid
+                } else {
+                    Padding::Same
+                },
                 ..ConvOptions::default()
             };
             if self.reflect {
@@ -99,7 +105,11 @@ pub fn is_feature_param(name: &str) -> bool {
 fn layer(tensors: &TensorMap, n: usize) -> Result<Option<(Tensor, Tensor)>, String> {
     let grey = format!("gray01.features.{n}");
     let plain = format!("features.{n}");
-    let name = if tensors.contains_key(&format!("{grey}.weight")) { grey } else { plain };
+    let name = if tensors.contains_key(&format!("{grey}.weight")) {
+        grey
+    } else {
+        plain
+    };
     let Some(w) = tensors.get(&format!("{name}.weight")) else {
         return Ok(None);
     };
@@ -107,7 +117,10 @@ fn layer(tensors: &TensorMap, n: usize) -> Result<Option<(Tensor, Tensor)>, Stri
         .get(&format!("{name}.bias"))
         .ok_or_else(|| format!("{name}.weight has no {name}.bias"))?;
     let &[cout, cin, 3, 3] = w.shape().dims() else {
-        return Err(format!("{name}.weight is {}, expected [cout, cin, 3, 3]", w.shape()));
+        return Err(format!(
+            "{name}.weight is {}, expected [cout, cin, 3, 3]",
+            w.shape()
+        ));
     };
     if b.shape().dims() != [cout] {
         return Err(format!("{name}.bias is {}, expected [{cout}]", b.shape()));

@@ -52,5 +52,8 @@ pub fn adaptive_weights(t: &mut Tape, a: Var, b: Var, scale: f64) -> Result<[Var
     let both = ops::concat(t, &[a, b])?;
     let logits = ops::scale(t, both, 1.0 / scale)?;
     let w = ops::softmax(t, logits)?;
-    Ok([ops::slice_channels(t, w, 0, 1)?, ops::slice_channels(t, w, 1, 1)?])
+    Ok([
+        ops::slice_channels(t, w, 0, 1)?,
+        ops::slice_channels(t, w, 1, 1)?,
+    ])
 }

@@ -56,7 +56,10 @@ impl Layer {
     }
 
     pub fn no_bias(self) -> Self {
-        Self { bias: false, ..self }
+        Self {
+            bias: false,
+            ..self
+        }
     }
 
     pub fn activation(self, activation: Activation) -> Self {
@@ -147,7 +150,11 @@ impl<'t> Builder<'t> {
     /// Depthwise `k x k` with parameters `NAME.weight` and `NAME.bias`.
     pub fn depthwise(&mut self, name: &str, x: Var, k: usize, dilation: usize) -> Result<Var> {
         let c = self.channels(x);
-        let w = self.param(&format!("{name}.weight"), [k, k, 1, c], he_normal(k * k, 1.0))?;
+        let w = self.param(
+            &format!("{name}.weight"),
+            [k, k, 1, c],
+            he_normal(k * k, 1.0),
+        )?;
         let b = self.param(&format!("{name}.bias"), [c], Init::Zero)?;
         let options = DepthwiseOptions {
             stride: 1,
@@ -166,7 +173,12 @@ fn he_normal(fan_in: usize, gain: f64) -> Init {
 
 /// Fills `store` with the initial values of `specs`. Parameter `i` draws from its own stream of
 /// `seed`, so adding a layer does not change the others.
-pub fn initial_params(specs: &[ParamSpec], seed: u64, dtype: DType, store: &ParamStore) -> Result<()> {
+pub fn initial_params(
+    specs: &[ParamSpec],
+    seed: u64,
+    dtype: DType,
+    store: &ParamStore,
+) -> Result<()> {
     for spec in specs {
         let value = match spec.init {
             Init::Zero => Tensor::full(spec.shape, dtype, 0.0),

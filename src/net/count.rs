@@ -28,10 +28,18 @@ pub fn count_parts(g: &Genotype, height: usize, width: usize) -> Result<Vec<Part
     let mut parts: Vec<PartCount> = Vec::new();
     let mut add = |name: &str, params: usize, macs: u64, flops: u64| {
         let part = part_of(name);
-        let i = parts.iter().position(|p| p.part == part).unwrap_or_else(|| {
-            parts.push(PartCount { part, params: 0, macs: 0, flops: 0 });
-            parts.len() - 1
-        });
+        let i = parts
+            .iter()
+            .position(|p| p.part == part)
+            .unwrap_or_else(|| {
+                parts.push(PartCount {
+                    part,
+                    params: 0,
+                    macs: 0,
+                    flops: 0,
+                });
+                parts.len() - 1
+            });
         parts[i].params += params;
         parts[i].macs += macs;
         parts[i].flops += flops;
@@ -41,7 +49,12 @@ pub fn count_parts(g: &Genotype, height: usize, width: usize) -> Result<Vec<Part
         if let Source::Op(op) = &node.source {
             let flops = op.flops(&t.input_metas(var), node.meta);
             let convolution = op.name().contains("conv");
-            add(&node.scope, 0, if convolution { flops / 2 } else { 0 }, flops);
+            add(
+                &node.scope,
+                0,
+                if convolution { flops / 2 } else { 0 },
+                flops,
+            );
         }
     }
     for spec in &specs {

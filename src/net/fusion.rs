@@ -31,7 +31,9 @@ pub fn record_ffm(b: &mut Builder<'_>, g: &Genotype, a: Var, other: Var) -> Resu
         let pair = ops::concat(b.tape, &[a, other])?;
         let x = b.conv("stem", pair, Layer::new(3, g.channels))?;
         let x = g.ffm.iter().enumerate().try_fold(x, |x, (i, gene)| {
-            b.part(&format!("cell{i}"), |b| record_cell(b, gene, g.guided_filter, x))
+            b.part(&format!("cell{i}"), |b| {
+                record_cell(b, gene, g.guided_filter, x)
+            })
         })?;
         b.conv("head", x, Layer::new(3, 1))
     })
@@ -41,10 +43,12 @@ pub fn record_ffm(b: &mut Builder<'_>, g: &Genotype, a: Var, other: Var) -> Resu
 pub fn record_fusion(b: &mut Builder<'_>, g: &Genotype, a: Var, other: Var) -> Result<Fused> {
     let feature = record_ffm(b, g, a, other)?;
     let (target_features, target) = b.part("ofm.target", |b| row(b, g, &g.target, feature, a))?;
-    let (detail_features, detail) = b.part("ofm.detail", |b| row(b, g, &g.detail, feature, other))?;
+    let (detail_features, detail) =
+        b.part("ofm.detail", |b| row(b, g, &g.detail, feature, other))?;
     let mask = b.part("aggregation", |b| {
         let both = ops::concat(b.tape, &[target_features, detail_features])?;
-        let hidden = Layer::new(3, (g.channels / 2).max(1)).activation(Activation::LeakyRelu(SLOPE));
+        let hidden =
+            Layer::new(3, (g.channels / 2).max(1)).activation(Activation::LeakyRelu(SLOPE));
         let x = b.conv("conv1", both, hidden)?;
         b.conv("conv2", x, Layer::new(3, 1).activation(Activation::Sigmoid))
     })?;

@@ -131,7 +131,8 @@ impl Genotype {
 
     /// Parses and checks.
     pub fn from_json(text: &str) -> Result<Self> {
-        let g: Self = serde_json::from_str(text).map_err(|e| Error::config("genotype", e.to_string()))?;
+        let g: Self =
+            serde_json::from_str(text).map_err(|e| Error::config("genotype", e.to_string()))?;
         g.check()?;
         Ok(g)
     }
@@ -157,7 +158,10 @@ impl Genotype {
             ));
         }
         if self.channels == 0 || self.channels > 512 {
-            return fail(format!("channels must be 1 to 512, found {}", self.channels));
+            return fail(format!(
+                "channels must be 1 to 512, found {}",
+                self.channels
+            ));
         }
         if self.ffm.is_empty() {
             return fail("`ffm` needs at least one cell".into());

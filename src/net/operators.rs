@@ -68,7 +68,10 @@ fn attention_trunk(b: &mut Builder<'_>, x: Var) -> Result<Var> {
     let c = b.channels(x);
     let s = b.conv("conv1", x, Layer::new(3, c).activation(SIGMA))?;
     // Begins small for the same reason as a residual branch.
-    let layer = Layer { gain: 0.1, ..Layer::new(3, c) };
+    let layer = Layer {
+        gain: 0.1,
+        ..Layer::new(3, c)
+    };
     b.conv("conv2", s, layer)
 }
 

@@ -2,27 +2,49 @@
 //! call, the operator with its shape rule and vjp, its CPU code, and its cases for the registry.
 
 mod activation;
+mod binary;
 mod box_filter;
+mod broadcast;
 mod channel_conv;
+mod channel_stats;
+mod concat;
 mod conv;
 mod depthwise;
+mod gate;
 mod guided;
+mod mixed;
+mod optim;
 mod parts;
 mod pool;
+mod reduce;
 mod reflect_pad;
 pub mod registry;
 mod resize;
 pub(crate) mod simd;
+mod stencil;
+mod sum;
+mod unary;
 
 pub use activation::Activation;
+pub use binary::{add, div, maximum, mul, sub};
 pub use box_filter::box_filter;
 pub use channel_conv::channel_conv1d;
+pub use channel_stats::{channel_range, channel_stats};
+pub use concat::{concat, slice_channels};
 pub use conv::{Conv2d, ConvOptions, MAX_K as MAX_KERNEL, conv2d};
 pub use depthwise::{DepthwiseOptions, depthwise_conv2d};
+pub use gate::{gate, lerp};
 pub use guided::guided_filter;
+pub use mixed::{softmax, weighted_sum};
+pub use optim::{AdamOptions, SgdOptions, adam, sgd};
 pub use pool::max_pool2d;
+pub use reduce::{broadcast_to, mean_all, mean_positions, mean_samples, sum_all, sum_to};
 pub use reflect_pad::reflect_pad;
 pub use resize::resize_bilinear;
+pub use stencil::{gaussian_window, image_gradient, laplacian};
+pub use unary::{
+    abs, clamp, exp, leaky_relu, log, neg, offset, recip, relu, scale, sigmoid, sqrt, square, tanh,
+};
 
 /// What surrounds the picture under a sliding window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

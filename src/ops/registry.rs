@@ -123,5 +123,12 @@ pub fn registry() -> Vec<Entry> {
         box_filter,
         guided,
         channel_conv,
+        binary,
+        unary,
+        reduce,
+        channel_stats,
+        gate,
+        concat,
+        mixed,
     ]
 }

@@ -57,7 +57,11 @@ impl Checkpoint {
         };
         let json = serde_json::to_string(&header)
             .map_err(|e| Error::Internal(format!("checkpoint: {e}")))?;
-        io::save(path, &self.tensors, &BTreeMap::from([(KEY.to_string(), json)]))
+        io::save(
+            path,
+            &self.tensors,
+            &BTreeMap::from([(KEY.to_string(), json)]),
+        )
     }
 
     /// Reads a checkpoint.
@@ -73,7 +77,10 @@ impl Checkpoint {
         if header.version != 1 {
             return Err(Error::input(
                 path,
-                format!("checkpoint version {} is not 1; use the hafuse that wrote it", header.version),
+                format!(
+                    "checkpoint version {} is not 1; use the hafuse that wrote it",
+                    header.version
+                ),
             ));
         }
         Ok(Self {

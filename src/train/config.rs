@@ -76,8 +76,6 @@ pub struct StageConfig {
 #[serde(deny_unknown_fields)]
 pub struct LossConfig {
     pub adaptive_scale: f64,
-    pub ssim_window: usize,
-    pub ssim_sigma: f64,
     pub feature: FeatureLoss,
     pub object: ObjectLoss,
 }
@@ -135,13 +133,15 @@ impl TrainConfig {
             ("preview_every", self.preview_every as f64),
             ("log_every", self.log_every as f64),
             ("loss.adaptive_scale", self.loss.adaptive_scale),
-            ("loss.ssim_sigma", self.loss.ssim_sigma),
             ("stage1.lr", self.stage1.lr),
             ("stage2.lr", self.stage2.lr),
         ];
         for (key, value) in positive {
             if !(value > 0.0 && value.is_finite()) {
-                return Err(Error::config(key, format!("must be above 0, found {value}")));
+                return Err(Error::config(
+                    key,
+                    format!("must be above 0, found {value}"),
+                ));
             }
         }
         let (f, o) = (self.loss.feature, self.loss.object);
@@ -158,20 +158,17 @@ impl TrainConfig {
         ];
         for (key, value) in weights {
             if !(value >= 0.0 && value.is_finite()) {
-                return Err(Error::config(key, format!("must be 0 or above, found {value}")));
+                return Err(Error::config(
+                    key,
+                    format!("must be 0 or above, found {value}"),
+                ));
             }
         }
-        let window = self.loss.ssim_window;
-        if window.is_multiple_of(2) || window > crate::ops::MAX_KERNEL {
-            return Err(Error::config(
-                "loss.ssim_window",
-                format!("must be odd and at most {}, found {window}", crate::ops::MAX_KERNEL),
-            ));
-        }
-        if self.patch < window.max(16) {
+        // The SSIM window is 11 pixels wide, and the multi-scale cell divides by 4.
+        if self.patch < 16 {
             return Err(Error::config(
                 "patch",
-                format!("must be at least {}, found {}", window.max(16), self.patch),
+                format!("must be at least 16, found {}", self.patch),
             ));
         }
         Ok(())
@@ -189,7 +186,9 @@ fn one_line(text: &str) -> String {
 
 fn parse(source: &str, text: &str) -> Result<toml::Table> {
     text.parse::<toml::Table>().map_err(|e| {
-        let line = e.span().map_or(0, |s| text[..s.start].lines().count().max(1));
+        let line = e
+            .span()
+            .map_or(0, |s| text[..s.start].lines().count().max(1));
         Error::config(source, format!("line {line}: {}", one_line(e.message())))
     })
 }
@@ -239,7 +238,13 @@ mod tests {
         assert_eq!(set("stage2.epochs=7").unwrap().stage2.epochs, 7);
         assert_eq!(set("out=here/there").unwrap().out, Path::new("here/there"));
         assert_eq!(set("stage1.lr = 1e-3").unwrap().stage1.lr, 1e-3);
-        for bad in ["stage2.epoch=7", "bathc=1", "batch=0", "stage1.lr=nan", "batch"] {
+        for bad in [
+            "stage2.epoch=7",
+            "bathc=1",
+            "batch=0",
+            "stage1.lr=nan",
+            "batch",
+        ] {
             let e = set(bad).unwrap_err().to_string();
             assert!(!e.contains('\n'), "{bad}: {e}");
         }

@@ -11,4 +11,4 @@ pub use config::{
     StageConfig, Task, TrainConfig,
 };
 pub use objective::{Terms, record_feature_loss, record_object_loss};
-pub use trainer::{StepReport, Trainer, TrainEvent};
+pub use trainer::{StepReport, TrainEvent, Trainer};

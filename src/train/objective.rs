@@ -1,11 +1,11 @@
 //! The training losses of both tasks, recorded on a tape.
 
 use super::config::{LossConfig, Task, TrainConfig};
-use crate::loss::{self, FeatureNet, SsimOptions};
+use crate::loss::{self, FeatureNet};
 use crate::net::Fused;
 use crate::ops;
 use crate::tape::{Tape, Var};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 /// Taps of the feature network: relu1_1, relu1_2, relu2_1, relu2_2.
@@ -29,32 +29,40 @@ pub(super) struct Sources {
 
 impl Sources {
     /// Records features and adaptive weights; without a feature network both weights are 1/2.
-    pub fn record(t: &mut Tape, net: Option<&FeatureNet>, loss: &LossConfig, a: Var, b: Var) -> Result<Self> {
+    pub fn record(
+        t: &mut Tape,
+        net: Option<&FeatureNet>,
+        loss: &LossConfig,
+        a: Var,
+        b: Var,
+    ) -> Result<Self> {
         t.scope("sources", |t| {
             let Some(net) = net else {
                 let [n, ..] = t.shape(a).padded4();
-                let half = t.constant(&Tensor::full([n, 1, 1, 1], DType::F32, 0.5))?;
-                return Ok(Self { a, b, features: None, weights: [half, half] });
+                let half = t.constant(&Tensor::full([n, 1, 1, 1], t.dtype(), 0.5))?;
+                return Ok(Self {
+                    a,
+                    b,
+                    features: None,
+                    weights: [half, half],
+                });
             };
             let fa = net.record(t, a, TAPS)?;
             let fb = net.record(t, b, TAPS)?;
             let (sa, sb) = (loss::structure(t, &fa)?, loss::structure(t, &fb)?);
             let weights = loss::adaptive_weights(t, sa, sb, loss.adaptive_scale)?;
-            Ok(Self { a, b, features: Some([fa, fb]), weights })
+            Ok(Self {
+                a,
+                b,
+                features: Some([fa, fb]),
+                weights,
+            })
         })
     }
 
     /// The adaptive weights, `[N, 1, 1, 1]` each.
     pub fn weights(&self) -> [Var; 2] {
         self.weights
-    }
-}
-
-fn ssim_options(loss: &LossConfig) -> SsimOptions {
-    SsimOptions {
-        window: loss.ssim_window,
-        sigma: loss.ssim_sigma,
-        range: 1.0,
     }
 }
 
@@ -84,23 +92,37 @@ impl Sum {
             .next()
             .ok_or_else(|| Error::config("loss", "all weights are 0; give at least one above 0"))?;
         let total = vars.try_fold(first, |sum, v| ops::add(t, sum, v))?;
-        Ok(Terms { terms: self.terms, total })
+        Ok(Terms {
+            terms: self.terms,
+            total,
+        })
     }
 }
 
 /// L^F on a picture: `sum_k w_k (ssim (1 - SSIM(I, k)) + intensity ||I - k||^2 / HW)`.
-fn feature_terms(t: &mut Tape, sum: &mut Sum, s: &Sources, loss: &LossConfig, image: Var, factor: f64) -> Result<()> {
-    let options = ssim_options(loss);
+fn feature_terms(
+    t: &mut Tape,
+    sum: &mut Sum,
+    s: &Sources,
+    loss: &LossConfig,
+    image: Var,
+    factor: f64,
+) -> Result<()> {
     sum.add(t, "feature_ssim", factor * loss.feature.ssim, |t| {
-        let a = loss::ssim_loss(t, image, s.a, Some(s.weights[0]), options)?;
-        let b = loss::ssim_loss(t, image, s.b, Some(s.weights[1]), options)?;
+        let a = loss::ssim_loss(t, image, s.a, Some(s.weights[0]))?;
+        let b = loss::ssim_loss(t, image, s.b, Some(s.weights[1]))?;
         ops::add(t, a, b)
     })?;
-    sum.add(t, "feature_intensity", factor * loss.feature.intensity, |t| {
-        let a = loss::intensity(t, image, s.a, Some(s.weights[0]))?;
-        let b = loss::intensity(t, image, s.b, Some(s.weights[1]))?;
-        ops::add(t, a, b)
-    })
+    sum.add(
+        t,
+        "feature_intensity",
+        factor * loss.feature.intensity,
+        |t| {
+            let a = loss::intensity(t, image, s.a, Some(s.weights[0]))?;
+            let b = loss::intensity(t, image, s.b, Some(s.weights[1]))?;
+            ops::add(t, a, b)
+        },
+    )
 }
 
 /// Stage 1: L^F of section 2.3.4 on the output of the feature-level module.
@@ -152,7 +174,11 @@ pub fn record_object_loss(
         })?;
         // sigma_1 goes with the first intensity term of each section: infrared, PET.
         let (first, second) = if mif { (b, a) } else { (a, b) };
-        let (w1, w2) = if mif { (s.weights[1], s.weights[0]) } else { (s.weights[0], s.weights[1]) };
+        let (w1, w2) = if mif {
+            (s.weights[1], s.weights[0])
+        } else {
+            (s.weights[0], s.weights[1])
+        };
         sum.add(t, "intensity", o.intensity, |t| {
             let x = loss::intensity(t, fused.output, first, Some(w1))?;
             if !mif {
@@ -163,7 +189,7 @@ pub fn record_object_loss(
         })?;
         if !mif {
             sum.add(t, "ssim", o.ssim, |t| {
-                loss::ssim_loss(t, fused.output, b, Some(w2), ssim_options(loss))
+                loss::ssim_loss(t, fused.output, b, Some(w2))
             })?;
         }
         feature_terms(t, &mut sum, &s, loss, fused.feature, o.feature)?;

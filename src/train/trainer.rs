@@ -149,11 +149,18 @@ impl Trainer {
     }
 
     fn stage(&self, stage: u8) -> StageConfig {
-        if stage == 1 { self.config.stage1 } else { self.config.stage2 }
+        if stage == 1 {
+            self.config.stage1
+        } else {
+            self.config.stage2
+        }
     }
 
     /// Runs to the end. `on_event` is called after every step; an error of its ends the run.
-    pub fn run(&mut self, mut on_event: impl FnMut(TrainEvent<'_>) -> Result<()> + Send) -> Result<()> {
+    pub fn run(
+        &mut self,
+        mut on_event: impl FnMut(TrainEvent<'_>) -> Result<()> + Send,
+    ) -> Result<()> {
         cpu::install(|| {
             while self.progress.stage <= 2 {
                 self.run_stage(&mut on_event)?;
@@ -167,7 +174,10 @@ impl Trainer {
         })
     }
 
-    fn run_stage(&mut self, on_event: &mut (impl FnMut(TrainEvent<'_>) -> Result<()> + Send)) -> Result<()> {
+    fn run_stage(
+        &mut self,
+        on_event: &mut (impl FnMut(TrainEvent<'_>) -> Result<()> + Send),
+    ) -> Result<()> {
         let stage = self.progress.stage;
         let steps = self.steps(stage);
         if self.progress.step >= steps {
@@ -233,11 +243,17 @@ impl Trainer {
         let (terms, specs): (Terms, Vec<ParamSpec>) = if stage == 1 {
             let feature = record_ffm(&mut builder, &self.genotype, a, b)?;
             let specs = builder.into_specs();
-            (record_feature_loss(&mut t, net, &self.config, feature, (a, b))?, specs)
+            (
+                record_feature_loss(&mut t, net, &self.config, feature, (a, b))?,
+                specs,
+            )
         } else {
             let fused = record_fusion(&mut builder, &self.genotype, a, b)?;
             let specs = builder.into_specs();
-            (record_object_loss(&mut t, net, &self.config, &fused, (a, b))?, specs)
+            (
+                record_object_loss(&mut t, net, &self.config, &fused, (a, b))?,
+                specs,
+            )
         };
         for (name, var) in &terms.terms {
             t.output(name, *var)?;

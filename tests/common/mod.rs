@@ -30,7 +30,10 @@ impl Harness {
                 t.output(&format!("dx{i}"), dx)?;
             }
         }
-        let options = SessionOptions { poison: true, ..Default::default() };
+        let options = SessionOptions {
+            poison: true,
+            ..Default::default()
+        };
         Ok(Self {
             session: Session::with_options(&t, &ParamStore::default(), options)?,
             inputs: xs.len(),
@@ -81,7 +84,10 @@ pub fn relative_error(a: &[f64], b: &[f64]) -> f64 {
         return f64::NAN;
     }
     let scale = a.iter().chain(b).fold(0.0f64, |m, v| m.max(v.abs()));
-    let diff = a.iter().zip(b).fold(0.0f64, |m, (a, b)| m.max((a - b).abs()));
+    let diff = a
+        .iter()
+        .zip(b)
+        .fold(0.0f64, |m, (a, b)| m.max((a - b).abs()));
     if diff == 0.0 { 0.0 } else { diff / scale }
 }
 
@@ -115,8 +121,15 @@ pub fn check_gradient(case: &Case) -> Result<f64, String> {
         }
         // A gradient that is zero everywhere leaves rounding noise in the numeric one.
         let noise = 1e-10;
-        let scale = numeric.iter().chain(&analytic[i]).fold(0.0f64, |m, v| m.max(v.abs()));
-        let error = if scale <= noise { 0.0 } else { relative_error(&analytic[i], &numeric) };
+        let scale = numeric
+            .iter()
+            .chain(&analytic[i])
+            .fold(0.0f64, |m, v| m.max(v.abs()));
+        let error = if scale <= noise {
+            0.0
+        } else {
+            relative_error(&analytic[i], &numeric)
+        };
         if !(error <= 1e-6) {
             return Err(format!(
                 "{}: gradient of input {i} is off by {error:e} (seed {SEED})",

@@ -1,0 +1,380 @@
+//! Functions of one value, element by element.
+
+use super::registry::{Case, CaseInput, Fill};
+use crate::device::cpu::{CpuIo, for_chunks};
+use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
+use crate::tensor::Real;
+use crate::{Error, Result, dispatch_real};
+
+/// `y = x` for `x > 0`, else `slope * x`. At 0 the gradient is that of the left side.
+pub fn leaky_relu(t: &mut Tape, x: Var, slope: f64) -> Result<Var> {
+    unary(t, Kind::LeakyRelu(slope), x)
+}
+
+/// `y = max(x, 0)`. The gradient at 0 is 0.
+pub fn relu(t: &mut Tape, x: Var) -> Result<Var> {
+    unary(t, Kind::LeakyRelu(0.0), x)
+}
+
+/// `y = 1 / (1 + exp(-x))`, without overflow for any finite `x`. The gradient is `y (1 - y)`.
+///
+/// ```
+/// use hafuse::{ops, DType, ParamStore, Session, Tape, Tensor};
+/// let mut t = Tape::new(DType::F32);
+/// let x = t.input("x", [3])?;
+/// let y = ops::sigmoid(&mut t, x)?;
+/// t.output("y", y)?;
+/// let mut s = Session::new(&t, &ParamStore::default())?;
+/// s.set("x", &Tensor::from_vec([3], vec![-1e30f32, 0.0, 1e30])?)?;
+/// s.run()?;
+/// assert_eq!(s.output::<f32>("y")?, [0.0, 0.5, 1.0]);
+/// # Ok::<(), hafuse::Error>(())
+/// ```
+pub fn sigmoid(t: &mut Tape, x: Var) -> Result<Var> {
+    unary(t, Kind::Sigmoid, x)
+}
+
+/// `y = tanh(x)`. The gradient is `1 - y^2`.
+pub fn tanh(t: &mut Tape, x: Var) -> Result<Var> {
+    unary(t, Kind::Tanh, x)
+}
+
+/// `y = exp(x)`. The gradient is `y`.
+pub fn exp(t: &mut Tape, x: Var) -> Result<Var> {
+    unary(t, Kind::Exp, x)
+}
+
+/// `y = ln(x)`. The gradient is `1 / x`.
+pub fn log(t: &mut Tape, x: Var) -> Result<Var> {
+    unary(t, Kind::Log, x)
+}
+
+/// `y = sqrt(x)`. The gradient is `1 / (2 y)`, infinite at 0.
+pub fn sqrt(t: &mut Tape, x: Var) -> Result<Var> {
+    unary(t, Kind::Sqrt, x)
+}
+
+/// `y = x^2`. The gradient is `2 x`.
+pub fn square(t: &mut Tape, x: Var) -> Result<Var> {
+    unary(t, Kind::Square, x)
+}
+
+/// `y = |x|`. The gradient is the sign of `x`, and 0 at 0.
+pub fn abs(t: &mut Tape, x: Var) -> Result<Var> {
+    unary(t, Kind::Abs, x)
+}
+
+/// `y = -x`.
+pub fn neg(t: &mut Tape, x: Var) -> Result<Var> {
+    unary(t, Kind::Scale(-1.0), x)
+}
+
+/// `y = 1 / x`. The gradient is `-y^2`.
+pub fn recip(t: &mut Tape, x: Var) -> Result<Var> {
+    unary(t, Kind::Recip, x)
+}
+
+/// `y = s * x`.
+pub fn scale(t: &mut Tape, x: Var, s: f64) -> Result<Var> {
+    unary(t, Kind::Scale(s), x)
+}
+
+/// `y = x + s`.
+pub fn offset(t: &mut Tape, x: Var, s: f64) -> Result<Var> {
+    unary(t, Kind::Offset(s), x)
+}
+
+/// `y = min(max(x, lo), hi)`. The gradient is 1 where `lo <= x <= hi`, else 0.
+///
+/// # Errors
+/// [`Error::Config`] unless `lo <= hi`.
+pub fn clamp(t: &mut Tape, x: Var, lo: f64, hi: f64) -> Result<Var> {
+    if lo.is_nan() || hi.is_nan() || lo > hi {
+        return Err(Error::config(
+            "clamp",
+            format!("no values from {lo} to {hi}"),
+        ));
+    }
+    unary(t, Kind::Clamp(lo, hi), x)
+}
+
+fn unary(t: &mut Tape, kind: Kind, x: Var) -> Result<Var> {
+    t.record(Unary { kind }, &[x])
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    LeakyRelu(f64),
+    Sigmoid,
+    Tanh,
+    Exp,
+    Log,
+    Sqrt,
+    Square,
+    Abs,
+    Recip,
+    Scale(f64),
+    Offset(f64),
+    Clamp(f64, f64),
+}
+
+/// What the derivative is read from.
+enum Needs {
+    X,
+    Y,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::LeakyRelu(0.0) => "relu",
+            Kind::LeakyRelu(_) => "leaky_relu",
+            Kind::Sigmoid => "sigmoid",
+            Kind::Tanh => "tanh",
+            Kind::Exp => "exp",
+            Kind::Log => "log",
+            Kind::Sqrt => "sqrt",
+            Kind::Square => "square",
+            Kind::Abs => "abs",
+            Kind::Recip => "recip",
+            Kind::Scale(-1.0) => "neg",
+            Kind::Scale(_) => "scale",
+            Kind::Offset(_) => "offset",
+            Kind::Clamp(..) => "clamp",
+        }
+    }
+
+    fn needs(self) -> Needs {
+        match self {
+            Kind::Sigmoid | Kind::Tanh | Kind::Exp | Kind::Sqrt | Kind::Recip => Needs::Y,
+            _ => Needs::X,
+        }
+    }
+
+    /// `f(x)`.
+    fn apply<T: Real>(self, x: &[T], out: &mut [T]) {
+        let one = T::one();
+        match self {
+            Kind::LeakyRelu(slope) => {
+                let slope = T::lit(slope);
+                map(x, out, |x| if x > T::zero() { x } else { slope * x });
+            }
+            Kind::Sigmoid => map(x, out, |x| {
+                let e = (-x.abs()).exp(); // at most 1
+                (if x < T::zero() { e } else { one }) / (one + e)
+            }),
+            Kind::Tanh => map(x, out, T::tanh),
+            Kind::Exp => map(x, out, T::exp),
+            Kind::Log => map(x, out, T::ln),
+            Kind::Sqrt => map(x, out, T::sqrt),
+            Kind::Square => map(x, out, |x| x * x),
+            Kind::Abs => map(x, out, T::abs),
+            Kind::Recip => map(x, out, T::recip),
+            Kind::Scale(s) => {
+                let s = T::lit(s);
+                map(x, out, |x| s * x);
+            }
+            Kind::Offset(s) => {
+                let s = T::lit(s);
+                map(x, out, |x| x + s);
+            }
+            Kind::Clamp(lo, hi) => {
+                let (lo, hi) = (T::lit(lo), T::lit(hi));
+                // NaN stays.
+                map(x, out, |x| {
+                    let x = if x < lo { lo } else { x };
+                    if x > hi { hi } else { x }
+                });
+            }
+        }
+    }
+
+    /// `g * f'`, with `f'` read from `v`, which is `x` or `y` as [`Kind::needs`] says.
+    fn derive<T: Real>(self, v: &[T], g: &[T], out: &mut [T]) {
+        let (zero, one, two) = (T::zero(), T::one(), T::lit(2.0));
+        match self {
+            Kind::LeakyRelu(slope) => {
+                let slope = T::lit(slope);
+                map2(v, g, out, |x, g| if x > zero { g } else { slope * g });
+            }
+            Kind::Sigmoid => map2(v, g, out, |y, g| g * (y * (one - y))),
+            Kind::Tanh => map2(v, g, out, |y, g| g * (one - y * y)),
+            Kind::Exp => map2(v, g, out, |y, g| g * y),
+            Kind::Log => map2(v, g, out, |x, g| g / x),
+            Kind::Sqrt => map2(v, g, out, |y, g| g / (two * y)),
+            Kind::Square => map2(v, g, out, |x, g| g * (two * x)),
+            Kind::Abs => map2(v, g, out, |x, g| {
+                let positive = if x > zero { g } else { zero };
+                if x < zero { -g } else { positive }
+            }),
+            Kind::Recip => map2(v, g, out, |y, g| -g * (y * y)),
+            Kind::Scale(s) => {
+                let s = T::lit(s);
+                map(g, out, |g| s * g);
+            }
+            Kind::Offset(_) => out.copy_from_slice(g),
+            Kind::Clamp(lo, hi) => {
+                let (lo, hi) = (T::lit(lo), T::lit(hi));
+                map2(v, g, out, |x, g| if x >= lo && x <= hi { g } else { zero });
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn map<T: Real>(x: &[T], out: &mut [T], f: impl Fn(T) -> T) {
+    for (o, &x) in out.iter_mut().zip(x) {
+        *o = f(x);
+    }
+}
+
+#[inline(always)]
+fn map2<T: Real>(v: &[T], g: &[T], out: &mut [T], f: impl Fn(T, T) -> T) {
+    for ((o, &v), &g) in out.iter_mut().zip(v).zip(g) {
+        *o = f(v, g);
+    }
+}
+
+const CHUNK: usize = 4096;
+
+#[derive(Clone, Debug)]
+struct Unary {
+    kind: Kind,
+}
+
+impl Operator for Unary {
+    fn name(&self) -> &'static str {
+        self.kind.name()
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+        check_inputs(self.kind.name(), inputs, 1..=1)?;
+        Ok(inputs[0])
+    }
+
+    fn vjp(&self, t: &mut Tape, node: Var, g: Var) -> Result<Vec<Option<Var>>> {
+        let x = t.inputs_of(node)[0];
+        let dx = match (self.kind, self.kind.needs()) {
+            (Kind::Offset(_), _) => g,
+            (Kind::Scale(s), _) => scale(t, g, s)?,
+            (kind, Needs::X) => t.record(UnaryVjp { kind }, &[x, g])?,
+            (kind, Needs::Y) => t.record(UnaryVjp { kind }, &[node, g])?,
+        };
+        Ok(vec![Some(dx)])
+    }
+
+    fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {
+        dispatch_real!(io.dtype(), self.name(), T => {
+            let x = io.input::<T>(0)?;
+            for_chunks(io.output::<T>()?, CHUNK, |i, out| {
+                self.kind.apply(&x[i * CHUNK..][..out.len()], out);
+            });
+            Ok(())
+        })
+    }
+
+    fn flops(&self, _inputs: &[Meta], output: Meta) -> u64 {
+        output.shape.len() as u64
+    }
+}
+
+/// Inputs: `x` or `y`, cotangent.
+#[derive(Debug)]
+struct UnaryVjp {
+    kind: Kind,
+}
+
+impl Operator for UnaryVjp {
+    fn name(&self) -> &'static str {
+        "unary_vjp"
+    }
+
+    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+        check_inputs("unary_vjp", inputs, 2..=2)?;
+        Ok(inputs[0])
+    }
+
+    fn vjp(&self, _: &mut Tape, _: Var, _: Var) -> Result<Vec<Option<Var>>> {
+        Err(Error::NotDifferentiable {
+            op: "unary_vjp",
+            detail: format!("second derivative of {} is not supported", self.kind.name()),
+        })
+    }
+
+    fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {
+        dispatch_real!(io.dtype(), "unary_vjp", T => {
+            let (v, g) = (io.input::<T>(0)?, io.input::<T>(1)?);
+            for_chunks(io.output::<T>()?, CHUNK, |i, out| {
+                let at = i * CHUNK..i * CHUNK + out.len();
+                self.kind.derive(&v[at.clone()], &g[at], out);
+            });
+            Ok(())
+        })
+    }
+
+    fn flops(&self, _inputs: &[Meta], output: Meta) -> u64 {
+        2 * output.shape.len() as u64
+    }
+}
+
+pub(crate) fn cases() -> Vec<Case> {
+    let any = Fill::Uniform(-3.0, 3.0);
+    let kink = Fill::AwayFromZero(0.1, 2.0);
+    let mut out = Vec::new();
+    for (kind, fill) in [
+        (Kind::LeakyRelu(0.2), kink),
+        (Kind::LeakyRelu(0.0), kink),
+        (Kind::Sigmoid, Fill::Uniform(-6.0, 6.0)),
+        (Kind::Tanh, any),
+        (Kind::Exp, any),
+        (Kind::Log, Fill::Uniform(0.5, 3.0)),
+        (Kind::Sqrt, Fill::Uniform(0.5, 3.0)),
+        (Kind::Square, any),
+        (Kind::Abs, kink),
+        (Kind::Scale(-1.0), any),
+        (Kind::Recip, Fill::AwayFromZero(0.5, 2.0)),
+        (Kind::Scale(0.3), any),
+        (Kind::Offset(0.7), any),
+        // No value of `Distinct` comes near a bound of these shapes.
+        (Kind::Clamp(-0.5, 0.5), Fill::Distinct),
+    ] {
+        for (label, shape) in [
+            ("one pixel", [1, 1, 1, 1]),
+            ("three channels", [1, 4, 5, 3]),
+            ("one row, 5 channels", [1, 1, 7, 5]),
+            ("large", [2, 41, 43, 20]),
+        ] {
+            let label = format!("{} {label}", kind.name());
+            let inputs = vec![CaseInput::new(shape, fill)];
+            out.push(Case::new(label, Unary { kind }, inputs, 1));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_and_derivatives_at_awkward_values() {
+        let f = |kind: Kind, x: f32| {
+            let mut y = [0.0];
+            kind.apply(&[x], &mut y);
+            y[0]
+        };
+        let d = |kind: Kind, v: f32| {
+            let mut y = [0.0];
+            kind.derive(&[v], &[1.0], &mut y);
+            y[0]
+        };
+        assert_eq!(f(Kind::Sigmoid, f32::MIN), 0.0);
+        assert_eq!(f(Kind::Sigmoid, f32::MAX), 1.0);
+        assert!(f(Kind::Sigmoid, -100.0) > 0.0, "a subnormal, not 0");
+        assert_eq!(d(Kind::Abs, 0.0), 0.0);
+        assert_eq!(d(Kind::LeakyRelu(0.2), 0.0), 0.2);
+        assert_eq!(d(Kind::Clamp(0.0, 1.0), 1.0), 1.0);
+        assert!(f(Kind::Clamp(0.0, 1.0), f32::NAN).is_nan());
+        assert!(f(Kind::Sigmoid, f32::NAN).is_nan());
+    }
+}

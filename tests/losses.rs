@@ -1,0 +1,283 @@
+//! The losses against brute force, and their gradients against differences.
+
+mod common;
+
+use common::{SEED, relative_error};
+use hafuse::ops::registry::{CaseInput, Fill};
+use hafuse::{DType, Error, ParamStore, Result, Session, Tape, Tensor, Var, loss, ops};
+use rand::SeedableRng;
+
+type Loss = fn(&mut Tape, Var, Var, Option<Var>) -> Result<Var>;
+const LOSSES: [(&str, Loss); 3] = [
+    ("intensity", loss::intensity),
+    ("gradient", loss::gradient),
+    ("ssim_loss", loss::ssim_loss),
+];
+
+fn images(shape: [usize; 4], seed: u64) -> Tensor {
+    let mut rng = rand_pcg::Pcg64Mcg::seed_from_u64(SEED + seed);
+    CaseInput::new(shape, Fill::Uniform(0.0, 1.0)).tensor(&mut rng, DType::F64)
+}
+
+/// Value and gradients of `f(a, b, w)`; all inputs in `dtype`.
+struct Run(Session);
+
+impl Run {
+    fn new(f: Loss, shape: [usize; 4], dtype: DType) -> Self {
+        let mut t = Tape::new(dtype);
+        let a = t.input("a", shape).unwrap();
+        let b = t.input("b", shape).unwrap();
+        let w = t.input("w", [shape[0], 1, 1, 1]).unwrap();
+        let y = f(&mut t, a, b, Some(w)).unwrap();
+        assert_eq!(t.shape(y).rank(), 0);
+        t.output("y", y).unwrap();
+        for (name, g) in ["da", "db", "dw"]
+            .iter()
+            .zip(t.grad(y, &[a, b, w]).unwrap())
+        {
+            t.output(name, g).unwrap();
+        }
+        Run(Session::new(&t, &ParamStore::default()).unwrap())
+    }
+
+    fn value(&mut self, inputs: &[Tensor; 3]) -> f64 {
+        for (name, x) in ["a", "b", "w"].iter().zip(inputs) {
+            let dtype = self.0.tape().dtype();
+            self.0.set(name, &x.to_dtype(dtype)).unwrap();
+        }
+        self.0.run().unwrap();
+        self.0.scalar("y").unwrap()
+    }
+
+    fn gradients(&self) -> [Vec<f64>; 3] {
+        ["da", "db", "dw"].map(|name| self.0.get(name).unwrap().to_f64())
+    }
+}
+
+fn inputs(shape: [usize; 4]) -> [Tensor; 3] {
+    let w = images([shape[0], 1, 1, 1], 3);
+    [images(shape, 1), images(shape, 2), w]
+}
+
+#[test]
+fn gradients_match_differences() {
+    for (name, f) in LOSSES {
+        let shape = [2, 12, 13, 2];
+        let mut xs = inputs(shape);
+        let mut run = Run::new(f, shape, DType::F64);
+        run.value(&xs);
+        let analytic = run.gradients();
+        for i in 0..3 {
+            let h = 1e-3;
+            let numeric: Vec<f64> = (0..xs[i].shape().len())
+                .map(|j| {
+                    let x0 = xs[i].to_f64()[j];
+                    let mut at = |x| {
+                        xs[i].as_mut_slice::<f64>().unwrap()[j] = x;
+                        run.value(&xs)
+                    };
+                    let d1 = at(x0 + h) - at(x0 - h);
+                    let d2 = at(x0 + 2.0 * h) - at(x0 - 2.0 * h);
+                    at(x0);
+                    (8.0 * d1 - d2) / (12.0 * h)
+                })
+                .collect();
+            let error = relative_error(&analytic[i], &numeric);
+            assert!(error <= 1e-6, "{name}, input {i}: {error:e}");
+        }
+    }
+}
+
+#[test]
+fn f32_is_close_to_f64() {
+    for (name, f) in LOSSES {
+        let shape = [2, 37, 29, 1];
+        // Both dtypes see values that f32 can hold.
+        let xs = inputs(shape).map(|x| x.to_dtype(DType::F32));
+        let (mut single, mut double) = (
+            Run::new(f, shape, DType::F32),
+            Run::new(f, shape, DType::F64),
+        );
+        let (a, b) = (single.value(&xs), double.value(&xs));
+        assert!((a - b).abs() <= 1e-5 * b.abs(), "{name}: {a} and {b}");
+        for (a, b) in single.gradients().iter().zip(&double.gradients()) {
+            let error = relative_error(a, b);
+            assert!(error <= 1e-4, "{name}: {error:e}");
+        }
+    }
+}
+
+/// SSIM of each sample by the definition: a full 11 x 11 window at every position.
+fn ssim_by_definition(a: &Tensor, b: &Tensor) -> Vec<f64> {
+    let [n, h, w, c] = a.shape().dims4("test").unwrap();
+    let (a, b) = (a.to_f64(), b.to_f64());
+    let g = |u: usize, v: usize| {
+        let (u, v) = (u as f64 - 5.0, v as f64 - 5.0);
+        (-(u * u + v * v) / (2.0 * 1.5 * 1.5)).exp()
+    };
+    let total: f64 = (0..121).map(|i| g(i / 11, i % 11)).sum();
+    let (c1, c2) = (0.01f64.powi(2), 0.03f64.powi(2));
+    (0..n)
+        .map(|s| {
+            let mut sum = 0.0;
+            for y in 0..h - 10 {
+                for x in 0..w - 10 {
+                    for k in 0..c {
+                        let under = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
+                            (0..121)
+                                .map(|i| {
+                                    let (u, v) = (i / 11, i % 11);
+                                    let at = ((s * h + y + u) * w + x + v) * c + k;
+                                    g(u, v) / total * f(a[at], b[at])
+                                })
+                                .sum()
+                        };
+                        let (ma, mb) = (under(&|a, _| a), under(&|_, b| b));
+                        let saa = under(&|a, _| (a - ma).powi(2));
+                        let sbb = under(&|_, b| (b - mb).powi(2));
+                        let sab = under(&|a, b| (a - ma) * (b - mb));
+                        sum += (2.0 * ma * mb + c1) * (2.0 * sab + c2)
+                            / ((ma * ma + mb * mb + c1) * (saa + sbb + c2));
+                    }
+                }
+            }
+            sum / ((h - 10) * (w - 10) * c) as f64
+        })
+        .collect()
+}
+
+fn ssim(a: &Tensor, b: &Tensor) -> Vec<f64> {
+    let mut t = Tape::new(DType::F64);
+    let (a, b) = (t.constant(a).unwrap(), t.constant(b).unwrap());
+    let y = loss::ssim(&mut t, a, b).unwrap();
+    t.output("y", y).unwrap();
+    let mut s = Session::new(&t, &ParamStore::default()).unwrap();
+    s.run().unwrap();
+    s.get("y").unwrap().to_f64()
+}
+
+#[test]
+fn ssim_is_that_of_the_definition() {
+    for shape in [[1, 11, 11, 1], [2, 17, 23, 1], [2, 13, 12, 3]] {
+        let a = images(shape, 1);
+        // Correlated with `a`, as a fused image is.
+        let mixed: Vec<f64> = a
+            .to_f64()
+            .iter()
+            .zip(images(shape, 2).to_f64())
+            .map(|(a, b)| 0.7 * a + 0.3 * b)
+            .collect();
+        let b = Tensor::from_vec(shape, mixed).unwrap();
+        let (ab, ba, expected) = (ssim(&a, &b), ssim(&b, &a), ssim_by_definition(&a, &b));
+        assert_eq!(ab, ba, "symmetric");
+        assert_eq!(ab.len(), expected.len());
+        for (found, expected) in ab.iter().zip(&expected) {
+            assert!((found - expected).abs() <= 1e-10, "{found} {expected}");
+            assert!(*found < 0.99);
+        }
+        for one in ssim(&a, &a) {
+            assert!((one - 1.0).abs() <= 1e-12, "{one}");
+        }
+    }
+}
+
+/// Every loss is zero for equal images, and weights multiply their sample's share.
+#[test]
+fn zero_and_weights() {
+    let shape = [2, 13, 12, 1];
+    let (a, b) = (images(shape, 1), images(shape, 2));
+    for (name, f) in LOSSES {
+        let mut run = Run::new(f, shape, DType::F64);
+        let weights = |w0: f64, w1| Tensor::from_vec([2, 1, 1, 1], vec![w0, w1]).unwrap();
+        let mut at = |a: &Tensor, b: &Tensor, w| run.value(&[a.clone(), b.clone(), w]);
+        assert!(at(&a, &a, weights(1.0, 1.0)).abs() <= 1e-12, "{name}");
+        let (first, second) = (at(&a, &b, weights(1.0, 0.0)), at(&a, &b, weights(0.0, 1.0)));
+        assert!(first > 0.0 && second > 0.0 && first != second, "{name}");
+        let both = at(&a, &b, weights(2.0, -3.0));
+        assert!(
+            (both - (2.0 * first - 3.0 * second)).abs() < 1e-12,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn intensity_and_gradient_by_hand() {
+    let shape = [1, 4, 5, 1];
+    let (a, b) = (images(shape, 1), images(shape, 2));
+    let d: Vec<f64> = a
+        .to_f64()
+        .iter()
+        .zip(b.to_f64())
+        .map(|(a, b)| a - b)
+        .collect();
+    let w = Tensor::full([1, 1, 1, 1], DType::F64, 0.5);
+    let xs = [a, b, w];
+    let expected = 0.5 * d.iter().map(|d| d * d).sum::<f64>() / 20.0;
+    let found = Run::new(loss::intensity, shape, DType::F64).value(&xs);
+    assert!((found - expected).abs() < 1e-14);
+    let at = |y: usize, x: usize| d[y * 5 + x];
+    let mut sum = 0.0;
+    for y in 1..3 {
+        for x in 1..4 {
+            let dx = |y| at(y, x + 1) - at(y, x - 1);
+            let dy = |x| at(y + 1, x) - at(y - 1, x);
+            let gx = (dx(y - 1) + 2.0 * dx(y) + dx(y + 1)) / 8.0;
+            let gy = (dy(x - 1) + 2.0 * dy(x) + dy(x + 1)) / 8.0;
+            sum += gx * gx + gy * gy;
+        }
+    }
+    let found = Run::new(loss::gradient, shape, DType::F64).value(&xs);
+    assert!((found - 0.5 * sum / 6.0).abs() < 1e-14);
+}
+
+/// A constant has no Laplacian, `i^2 + j^2` one of `3/4 * 2`; a Gaussian window keeps a ramp.
+#[test]
+fn stencils_on_polynomials() {
+    let fill = |f: fn(f64, f64) -> f64| {
+        let values = (0..13 * 12).map(|k| f((k / 12) as f64, (k % 12) as f64));
+        Tensor::from_vec([1, 13, 12, 1], values.collect::<Vec<f64>>()).unwrap()
+    };
+    let run = |x: &Tensor, f: &dyn Fn(&mut Tape, Var) -> Var| {
+        let mut t = Tape::new(DType::F64);
+        let x = t.constant(x).unwrap();
+        let y = f(&mut t, x);
+        t.output("y", y).unwrap();
+        let mut s = Session::new(&t, &ParamStore::default()).unwrap();
+        s.run().unwrap();
+        s.get("y").unwrap().to_f64()
+    };
+    let laplacian = |t: &mut Tape, x: Var| ops::laplacian(t, x).unwrap();
+    let found = run(&fill(|y, x| y * y + x * x), &laplacian);
+    assert_eq!(found.len(), 11 * 10);
+    assert!(found.iter().all(|v| (v - 1.5).abs() < 1e-12), "{found:?}");
+    let found = run(&fill(|_, _| 0.3), &laplacian);
+    assert!(found.iter().all(|v| v.abs() < 1e-15));
+    let window = |t: &mut Tape, x: Var| ops::gaussian_window(t, x, 11, 1.5).unwrap();
+    let found = run(&fill(|y, x| 2.0 * y - x), &window);
+    let expected: Vec<f64> = (0..6)
+        .map(|k| 2.0 * (5 + k / 2) as f64 - (5 + k % 2) as f64)
+        .collect();
+    assert!(relative_error(&found, &expected) < 1e-14, "{found:?}");
+    let gy = |t: &mut Tape, x: Var| ops::image_gradient(t, x).unwrap().1;
+    let found = run(&fill(|y, x| 2.0 * y - x), &gy);
+    assert!(found.iter().all(|v| (v - 2.0).abs() < 1e-14));
+}
+
+#[test]
+fn wrong_shapes_are_errors() {
+    let mut t = Tape::new(DType::F32);
+    let a = t.input("a", [2, 12, 12, 1]).unwrap();
+    let b = t.input("b", [2, 12, 13, 1]).unwrap();
+    let small = t.input("small", [2, 10, 12, 1]).unwrap();
+    let tiny = t.input("tiny", [2, 2, 12, 1]).unwrap();
+    let flat = t.input("flat", [2]).unwrap();
+    let shape = |r: Result<Var>| matches!(r, Err(Error::Shape { .. }));
+    for (name, f) in LOSSES {
+        assert!(shape(f(&mut t, a, b, None)), "{name}");
+        assert!(shape(f(&mut t, a, a, Some(flat))), "{name}: weights [2]");
+    }
+    assert!(shape(loss::ssim(&mut t, small, small)));
+    assert!(shape(loss::gradient(&mut t, tiny, tiny, None)));
+    assert!(ops::gaussian_window(&mut t, a, 11, 0.0).is_err());
+}
