@@ -151,7 +151,9 @@ pub fn run(args: &FuseArgs) -> Result<()> {
     fuser.notes.say();
     let name = &fuser.engine.model().name;
     if args.json {
-        terminal::print(&summary(name, &jobs, &outputs, &failures, &unmatched, seconds))?;
+        terminal::print(&summary(
+            name, &jobs, &outputs, &failures, &unmatched, seconds,
+        ))?;
     } else if folders {
         terminal::print(&format!(
             "{} of {} pairs fused with {name} in {seconds:.1} s, written to {}",
@@ -178,10 +180,9 @@ pub fn run(args: &FuseArgs) -> Result<()> {
 fn is_folder(path: &Path) -> Result<bool> {
     match path.metadata() {
         Ok(meta) => Ok(meta.is_dir()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::input(
-            path,
-            "no such file or folder; check the path",
-        )),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::input(path, "no such file or folder; check the path"))
+        }
         Err(e) => Err(Error::input(path, e)),
     }
 }
@@ -299,7 +300,11 @@ impl Fuser {
         }
         let luma = self.engine.fuse(h, w, &a.luma, &b.luma)?;
         let bit_depth = a.bit_depth.max(b.bit_depth);
-        let colour = if b.chroma.is_none() && a.chroma.is_some() { a } else { b };
+        let colour = if b.chroma.is_none() && a.chroma.is_some() {
+            a
+        } else {
+            b
+        };
         let mut fused = Picture::with_chroma_of(luma, &colour)?;
         fused.bit_depth = bit_depth;
         output::make_parent(&job.out)?;

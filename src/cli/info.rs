@@ -2,12 +2,12 @@
 
 use super::memory::{fusion_tape, peak_bytes};
 use super::terminal;
+use crate::Result;
 use crate::infer::{BUILTIN, Engine, Model};
 use crate::net::{Builder, Genotype, count_parts, format_counts, initial_params, record_fusion};
 use crate::tape::{NodeReport, format_table};
 use crate::tape::{ParamStore, Session, SessionOptions, Tape};
 use crate::tensor::DType;
-use crate::Result;
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde_json::{Value, json};
@@ -118,7 +118,11 @@ fn describe(args: &InfoArgs, model: &Model, text: &mut String, json: &mut Value)
     let (width, height) = args.size;
     let parts = count_parts(&model.genotype, height, width)?;
     let arena = Session::planned_bytes(&fusion_tape(&model.genotype, height, width)?);
-    let weights: usize = 4 * model.weights.values().map(|t| t.shape().len()).sum::<usize>();
+    let weights: usize = 4 * model
+        .weights
+        .values()
+        .map(|t| t.shape().len())
+        .sum::<usize>();
     // Writing to a String cannot fail.
     let _ = write!(
         text,

@@ -1,9 +1,9 @@
 //! How much memory a fusion takes and how much there is.
 
+use crate::Result;
 use crate::net::{Builder, Genotype, record_fusion};
 use crate::tape::Tape;
 use crate::tensor::DType;
-use crate::Result;
 
 /// The network on one pair of pictures, with the output `fused`.
 pub fn fusion_tape(genotype: &Genotype, height: usize, width: usize) -> Result<Tape> {

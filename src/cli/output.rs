@@ -69,7 +69,10 @@ fn takes_files(dir: &Path, path: &Path) -> Result<()> {
         }
     }
     if !at.is_dir() {
-        let detail = format!("{} is a file, not a folder; choose another path", at.display());
+        let detail = format!(
+            "{} is a file, not a folder; choose another path",
+            at.display()
+        );
         return Err(Error::output(path, detail));
     }
     let probe = tempfile::Builder::new()

@@ -93,7 +93,11 @@ impl Sheet {
         for (i, line) in cell.chunks_exact(w).enumerate() {
             let start = (y + i) * self.width + x;
             for (out, &v) in self.pixels[start..start + w].iter_mut().zip(line) {
-                *out = if v.is_finite() { v.clamp(0.0, 1.0) } else { 0.0 };
+                *out = if v.is_finite() {
+                    v.clamp(0.0, 1.0)
+                } else {
+                    0.0
+                };
             }
         }
     }
@@ -105,7 +109,10 @@ mod tests {
 
     #[test]
     fn cells_land_in_their_place() {
-        assert_eq!(middle(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], 3, 2, 1, 2), [1.0, 4.0]);
+        assert_eq!(
+            middle(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], 3, 2, 1, 2),
+            [1.0, 4.0]
+        );
         let mut sheet = Sheet::new(2, 1, 2, 2);
         assert_eq!((sheet.width, sheet.height), (8, 6));
         sheet.place(1, 1, &[0.5, f32::NAN]);

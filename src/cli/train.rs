@@ -126,8 +126,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     prune(&file("metrics.jsonl"), resumed.then(|| trainer.progress()))?;
     let mut watch = Watch {
         out: &out,
-        log_every: config.log_every,
-        metrics: Metrics::open(&file("metrics.jsonl"), config.batch)?,
+        metrics: Metrics::open(&file("metrics.jsonl"), config.log_every, config.batch)?,
         progress: Progress::new(config.batch),
         data: &data,
         left: args.stop_after,
@@ -135,7 +134,9 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let result = trainer.run(|event| watch.on_event(event));
     watch.progress.finish();
     if watch.left == Some(0) && matches!(result, Err(Error::Stopped(_))) {
-        trainer.checkpoint()?.save(&file("checkpoint.safetensors"))?;
+        trainer
+            .checkpoint()?
+            .save(&file("checkpoint.safetensors"))?;
     }
     result?;
 
@@ -251,7 +252,11 @@ fn open_genotype(name: &str) -> Result<Genotype> {
 }
 
 /// The checkpoint to go on from; refuses to overwrite a run that nobody asked to resume.
-fn open_checkpoint(args: &TrainArgs, config: &TrainConfig, path: &Path) -> Result<Option<Checkpoint>> {
+fn open_checkpoint(
+    args: &TrainArgs,
+    config: &TrainConfig,
+    path: &Path,
+) -> Result<Option<Checkpoint>> {
     let out = config.out.display();
     match (args.resume, path.exists()) {
         (false, false) => Ok(None),
@@ -312,7 +317,6 @@ fn about(trainer: &Trainer, pairs: usize) -> String {
 /// What happens after a step.
 struct Watch<'a> {
     out: &'a Path,
-    log_every: u64,
     metrics: Metrics,
     progress: Progress,
     data: &'a PairDataset,
@@ -324,10 +328,7 @@ impl Watch<'_> {
     fn on_event(&mut self, event: TrainEvent<'_>) -> Result<()> {
         match event {
             TrainEvent::Step(report) => {
-                let last = report.step == report.steps;
-                if last || report.step.is_multiple_of(self.log_every) {
-                    self.metrics.write(report)?;
-                }
+                self.metrics.step(report)?;
                 self.progress.show(report);
                 if let Some(left) = &mut self.left {
                     *left -= 1;

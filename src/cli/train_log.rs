@@ -41,6 +41,7 @@ struct Rate {
     batch: usize,
     since: Instant,
     from: (u8, u64),
+    last: Instant,
 }
 
 impl Rate {
@@ -49,14 +50,22 @@ impl Rate {
             batch,
             since: Instant::now(),
             from: (0, 0),
+            last: Instant::now(),
         }
     }
 
+    /// To be called after every step: a new stage is measured by itself.
+    fn step(&mut self, r: &StepReport) {
+        if self.from.0 != r.stage {
+            self.since = self.last;
+            self.from = (r.stage, r.step.saturating_sub(1));
+        }
+        self.last = Instant::now();
+    }
+
     fn images_per_s(&self, r: &StepReport) -> f64 {
-        // A stage begins at step 0 unless it was resumed: then the first step of this process.
-        let from = if self.from.0 == r.stage { self.from.1 } else { r.step.saturating_sub(1) };
         let seconds = self.since.elapsed().as_secs_f64().max(1e-9);
-        ((r.step - from) as usize * self.batch) as f64 / seconds
+        ((r.step - self.from.1) as usize * self.batch) as f64 / seconds
     }
 
     fn restart(&mut self, r: &StepReport) {
@@ -69,20 +78,28 @@ impl Rate {
 pub struct Metrics {
     path: PathBuf,
     file: File,
+    every: u64,
     rate: Rate,
 }
 
 impl Metrics {
-    pub fn open(path: &Path, batch: usize) -> Result<Self> {
+    /// For a line every so many steps, appended to what is there.
+    pub fn open(path: &Path, every: u64, batch: usize) -> Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path);
         Ok(Self {
             path: path.to_path_buf(),
             file: file.map_err(|e| Error::output(path, e))?,
+            every,
             rate: Rate::new(batch),
         })
     }
 
-    pub fn write(&mut self, r: &StepReport) -> Result<()> {
+    /// To be called after every step.
+    pub fn step(&mut self, r: &StepReport) -> Result<()> {
+        self.rate.step(r);
+        if r.step != r.steps && !r.step.is_multiple_of(self.every) {
+            return Ok(());
+        }
         let terms: Map<String, Value> = r
             .terms
             .iter()
@@ -125,7 +142,9 @@ impl Progress {
         }
     }
 
+    /// To be called after every step.
     pub fn show(&mut self, r: &StepReport) {
+        self.rate.step(r);
         if self.began.0 != r.stage {
             self.began = (r.stage, r.step.saturating_sub(1), Instant::now());
         }
@@ -201,7 +220,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics.jsonl");
         let line = |stage: u8, step: u64| format!("{{\"stage\":{stage},\"step\":{step}}}\n");
-        let text = [line(1, 10), line(1, 20), line(2, 10), line(2, 20)].concat() + "{\"stage\":2,\"st";
+        let text =
+            [line(1, 10), line(1, 20), line(2, 10), line(2, 20)].concat() + "{\"stage\":2,\"st";
         let progress = |stage, step| train::Progress {
             stage,
             step,

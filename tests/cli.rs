@@ -1,0 +1,10 @@
+//! The real binary, run as a user runs it.
+
+#[path = "cli/refusals.rs"]
+mod refusals;
+#[path = "cli/results.rs"]
+mod results;
+#[path = "cli/training.rs"]
+mod training;
+#[path = "cli/world.rs"]
+mod world;
