@@ -96,6 +96,8 @@ pub struct ObjectLoss {
     pub ssim: f64,
     pub feature: f64,
     pub maximum: f64,
+    pub additive: f64,
+    pub additive_offset: f64,
     pub joint_gradient: f64,
 }
 
@@ -154,6 +156,8 @@ impl TrainConfig {
             ("loss.object.ssim", o.ssim),
             ("loss.object.feature", o.feature),
             ("loss.object.maximum", o.maximum),
+            ("loss.object.additive", o.additive),
+            ("loss.object.additive_offset", o.additive_offset),
             ("loss.object.joint_gradient", o.joint_gradient),
         ];
         for (key, value) in weights {

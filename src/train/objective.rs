@@ -59,11 +59,6 @@ impl Sources {
             })
         })
     }
-
-    /// The adaptive weights, `[N, 1, 1, 1]` each.
-    pub fn weights(&self) -> [Var; 2] {
-        self.weights
-    }
 }
 
 /// Collects weighted terms; a weight of zero leaves a term out.
@@ -195,6 +190,12 @@ pub fn record_object_loss(
         feature_terms(t, &mut sum, &s, loss, fused.feature, o.feature)?;
         sum.add(t, "maximum", o.maximum, |t| {
             let target = ops::maximum(t, a, b)?;
+            loss::intensity(t, fused.output, target, None)
+        })?;
+        sum.add(t, "additive", o.additive, |t| {
+            let both = ops::add(t, a, b)?;
+            let shifted = ops::offset(t, both, -o.additive_offset)?;
+            let target = ops::clamp(t, shifted, 0.0, 1.0)?;
             loss::intensity(t, fused.output, target, None)
         })?;
         sum.add(t, "joint_gradient", o.joint_gradient, |t| {
