@@ -193,9 +193,7 @@ pub fn record_object_loss(
             loss::intensity(t, fused.output, target, None)
         })?;
         sum.add(t, "additive", o.additive, |t| {
-            let both = ops::add(t, a, b)?;
-            let shifted = ops::offset(t, both, -o.additive_offset)?;
-            let target = ops::clamp(t, shifted, 0.0, 1.0)?;
+            let target = additive_target(t, a, b, o.additive_steepness)?;
             loss::intensity(t, fused.output, target, None)
         })?;
         sum.add(t, "joint_gradient", o.joint_gradient, |t| {
@@ -203,4 +201,14 @@ pub fn record_object_loss(
         })?;
         sum.finish(t)
     })
+}
+
+/// `(1 + tanh(k (A + B - 1)) / tanh k) / 2`.
+fn additive_target(t: &mut Tape, a: Var, b: Var, k: f64) -> Result<Var> {
+    let sum = ops::add(t, a, b)?;
+    let centred = ops::offset(t, sum, -1.0)?;
+    let steep = ops::scale(t, centred, k)?;
+    let soft = ops::tanh(t, steep)?;
+    let half = ops::scale(t, soft, 0.5 / k.tanh())?;
+    ops::offset(t, half, 0.5)
 }
