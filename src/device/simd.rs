@@ -116,8 +116,8 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
         let mut out = c.0;
-        for i in 0..LANES {
-            out[i] = Self::mul_add_one(self.0[i], b.0[i], out[i]);
+        for ((o, a), b) in out.iter_mut().zip(self.0).zip(b.0) {
+            *o = Self::mul_add_one(a, b, *o);
         }
         Self(out)
     }
