@@ -1,7 +1,10 @@
-//! Hot loops compiled twice: for the baseline CPU and, on x86-64, for AVX2.
+//! One body of a hot loop compiled for each instruction set that this binary may meet, chosen at run
+//! time. Two ways:
 //!
-//! Bodies use `a * b + c` in two roundings, never a fused multiply-add, so both versions (and every
-//! other CPU) give the same bits.
+//! - [`simd_fn`] for loops that the compiler vectorises by itself. Bodies use `a * b + c` in two
+//!   roundings, never a fused multiply-add, so every CPU gives the same bits.
+//! - [`Lanes`] with [`dispatch_lanes`] for register tiles, which are only fast when every
+//!   accumulator stays in a register; the compiler does not manage that from arrays.
 
 /// Whether the wide versions may run.
 #[cfg(target_arch = "x86_64")]
@@ -57,3 +60,129 @@ pub(crate) fn add_block<T: crate::tensor::Real, const B: usize>(acc: &mut [T; B]
         acc[i] += x[i];
     }
 }
+
+/// Eight f32 values in one register (or two).
+pub(crate) trait Lanes: Copy {
+    /// # Safety
+    /// All methods: the instruction set of the implementor must be available, and pointers must be
+    /// good for eight values.
+    unsafe fn splat(v: f32) -> Self;
+    /// # Safety
+    /// See [`Lanes::splat`].
+    unsafe fn load(p: *const f32) -> Self;
+    /// # Safety
+    /// See [`Lanes::splat`].
+    unsafe fn store(self, p: *mut f32);
+    /// `self * b + c`.
+    /// # Safety
+    /// See [`Lanes::splat`].
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+    /// One value of `a * b + c` with the rounding of [`Lanes::mul_add`].
+    fn mul_add_one(a: f32, b: f32, c: f32) -> f32;
+
+    /// Sum of the lanes, in a fixed order.
+    /// # Safety
+    /// See [`Lanes::splat`].
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        let mut v = [0.0f32; LANES];
+        // SAFETY: `v` holds eight values.
+        unsafe { self.store(v.as_mut_ptr()) };
+        ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]))
+    }
+}
+
+pub(crate) const LANES: usize = 8;
+
+/// For any target; the compiler finds SSE or NEON registers for it.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable([f32; LANES]);
+
+impl Lanes for Portable {
+    #[inline(always)]
+    unsafe fn splat(v: f32) -> Self {
+        Self([v; LANES])
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: the caller gives eight readable values.
+        Self(unsafe { p.cast::<[f32; LANES]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        // SAFETY: the caller gives room for eight values.
+        unsafe { p.cast::<[f32; LANES]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+        let mut out = c.0;
+        for ((o, a), b) in out.iter_mut().zip(self.0).zip(b.0) {
+            *o = Self::mul_add_one(a, b, *o);
+        }
+        Self(out)
+    }
+    #[inline(always)]
+    fn mul_add_one(a: f32, b: f32, c: f32) -> f32 {
+        // Without the instruction `f32::mul_add` is a slow library call.
+        if cfg!(target_arch = "aarch64") {
+            a.mul_add(b, c)
+        } else {
+            a * b + c
+        }
+    }
+}
+
+/// AVX2 with FMA.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(std::arch::x86_64::__m256);
+
+#[cfg(target_arch = "x86_64")]
+impl Lanes for Avx2 {
+    #[inline(always)]
+    unsafe fn splat(v: f32) -> Self {
+        // SAFETY: the caller promises AVX2.
+        Self(unsafe { std::arch::x86_64::_mm256_set1_ps(v) })
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: the caller promises AVX2 and eight readable values.
+        Self(unsafe { std::arch::x86_64::_mm256_loadu_ps(p) })
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32) {
+        // SAFETY: the caller promises AVX2 and room for eight values.
+        unsafe { std::arch::x86_64::_mm256_storeu_ps(p, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: the caller promises FMA.
+        Self(unsafe { std::arch::x86_64::_mm256_fmadd_ps(self.0, b.0, c.0) })
+    }
+    #[inline(always)]
+    fn mul_add_one(a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+}
+
+/// Calls `$body::<L>(args)` with the widest [`Lanes`] that this machine has. `$body` must be an
+/// `#[inline(always)] unsafe fn` generic over `L: Lanes`; its contract is the caller's to keep.
+macro_rules! dispatch_lanes {
+    ($body:ident ( $($arg:ident : $ty:ty),* $(,)? )) => {{
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn avx2($($arg: $ty),*) {
+                // SAFETY: AVX2 and FMA are enabled here; the rest is the caller's contract.
+                unsafe { $body::<$crate::device::simd::Avx2>($($arg),*) }
+            }
+            if $crate::device::simd::wide_available() {
+                // SAFETY: the features were just found.
+                return unsafe { avx2($($arg),*) };
+            }
+        }
+        // SAFETY: the caller's contract; `Portable` needs no instruction set.
+        unsafe { $body::<$crate::device::simd::Portable>($($arg),*) }
+    }};
+}
+pub(crate) use dispatch_lanes;

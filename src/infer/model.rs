@@ -12,7 +12,14 @@ use std::path::Path;
 const KEY: &str = "hafuse_model";
 
 /// Names and files of the models inside this binary.
-pub const BUILTIN: &[(&str, &[u8])] = &[];
+pub const BUILTIN: &[(&str, &[u8])] = &[
+    ("ivif", include_bytes!("../../models/ivif.safetensors")),
+    (
+        "ivif-fast",
+        include_bytes!("../../models/ivif-fast.safetensors"),
+    ),
+    ("mif", include_bytes!("../../models/mif.safetensors")),
+];
 
 #[derive(Serialize, Deserialize)]
 struct Header {

@@ -20,7 +20,6 @@ mod reduce;
 mod reflect_pad;
 pub mod registry;
 mod resize;
-pub(crate) mod simd;
 mod stencil;
 mod sum;
 mod unary;

@@ -96,6 +96,8 @@ pub struct ObjectLoss {
     pub ssim: f64,
     pub feature: f64,
     pub maximum: f64,
+    pub additive: f64,
+    pub additive_steepness: f64,
     pub joint_gradient: f64,
 }
 
@@ -133,6 +135,10 @@ impl TrainConfig {
             ("preview_every", self.preview_every as f64),
             ("log_every", self.log_every as f64),
             ("loss.adaptive_scale", self.loss.adaptive_scale),
+            (
+                "loss.object.additive_steepness",
+                self.loss.object.additive_steepness,
+            ),
             ("stage1.lr", self.stage1.lr),
             ("stage2.lr", self.stage2.lr),
         ];
@@ -154,6 +160,7 @@ impl TrainConfig {
             ("loss.object.ssim", o.ssim),
             ("loss.object.feature", o.feature),
             ("loss.object.maximum", o.maximum),
+            ("loss.object.additive", o.additive),
             ("loss.object.joint_gradient", o.joint_gradient),
         ];
         for (key, value) in weights {

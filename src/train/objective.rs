@@ -59,11 +59,6 @@ impl Sources {
             })
         })
     }
-
-    /// The adaptive weights, `[N, 1, 1, 1]` each.
-    pub fn weights(&self) -> [Var; 2] {
-        self.weights
-    }
 }
 
 /// Collects weighted terms; a weight of zero leaves a term out.
@@ -197,9 +192,23 @@ pub fn record_object_loss(
             let target = ops::maximum(t, a, b)?;
             loss::intensity(t, fused.output, target, None)
         })?;
+        sum.add(t, "additive", o.additive, |t| {
+            let target = additive_target(t, a, b, o.additive_steepness)?;
+            loss::intensity(t, fused.output, target, None)
+        })?;
         sum.add(t, "joint_gradient", o.joint_gradient, |t| {
             loss::joint_gradient(t, fused.output, a, b)
         })?;
         sum.finish(t)
     })
+}
+
+/// `(1 + tanh(k (A + B - 1)) / tanh k) / 2`.
+fn additive_target(t: &mut Tape, a: Var, b: Var, k: f64) -> Result<Var> {
+    let sum = ops::add(t, a, b)?;
+    let centred = ops::offset(t, sum, -1.0)?;
+    let steep = ops::scale(t, centred, k)?;
+    let soft = ops::tanh(t, steep)?;
+    let half = ops::scale(t, soft, 0.5 / k.tanh())?;
+    ops::offset(t, half, 0.5)
 }

@@ -130,7 +130,7 @@ pub fn check_gradient(case: &Case) -> Result<f64, String> {
         } else {
             relative_error(&analytic[i], &numeric)
         };
-        if !(error <= 1e-6) {
+        if error.is_nan() || error > 1e-6 {
             return Err(format!(
                 "{}: gradient of input {i} is off by {error:e} (seed {SEED})",
                 case.label

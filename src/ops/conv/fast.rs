@@ -2,8 +2,8 @@
 
 use super::geometry::{Axis, AxisSize, MAX_K, Segment};
 use super::kernel::{MR, NR, Tap, dots, tile};
+use crate::device::simd::{LANES, Lanes, dispatch_lanes};
 use crate::ops::Activation;
-use crate::ops::simd::{LANES, Lanes, dispatch_lanes};
 use rayon::prelude::*;
 
 /// Output channels up to which dot products beat a panel.

@@ -4,7 +4,9 @@
 //! values under it are contiguous, so pixels are rows of a matrix whose rows overlap, and nothing
 //! needs to be copied (no im2col). Weights are packed into panels of [`NR`] output channels.
 
-use crate::ops::simd::{LANES, Lanes};
+#![allow(clippy::needless_range_loop)] // indices are register numbers here
+
+use crate::device::simd::{LANES, Lanes};
 
 /// Width of a panel: two registers.
 pub(super) const NR: usize = 2 * LANES;

@@ -2,7 +2,7 @@
 
 use super::geometry::{Axis, AxisSize};
 use super::kernel::{MR, NR, OuterStrides, outer, outer_one};
-use crate::ops::simd::{LANES, Lanes, dispatch_lanes};
+use crate::device::simd::{LANES, Lanes, dispatch_lanes};
 use rayon::prelude::*;
 
 /// Sizes of a weight gradient.
