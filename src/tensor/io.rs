@@ -117,10 +117,13 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// What went wrong, without the name of the temporary file that `tempfile` adds to it.
+/// What went wrong, without the name of the temporary file that `tempfile` appends.
 pub(crate) fn reason(e: &std::io::Error) -> String {
-    let inner = e.get_ref().and_then(|inner| inner.source());
-    inner.map_or_else(|| e.to_string(), |source| source.to_string())
+    let text = e.to_string();
+    match text.split_once(" at path \"") {
+        Some((reason, _)) => reason.to_string(),
+        None => text,
+    }
 }
 
 #[cfg(test)]
