@@ -1,10 +1,9 @@
 //! `hafuse fuse`: one pair of pictures, or two folders of them.
 
-use super::memory::{available_bytes, fusion_tape};
-use super::{output, terminal};
+use super::memory::{fusion_tape, shortage};
+use super::{open_model, output, terminal};
 use crate::data::{Picture, WriteOptions, check_output_path, list_pairs};
-use crate::infer::{Engine, Model};
-use crate::tape::Session;
+use crate::infer::Engine;
 use crate::{Error, Result};
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -133,7 +132,7 @@ pub fn run(args: &FuseArgs) -> Result<()> {
         }
     }
     let mut fuser = Fuser {
-        engine: Engine::new(&Model::open(&args.model)?)?,
+        engine: Engine::new(&open_model(&args.model)?)?,
         options,
         notes: Notes::default(),
         fits: None,
@@ -317,15 +316,10 @@ impl Fuser {
             return Ok(());
         }
         let tape = fusion_tape(&self.engine.model().genotype, height, width)?;
-        let needed = Session::planned_bytes(&tape) as u64;
-        if let Some(available) = available_bytes().filter(|&n| n < needed) {
+        if let Some(shortage) = shortage(&tape) {
             return Err(Error::input(
                 path,
-                format!(
-                    "is {width}x{height}; fusing that needs {} of memory, {} are free; downscale or tile it",
-                    terminal::bytes(needed),
-                    terminal::bytes(available)
-                ),
+                format!("is {width}x{height}; {shortage}; downscale or tile it"),
             ));
         }
         self.fits = Some((width, height));

@@ -1,13 +1,13 @@
 //! `hafuse info`: what is in this binary, and what a network costs.
 
-use super::memory::{fusion_tape, peak_bytes};
-use super::terminal;
-use crate::Result;
+use super::memory::{fusion_tape, peak_bytes, shortage};
+use super::{open_model, terminal};
 use crate::infer::{BUILTIN, Engine, Model};
 use crate::net::{Genotype, count_parts, format_counts, initial_params, param_specs};
 use crate::tape::{NodeReport, format_table};
 use crate::tape::{ParamStore, Session, SessionOptions};
 use crate::tensor::DType;
+use crate::{Error, Result};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde_json::{Value, json};
@@ -70,10 +70,10 @@ struct Measured {
 /// Prints.
 ///
 /// # Errors
-/// [`Error`](crate::Error) if the model or genotype cannot be read.
+/// [`Error`] if the model or genotype cannot be read.
 pub fn run(args: &InfoArgs) -> Result<()> {
     let model = match (&args.model, &args.genotype, BUILTIN.first()) {
-        (Some(name), ..) => Some(Model::open(name)?),
+        (Some(name), ..) => Some(open_model(name)?),
         (None, Some(path), _) => Some(untrained(Genotype::load(path)?)?),
         (None, None, Some((name, _))) => Some(Model::builtin(name)?),
         (None, None, None) => None,
@@ -117,7 +117,8 @@ fn builtin_models() -> Result<(String, Value)> {
 fn describe(args: &InfoArgs, model: &Model, text: &mut String, json: &mut Value) -> Result<()> {
     let (width, height) = args.size;
     let parts = count_parts(&model.genotype, height, width)?;
-    let arena = Session::planned_bytes(&fusion_tape(&model.genotype, height, width)?);
+    let tape = fusion_tape(&model.genotype, height, width)?;
+    let arena = Session::planned_bytes(&tape);
     let weights: usize = 4 * model
         .weights
         .values()
@@ -143,6 +144,15 @@ fn describe(args: &InfoArgs, model: &Model, text: &mut String, json: &mut Value)
     json["arena_bytes"] = json!(arena);
     json["weight_bytes"] = json!(weights);
 
+    if !(args.run || args.tape) {
+        return Ok(());
+    }
+    if let Some(shortage) = shortage(&tape) {
+        return Err(Error::config(
+            "--size",
+            format!("{width}x{height}: {shortage}; give a smaller one"),
+        ));
+    }
     let options = SessionOptions {
         profile: args.run && args.tape,
         ..SessionOptions::default()

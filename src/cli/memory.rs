@@ -1,8 +1,9 @@
 //! How much memory a fusion takes and how much there is.
 
+use super::terminal;
 use crate::Result;
 use crate::net::{Builder, Genotype, record_fusion};
-use crate::tape::Tape;
+use crate::tape::{Session, Tape};
 use crate::tensor::DType;
 
 /// The network on one pair of pictures, with the output `fused`.
@@ -21,9 +22,23 @@ pub fn peak_bytes() -> Option<u64> {
     field("/proc/self/status", "VmHWM:")
 }
 
+/// Says so if a session of `tape` would not fit into memory: trying would end the process.
+pub fn shortage(tape: &Tape) -> Option<String> {
+    let needed = Session::planned_bytes(tape) as u64;
+    let free = available_bytes().filter(|&free| free < needed)?;
+    Some(format!(
+        "fusing that needs {} of memory, {} are free",
+        terminal::bytes(needed),
+        terminal::bytes(free)
+    ))
+}
+
 /// Memory that can be had without swapping; `None` where the system does not say.
-pub fn available_bytes() -> Option<u64> {
-    field("/proc/meminfo", "MemAvailable:")
+fn available_bytes() -> Option<u64> {
+    let system = field("/proc/meminfo", "MemAvailable:");
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let group: Option<u64> = group.and_then(|text| text.trim().parse().ok());
+    system.into_iter().chain(group).min()
 }
 
 /// A field in kB of one of Linux's text files.

@@ -10,8 +10,10 @@ mod terminal;
 mod train;
 mod train_log;
 
+use crate::infer::{BUILTIN, Model};
 use crate::{Error, Result};
 use clap::{Parser, Subcommand};
+use std::path::Path;
 use std::sync::LazyLock;
 
 const AFTER_HELP: &str = "\
@@ -80,6 +82,22 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Info(args) => info::run(&args),
         Command::Synth(args) => synth::run(&args),
     }
+}
+
+/// [`Model::open`] with a word on what a missing file should have been.
+fn open_model(name: &str) -> Result<Model> {
+    let path = Path::new(name);
+    if path.extension().is_some() && !path.exists() {
+        let known: Vec<&str> = BUILTIN.iter().map(|(name, _)| *name).collect();
+        return Err(Error::input(
+            path,
+            format!(
+                "no such file; --model takes a file of `hafuse train` or a built-in model ({})",
+                known.join(", ")
+            ),
+        ));
+    }
+    Model::open(name)
 }
 
 /// Prints an error as one line on stderr.

@@ -1,5 +1,6 @@
 //! Checks of output paths before anything is computed.
 
+use crate::tensor::io;
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -81,18 +82,14 @@ fn takes_files(dir: &Path, path: &Path) -> Result<()> {
         .tempfile_in(at);
     match probe {
         Ok(_) => Ok(()), // removed when dropped
-        Err(e) => {
-            let reason = e
-                .raw_os_error()
-                .map_or(e, std::io::Error::from_raw_os_error);
-            Err(Error::output(
-                path,
-                format!(
-                    "no file can be made in {} ({reason}); choose another folder",
-                    at.display()
-                ),
-            ))
-        }
+        Err(e) => Err(Error::output(
+            path,
+            format!(
+                "no file can be made in {} ({}); choose another folder",
+                at.display(),
+                io::reason(&e)
+            ),
+        )),
     }
 }
 

@@ -158,6 +158,12 @@ pub fn run(args: &TrainArgs) -> Result<()> {
 
 /// File, `--set`, then the options that have a name of their own.
 fn configure(args: &TrainArgs) -> Result<TrainConfig> {
+    if let Some(path) = args.config.as_deref().filter(|p| !p.exists()) {
+        return Err(Error::input(
+            path,
+            "no such configuration; `hafuse train --print-config` prints one to begin with",
+        ));
+    }
     let mut config = TrainConfig::load(args.config.as_deref(), &args.set)?;
     let paths = [
         (&mut config.features, &args.features),

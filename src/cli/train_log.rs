@@ -4,7 +4,7 @@ use super::terminal;
 use crate::tensor::io::write_atomic;
 use crate::train::{self, StepReport};
 use crate::{Error, Result};
-use indicatif::ProgressBar;
+use indicatif::{FormattedDuration, ProgressBar};
 use serde_json::{Map, Value};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -146,7 +146,7 @@ impl Progress {
     pub fn show(&mut self, r: &StepReport) {
         self.rate.step(r);
         if self.began.0 != r.stage {
-            self.began = (r.stage, r.step.saturating_sub(1), Instant::now());
+            self.began = (r.stage, r.step.saturating_sub(1), self.rate.since);
         }
         let watched = terminal::watched();
         let every = if watched { BAR_EVERY } else { LINE_EVERY };
@@ -163,13 +163,14 @@ impl Progress {
         );
         self.rate.restart(r);
         self.shown = Some(Instant::now());
-        if !watched {
+        if !watched || last {
+            self.finish();
             terminal::say(&format!(
-                "stage {} step {}/{}  {text}  {} s left",
+                "stage {} step {}/{}  {text}  {} left",
                 r.stage,
                 r.step,
                 r.steps,
-                self.seconds_left(r)
+                self.left(r)
             ));
             return;
         }
@@ -185,22 +186,19 @@ impl Progress {
         };
         bar.set_message(text);
         bar.set_position(r.step);
-        if last {
-            bar.finish(); // stays on the screen as the result of its stage
-        }
     }
 
-    fn seconds_left(&self, r: &StepReport) -> u64 {
+    fn left(&self, r: &StepReport) -> FormattedDuration {
         let done = r.step.saturating_sub(self.began.1).max(1) as f64;
         let each = self.began.2.elapsed().as_secs_f64() / done;
-        (each * (r.steps - r.step) as f64).round() as u64
+        let seconds = each * (r.steps - r.step) as f64;
+        FormattedDuration(Duration::from_secs(seconds.round() as u64))
     }
 
-    pub fn finish(&self) {
-        if let Some((_, bar)) = &self.bar
-            && !bar.is_finished()
-        {
-            bar.abandon();
+    /// Takes the bar off the screen.
+    pub fn finish(&mut self) {
+        if let Some((_, bar)) = self.bar.take() {
+            bar.finish_and_clear();
         }
     }
 }

@@ -94,7 +94,7 @@ pub fn save(path: &Path, tensors: &TensorMap, meta: &BTreeMap<String, String>) -
 /// # Errors
 /// [`Error::Output`]; an existing file at `path` is then untouched and no partial file is left.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let fail = |e: std::io::Error| Error::output(path, e);
+    let fail = |e: std::io::Error| Error::output(path, reason(&e));
     let dir = match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
@@ -115,6 +115,12 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     tmp.as_file().sync_all().map_err(fail)?;
     tmp.persist(path).map_err(|e| fail(e.error))?;
     Ok(())
+}
+
+/// What went wrong, without the name of the temporary file that `tempfile` adds to it.
+pub(crate) fn reason(e: &std::io::Error) -> String {
+    let inner = e.get_ref().and_then(|inner| inner.source());
+    inner.map_or_else(|| e.to_string(), |source| source.to_string())
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ const CASES: &[Case] = &[
     (
         "fuse a.png b.png -o OUT --model no.safetensors",
         3,
-        &["no.safetensors", "No such file"],
+        &["no.safetensors", "no such file", "built-in"],
     ),
     (
         "fuse a.png b.png -o OUT --model misfit.safetensors",
@@ -163,9 +163,14 @@ const CASES: &[Case] = &[
     ),
     ("fuze a.png b.png", 2, &["fuze", "fuse"]),
     ("info --size 3", 2, &["--size", "640x480"]),
+    (
+        "info --genotype tiny.json --size 60000x60000 --run",
+        2,
+        &["--size", "60000x60000", "GB", "smaller"],
+    ),
     ("info --threads 0", 2, &["--threads", "1..=1024"]),
     // Training.
-    ("train no.toml", 3, &["no.toml"]),
+    ("train no.toml", 3, &["no.toml", "--print-config"]),
     ("train unknown.toml", 2, &["unknown.toml", "bathc", "batch"]),
     ("train syntax.toml", 2, &["syntax.toml", "line 2"]),
     ("train type.toml", 2, &["type.toml", "four"]),

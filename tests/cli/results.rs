@@ -159,7 +159,6 @@ fn info_tells_cost_and_memory() {
         plain.contains("aggregation") && plain.contains("arena"),
         "{plain}"
     );
-    // The hash names the weights, not the file: a model file and its genotype's own differ.
     let model = world.good("info --model tiny.safetensors --size 64x48");
     assert!(model.contains("for tests"), "{model}");
 }
