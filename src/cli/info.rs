@@ -3,9 +3,9 @@
 use super::memory::{fusion_tape, peak_bytes, shortage};
 use super::{open_model, terminal};
 use crate::infer::{BUILTIN, Engine, Model};
-use crate::net::{Builder, Genotype, count_parts, format_counts, initial_params, record_fusion};
+use crate::net::{Genotype, count_parts, format_counts, initial_params, param_specs};
 use crate::tape::{NodeReport, format_table};
-use crate::tape::{ParamStore, Session, SessionOptions, Tape};
+use crate::tape::{ParamStore, Session, SessionOptions};
 use crate::tensor::DType;
 use crate::{Error, Result};
 use rand::{Rng, SeedableRng};
@@ -214,13 +214,8 @@ fn node_json(r: &NodeReport) -> Value {
 
 /// A network with initial weights.
 fn untrained(genotype: Genotype) -> Result<Model> {
-    let mut t = Tape::new(DType::F32);
-    let a = t.input("a", [1, 16, 16, 1])?;
-    let b = t.input("b", [1, 16, 16, 1])?;
-    let mut builder = Builder::new(&mut t);
-    record_fusion(&mut builder, &genotype, a, b)?;
     let store = ParamStore::default();
-    initial_params(&builder.into_specs(), 1, DType::F32, &store)?;
+    initial_params(&param_specs(&genotype)?, 1, DType::F32, &store)?;
     Ok(Model {
         name: "untrained".into(),
         genotype,

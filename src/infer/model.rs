@@ -1,7 +1,7 @@
 //! A trained network: genotype and weights in one file.
 
-use crate::net::{Builder, Genotype, record_fusion};
-use crate::tape::{ParamStore, Tape};
+use crate::net::{Genotype, param_specs};
+use crate::tape::ParamStore;
 use crate::tensor::io::{self, TensorMap};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result};
@@ -118,16 +118,8 @@ impl Model {
 
     /// The shapes that the genotype asks for.
     fn expected(&self) -> Result<BTreeMap<String, Shape>> {
-        let mut t = Tape::new(DType::F32);
-        let a = t.input("a", [1, 16, 16, 1])?;
-        let b = t.input("b", [1, 16, 16, 1])?;
-        let mut builder = Builder::new(&mut t);
-        record_fusion(&mut builder, &self.genotype, a, b)?;
-        Ok(builder
-            .into_specs()
-            .into_iter()
-            .map(|s| (s.name, s.shape))
-            .collect())
+        let specs = param_specs(&self.genotype)?;
+        Ok(specs.into_iter().map(|s| (s.name, s.shape)).collect())
     }
 
     /// Whether the weights fit the genotype, all of them and no others.

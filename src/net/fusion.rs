@@ -1,12 +1,13 @@
 //! The whole network (section 2.1, Fig. 1a).
 
-use super::builder::{Builder, Layer};
+use super::builder::{Builder, Layer, ParamSpec};
 use super::cells::record_cell;
 use super::genotype::{CellGene, Genotype};
 use super::operators::SLOPE;
 use crate::Result;
 use crate::ops::{self, Activation};
-use crate::tape::Var;
+use crate::tape::{Tape, Var};
+use crate::tensor::DType;
 
 /// Outputs of the network, each `[N, H, W, 1]`.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +64,16 @@ pub fn record_fusion(b: &mut Builder<'_>, g: &Genotype, a: Var, other: Var) -> R
         mask,
         output,
     })
+}
+
+/// The parameters of the whole network, in order. Their shapes do not depend on the picture.
+pub fn param_specs(g: &Genotype) -> Result<Vec<ParamSpec>> {
+    let mut t = Tape::new(DType::F32);
+    let a = t.input("a", [1, 16, 16, 1])?;
+    let b = t.input("b", [1, 16, 16, 1])?;
+    let mut builder = Builder::new(&mut t);
+    record_fusion(&mut builder, g, a, b)?;
+    Ok(builder.into_specs())
 }
 
 /// One row of the OFM: its features and its picture.

@@ -13,6 +13,6 @@ mod operators;
 pub use builder::{Builder, Init, ParamSpec, initial_params};
 pub use cells::record_cell;
 pub use count::{PartCount, count_parts, format_counts};
-pub use fusion::{Fused, record_ffm, record_fusion};
+pub use fusion::{Fused, param_specs, record_ffm, record_fusion};
 pub use genotype::{CellGene, CellKind, Genotype, GuidedFilterGene, OpKind};
 pub use operators::{SLOPE, record_operator};

@@ -6,7 +6,9 @@ use super::objective::{Terms, record_feature_loss, record_object_loss};
 use crate::data::dataset::{EpochSampler, PairDataset};
 use crate::device::cpu;
 use crate::loss::FeatureNet;
-use crate::net::{Builder, Genotype, ParamSpec, initial_params, record_ffm, record_fusion};
+use crate::net::{
+    Builder, Genotype, ParamSpec, initial_params, param_specs, record_ffm, record_fusion,
+};
 use crate::ops::{self, AdamOptions};
 use crate::tape::{ParamStore, Session, Tape, Var};
 use crate::tensor::{DType, Tensor};
@@ -67,7 +69,7 @@ impl Trainer {
         }
         let features = features.filter(|_| config.perceptual == Perceptual::Vgg);
         let store = ParamStore::default();
-        let specs = network_specs(&genotype)?;
+        let specs = param_specs(&genotype)?;
         initial_params(&specs, config.seed, DType::F32, &store)?;
         for spec in &specs {
             for moment in ["m", "v"] {
@@ -278,16 +280,6 @@ impl Trainer {
 
 fn moment_name(moment: &str, param: &str) -> String {
     format!("adam.{moment}.{param}")
-}
-
-/// Parameters of the whole network; shapes do not depend on the picture.
-fn network_specs(genotype: &Genotype) -> Result<Vec<ParamSpec>> {
-    let mut t = Tape::new(DType::F32);
-    let a = t.input("a", [1, 16, 16, 1])?;
-    let b = t.input("b", [1, 16, 16, 1])?;
-    let mut builder = Builder::new(&mut t);
-    record_fusion(&mut builder, genotype, a, b)?;
-    Ok(builder.into_specs())
 }
 
 /// Copies `tensors` into parameters of the same name; other names are refused.
