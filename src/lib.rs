@@ -1,5 +1,5 @@
-//! Multi-modality image fusion (infrared + visible, MRI + PET) on an engine of its own: a tape, hand-written
-//! kernels, search space, training and inference, and no machine-learning framework.
+//! Multi-modality image fusion (infrared + visible, MRI + PET) on an engine of its own: a tape,
+//! hand-written kernels, training and inference, and no machine-learning framework.
 //!
 //! # The tour
 //!

@@ -36,8 +36,11 @@ pub fn shortage(tape: &Tape) -> Option<String> {
 /// Memory that can be had without swapping; `None` where the system does not say.
 fn available_bytes() -> Option<u64> {
     let system = field("/proc/meminfo", "MemAvailable:");
-    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-    let group: Option<u64> = group.and_then(|text| text.trim().parse().ok());
+    let group = |file: &str| -> Option<u64> {
+        let text = std::fs::read_to_string(format!("/sys/fs/cgroup/memory.{file}")).ok()?;
+        text.trim().parse().ok()
+    };
+    let group = group("max").map(|max| max.saturating_sub(group("current").unwrap_or(0)));
     system.into_iter().chain(group).min()
 }
 

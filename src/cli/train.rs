@@ -265,7 +265,19 @@ fn open_checkpoint(
 ) -> Result<Option<Checkpoint>> {
     let out = config.out.display();
     match (args.resume, path.exists()) {
-        (false, false) => Ok(None),
+        (false, false) => {
+            // A run killed before its first checkpoint may start over; nothing else is overwritten.
+            let same = |text: String| config.to_toml().is_ok_and(|mine| mine == text);
+            let other = std::fs::read_to_string(config.out.join("config.toml"))
+                .is_ok_and(|text| !same(text));
+            if other || config.out.join("model.safetensors").exists() {
+                return Err(Error::config(
+                    "out",
+                    format!("{out} holds files of another run; give another --out"),
+                ));
+            }
+            Ok(None)
+        }
         (false, true) => Err(Error::config(
             "out",
             format!("{out} already holds a run; go on with --resume or give another --out"),

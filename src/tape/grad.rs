@@ -30,6 +30,13 @@ impl Tape {
 
     /// Records the vector-Jacobian product `cotangent^T dy/dw` for each `w` of `wrt`.
     pub fn vjp(&mut self, y: Var, cotangent: Var, wrt: &[Var]) -> Result<Vec<Var>> {
+        let scope = self.scope.clone();
+        let result = self.record_adjoints(y, cotangent, wrt);
+        self.scope = scope;
+        result
+    }
+
+    fn record_adjoints(&mut self, y: Var, cotangent: Var, wrt: &[Var]) -> Result<Vec<Var>> {
         if self.shape(y) != self.shape(cotangent) {
             return Err(Error::shape(
                 "vjp",
@@ -52,15 +59,15 @@ impl Tape {
         }
         let mut cotangents: Vec<Vec<Var>> = vec![Vec::new(); y.index() + 1];
         cotangents[y.index()].push(cotangent);
-        let outer = self.scope.clone();
         for i in (0..=y.index()).rev() {
             if !depends[i] || cotangents[i].is_empty() {
                 continue;
             }
             let node = Var(i as u32);
-            if !self.nodes[i].scope.is_empty() {
-                self.scope = Arc::from(format!("{}'", self.nodes[i].scope));
-            }
+            self.scope = match &*self.nodes[i].scope {
+                "" => Arc::from(""),
+                part => Arc::from(format!("{part}'")),
+            };
             let parts = std::mem::take(&mut cotangents[i]);
             let total = match parts.as_slice() {
                 [one] => *one,
@@ -96,7 +103,6 @@ impl Tape {
                 }
             }
         }
-        self.scope = outer;
         wrt.iter()
             .map(|w| match cotangents.get(w.index()).map(Vec::as_slice) {
                 Some([g, ..]) => Ok(*g),

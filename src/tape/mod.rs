@@ -173,7 +173,16 @@ impl Tape {
     }
 
     /// Names a value that the caller wants to read after a run.
+    ///
+    /// # Errors
+    /// [`Error::Tape`] if the name is taken, or if `var` is a parameter: other sessions may update
+    /// that at any time, so read it with [`ParamStore::get`].
     pub fn output(&mut self, name: &str, var: Var) -> Result<()> {
+        if let Source::Param(param) = &self.nodes[var.index()].source {
+            return Err(Error::Tape(format!(
+                "output `{name}` is the parameter `{param}`; read it with ParamStore::get"
+            )));
+        }
         if self.outputs.insert(name.to_string(), var).is_some() {
             return Err(Error::Tape(format!("output `{name}` is recorded twice")));
         }

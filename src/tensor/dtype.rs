@@ -36,8 +36,14 @@ impl fmt::Display for DType {
     }
 }
 
-/// A type that a [`Tensor`](super::Tensor) can hold.
-pub trait Element: bytemuck::Pod + Send + Sync + fmt::Debug + PartialOrd {
+mod sealed {
+    /// Memory is reinterpreted by [`Element::DTYPE`](super::Element::DTYPE), so nobody else may
+    /// implement `Element`.
+    pub trait Sealed {}
+}
+
+/// A type that a [`Tensor`](super::Tensor) can hold: `half::f16`, `f32` or `f64`.
+pub trait Element: sealed::Sealed + bytemuck::Pod + Send + Sync + fmt::Debug + PartialOrd {
     const DTYPE: DType;
     fn into_data(v: Vec<Self>) -> Data;
     fn slice(d: &Data) -> Option<&[Self]>;
@@ -46,6 +52,7 @@ pub trait Element: bytemuck::Pod + Send + Sync + fmt::Debug + PartialOrd {
 
 macro_rules! element {
     ($t:ty, $variant:ident) => {
+        impl sealed::Sealed for $t {}
         impl Element for $t {
             const DTYPE: DType = DType::$variant;
             fn into_data(v: Vec<Self>) -> Data {

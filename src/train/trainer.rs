@@ -72,10 +72,7 @@ impl Trainer {
         let specs = param_specs(&genotype)?;
         initial_params(&specs, config.seed, DType::F32, &store)?;
         for spec in &specs {
-            for moment in ["m", "v"] {
-                let zero = Tensor::full(spec.shape, DType::F32, 0.0);
-                store.set(&moment_name(moment, &spec.name), &zero)?;
-            }
+            zero_moments(&store, spec)?;
         }
         if let Some(net) = &features {
             net.install(&store, DType::F32)?;
@@ -89,7 +86,7 @@ impl Trainer {
                          use the same one, or start a new run with `init`",
                     ));
                 }
-                load_weights(&store, &c.tensors)?;
+                load_weights(&store, &specs, &c.tensors)?;
                 c.progress
             }
             None => Progress {
@@ -127,7 +124,7 @@ impl Trainer {
 
     /// Overwrites initial weights with those of `tensors` (a model or a checkpoint).
     pub fn init_from(&self, tensors: &crate::tensor::io::TensorMap) -> Result<()> {
-        load_weights(&self.store, tensors)
+        load_weights(&self.store, &self.specs, tensors)
     }
 
     /// The trained weights alone.
@@ -138,8 +135,21 @@ impl Trainer {
     }
 
     /// State for [`Trainer::new`] to go on from.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if a value is not finite: it must not replace a good checkpoint.
     pub fn checkpoint(&self) -> Result<Checkpoint> {
-        Checkpoint::capture(&self.store, self.progress.clone(), self.config.to_toml()?)
+        let checkpoint =
+            Checkpoint::capture(&self.store, self.progress.clone(), self.config.to_toml()?)?;
+        for (name, tensor) in &checkpoint.tensors {
+            if !tensor.as_slice::<f32>()?.iter().all(|v| v.is_finite()) {
+                return Err(Error::Stopped(format!(
+                    "`{name}` is no longer finite; start another run with a lower learning rate \
+                     and `init` set to the last checkpoint"
+                )));
+            }
+        }
+        Ok(checkpoint)
     }
 
     /// Steps of a stage.
@@ -166,6 +176,10 @@ impl Trainer {
         cpu::install(|| {
             while self.progress.stage <= 2 {
                 self.run_stage(&mut on_event)?;
+                // The next stage counts its steps from 1, so its moments must begin at zero too.
+                for spec in &self.specs {
+                    zero_moments(&self.store, spec)?;
+                }
                 self.progress = Progress {
                     stage: self.progress.stage + 1,
                     step: 0,
@@ -216,8 +230,8 @@ impl Trainer {
             report.total = session.scalar("total")?;
             if !report.total.is_finite() {
                 return Err(Error::Stopped(format!(
-                    "the loss became {} at stage {stage}, step {}; lower the learning rate and \
-                     resume from the last checkpoint",
+                    "the loss became {} at stage {stage}, step {}; start another run with a lower \
+                     learning rate and `init` set to the last checkpoint",
                     report.total, report.step
                 )));
             }
@@ -278,12 +292,28 @@ impl Trainer {
     }
 }
 
+fn zero_moments(store: &ParamStore, spec: &ParamSpec) -> Result<()> {
+    let zero = Tensor::full(spec.shape, DType::F32, 0.0);
+    store.set(&moment_name("m", &spec.name), &zero)?;
+    store.set(&moment_name("v", &spec.name), &zero)
+}
+
 fn moment_name(moment: &str, param: &str) -> String {
     format!("adam.{moment}.{param}")
 }
 
-/// Copies `tensors` into parameters of the same name; other names are refused.
-fn load_weights(store: &ParamStore, tensors: &crate::tensor::io::TensorMap) -> Result<()> {
+/// Copies `tensors` into parameters of the same name. All of `specs` must be there and no other names.
+fn load_weights(
+    store: &ParamStore,
+    specs: &[ParamSpec],
+    tensors: &crate::tensor::io::TensorMap,
+) -> Result<()> {
+    if let Some(spec) = specs.iter().find(|s| !tensors.contains_key(&s.name)) {
+        return Err(Error::Weights(format!(
+            "`{}` of the genotype is missing; use the genotype the weights were trained with",
+            spec.name
+        )));
+    }
     for (name, value) in tensors {
         if !store.contains(name) {
             return Err(Error::Weights(format!(

@@ -155,6 +155,9 @@ impl Sizes {
 
 impl ConvOptions {
     fn sizes(&self, op: &'static str, x: [usize; 4], w: [usize; 4]) -> Result<Sizes> {
+        if w[2] == 0 || w[3] == 0 {
+            return Err(Error::shape(op, format!("kernel {w:?} has no channels")));
+        }
         if x[3] != w[2] {
             return Err(Error::shape(
                 op,
