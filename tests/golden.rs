@@ -32,6 +32,7 @@ struct Golden {
     tensors: TensorMap,
     meta: BTreeMap<String, String>,
     dtype: DType,
+    f32_limit: f64,
     /// Worst error of each group, and the tensor that has it.
     worst: BTreeMap<String, (f64, String)>,
     failed: Vec<String>,
@@ -44,6 +45,7 @@ impl Golden {
             tensors,
             meta,
             dtype,
+            f32_limit: 1e-5,
             worst: BTreeMap::new(),
             failed: Vec::new(),
         }
@@ -89,17 +91,17 @@ impl Golden {
 
     fn note(&mut self, group: &str, name: &str, error: f64, stored: DType) {
         let limit = match (self.dtype, stored) {
-            (DType::F32, _) => 1e-4,
+            (DType::F32, _) => self.f32_limit,
             (_, DType::F32) => 1e-6, // the golden value itself is rounded
-            _ => 1e-9,
+            _ => 1e-12,
         };
-        if !(error <= limit) {
+        if error.is_nan() || error > limit {
             self.failed
                 .push(format!("{name}: {error:.2e} > {limit:.0e}"));
         }
         let group = format!("{group} (golden {stored})");
         let entry = self.worst.entry(group).or_default();
-        if entry.1.is_empty() || !(error <= entry.0) {
+        if entry.1.is_empty() || error.is_nan() || error > entry.0 {
             *entry = (error, name.to_string());
         }
     }
@@ -433,6 +435,8 @@ fn three_adam_steps() {
     for dtype in BOTH {
         let network = Golden::load("network", dtype);
         let mut golden = Golden::load("adam", dtype);
+        // Adam divides by the root of the squared gradient: where that is all rounding, so is the step.
+        golden.f32_limit = 1e-4;
         let mut r = record_stage(&network, "ivif", "stage2");
         let store = network_params(&network, &r);
         let t = &mut r.tape;
