@@ -126,7 +126,12 @@ fn sessions_share_the_update() {
     let store = store(&["p", "m", "v", "b"], DType::F64, 3);
     let mut t = Tape::new(DType::F64);
     let p = t.param("p", [3]).unwrap();
-    t.output("q", p).unwrap();
+    assert!(
+        t.output("p", p).is_err(),
+        "a parameter is read from the store"
+    );
+    let q = crate::ops::scale(&mut t, p, 1.0).unwrap();
+    t.output("q", q).unwrap();
     let mut reader = Session::new(&t, &store).unwrap();
     let mut first = adam_session(&store, DType::F64, 3, AdamOptions::default());
     let mut second = sgd_session(&store, DType::F64, 3, SgdOptions::default());
