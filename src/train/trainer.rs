@@ -308,18 +308,19 @@ fn load_weights(
     specs: &[ParamSpec],
     tensors: &crate::tensor::io::TensorMap,
 ) -> Result<()> {
+    let fit = "use the genotype the weights were trained with";
+    if let Some(name) = tensors.keys().find(|n| !store.contains(n)) {
+        return Err(Error::Weights(format!(
+            "`{name}` has no place in this genotype; {fit}"
+        )));
+    }
     if let Some(spec) = specs.iter().find(|s| !tensors.contains_key(&s.name)) {
         return Err(Error::Weights(format!(
-            "`{}` of the genotype is missing; use the genotype the weights were trained with",
+            "`{}` of the genotype is missing; {fit}",
             spec.name
         )));
     }
     for (name, value) in tensors {
-        if !store.contains(name) {
-            return Err(Error::Weights(format!(
-                "`{name}` has no place in this genotype; use the genotype the weights were trained with"
-            )));
-        }
         store.set(name, &value.to_dtype(DType::F32))?;
     }
     Ok(())
