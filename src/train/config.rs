@@ -25,6 +25,15 @@ pub enum Perceptual {
     None,
 }
 
+/// What turns gradients into updates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    Adam,
+    /// With momentum 0.9.
+    Sgd,
+}
+
 /// Learning rate over a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -44,6 +53,7 @@ pub struct TrainConfig {
     pub seed: u64,
     pub batch: usize,
     pub patch: usize,
+    pub optimizer: Optimizer,
     pub perceptual: Perceptual,
     pub features: PathBuf,
     pub init: PathBuf,

@@ -7,8 +7,8 @@ mod trainer;
 
 pub use checkpoint::{Checkpoint, Progress};
 pub use config::{
-    DEFAULT_CONFIG, DataConfig, FeatureLoss, LossConfig, ObjectLoss, Perceptual, Schedule,
-    StageConfig, Task, TrainConfig,
+    DEFAULT_CONFIG, DataConfig, FeatureLoss, LossConfig, ObjectLoss, Optimizer, Perceptual,
+    Schedule, StageConfig, Task, TrainConfig,
 };
 pub use objective::{Terms, record_feature_loss, record_object_loss};
 pub use trainer::{StepReport, TrainEvent, Trainer};

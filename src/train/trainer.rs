@@ -1,7 +1,7 @@
 //! The training loop: two stages (section 3.1.3), each one tape replayed for every step.
 
 use super::checkpoint::{Checkpoint, Progress};
-use super::config::{Perceptual, Schedule, StageConfig, TrainConfig};
+use super::config::{Optimizer, Perceptual, Schedule, StageConfig, TrainConfig};
 use super::objective::{Terms, record_feature_loss, record_object_loss};
 use crate::data::dataset::{EpochSampler, PairDataset};
 use crate::device::cpu;
@@ -9,7 +9,7 @@ use crate::loss::FeatureNet;
 use crate::net::{
     Builder, Genotype, ParamSpec, initial_params, param_specs, record_ffm, record_fusion,
 };
-use crate::ops::{self, AdamOptions};
+use crate::ops::{self, AdamOptions, SgdOptions};
 use crate::tape::{ParamStore, Session, Tape, Var};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
@@ -219,7 +219,9 @@ impl Trainer {
             session.input_mut::<f32>("b")?.copy_from_slice(&b);
             let lr = learning_rate(self.stage(stage), self.progress.step, steps);
             session.set_scalar("lr", lr)?;
-            session.set_scalar("step", (self.progress.step + 1) as f64)?;
+            if session.uses_input("step") {
+                session.set_scalar("step", (self.progress.step + 1) as f64)?;
+            }
             session.run()?;
             self.progress.step += 1;
             report.step = self.progress.step;
@@ -246,7 +248,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// The tape of one step: loss, gradients and Adam updates. Also the names of the loss terms.
+    /// The tape of one step: loss, gradients and updates. Also the names of the loss terms.
     pub fn record_step(&self, stage: u8) -> Result<(Tape, Vec<&'static str>)> {
         let (n, p) = (self.config.batch, self.config.patch);
         let mut t = Tape::new(DType::F32);
@@ -280,11 +282,22 @@ impl Trainer {
             .map(|s| t.param(&s.name, s.shape))
             .collect::<Result<_>>()?;
         let grads = t.grad(terms.total, &params)?;
-        t.scope("adam", |t| {
+        t.scope("optimizer", |t| {
             for ((spec, &param), &grad) in specs.iter().zip(&params).zip(&grads) {
                 let m = t.param(&moment_name("m", &spec.name), spec.shape)?;
-                let v = t.param(&moment_name("v", &spec.name), spec.shape)?;
-                ops::adam(t, param, m, v, grad, lr, step, AdamOptions::default())?;
+                match self.config.optimizer {
+                    Optimizer::Adam => {
+                        let v = t.param(&moment_name("v", &spec.name), spec.shape)?;
+                        ops::adam(t, param, m, v, grad, lr, step, AdamOptions::default())?;
+                    }
+                    Optimizer::Sgd => {
+                        let options = SgdOptions {
+                            momentum: 0.9,
+                            ..SgdOptions::default()
+                        };
+                        ops::sgd(t, param, m, grad, lr, options)?;
+                    }
+                }
             }
             Ok::<(), Error>(())
         })?;
@@ -299,7 +312,7 @@ fn zero_moments(store: &ParamStore, spec: &ParamSpec) -> Result<()> {
 }
 
 fn moment_name(moment: &str, param: &str) -> String {
-    format!("adam.{moment}.{param}")
+    format!("optimizer.{moment}.{param}")
 }
 
 /// Copies `tensors` into parameters of the same name. All of `specs` must be there and no other names.
