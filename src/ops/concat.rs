@@ -6,7 +6,7 @@ use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::{Real, Shape};
 use crate::{Error, Result, dispatch_real};
 
-/// Most inputs of one [`concat`].
+/// Most inputs of one [`concat()`].
 pub const MAX_CONCAT: usize = 16;
 
 /// Elements of one unit of work, about.
