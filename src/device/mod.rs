@@ -1,23 +1,62 @@
-//! Where sessions run. This build has the CPU.
+//! Where sessions run: the threads of this process, or an NVIDIA card.
 
 pub mod cpu;
+pub mod cuda;
+pub mod kernels;
+pub mod launch;
 pub(crate) mod simd;
 
+use crate::{Error, Result};
 use std::fmt;
+use std::sync::Arc;
 
-/// A device that a [`Session`](crate::tape::Session) can run on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+/// A device that a [`Session`](crate::tape::Session) can run on: that of its
+/// [`ParamStore`](crate::tape::ParamStore).
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Device {
     /// Threads of this process (rayon's global pool).
     #[default]
     Cpu,
+    /// An NVIDIA card.
+    Cuda(Arc<cuda::Cuda>),
+}
+
+impl Device {
+    /// The device that `text` names: `cpu`, `cuda` (the first card), `cuda:N`, or `auto`: a card if
+    /// one can be used, else the CPU.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if a card was asked for and cannot be used, [`Error::Config`] for other names.
+    ///
+    /// ```
+    /// use hafuse::device::Device;
+    /// assert_eq!(Device::open("cpu")?.to_string(), "cpu");
+    /// assert!(Device::open("tpu").is_err());
+    /// # Ok::<(), hafuse::Error>(())
+    /// ```
+    pub fn open(text: &str) -> Result<Self> {
+        let card = |n| cuda::Cuda::open(n).map(Device::Cuda);
+        match text {
+            "cpu" => Ok(Device::Cpu),
+            "auto" => Ok(card(0).unwrap_or(Device::Cpu)),
+            "cuda" => card(0),
+            _ => match text.strip_prefix("cuda:").map(str::parse) {
+                Some(Ok(n)) => card(n),
+                _ => Err(Error::config(
+                    "--device",
+                    format!("`{text}` is none of auto, cpu, cuda, cuda:N"),
+                )),
+            },
+        }
+    }
 }
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Device::Cpu => f.write_str("cpu"),
+            Device::Cuda(cuda) => write!(f, "{} ({})", cuda.label(), cuda.card().name),
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use super::registry::{Case, CaseInput, Fill};
 use crate::device::cpu::{CpuIo, for_chunks};
+use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::Real;
 use crate::{Error, Result, dispatch_real};
+use bytemuck::{Pod, Zeroable};
 
 /// `y = x` for `x > 0`, else `slope * x`. At 0 the gradient is that of the left side.
 pub fn leaky_relu(t: &mut Tape, x: Var, slope: f64) -> Result<Var> {
@@ -144,6 +146,24 @@ impl Kind {
         }
     }
 
+    /// Number and constants in `kernels/unary.cu`.
+    fn code(self) -> (i32, f32, f32) {
+        match self {
+            Kind::LeakyRelu(slope) => (0, slope as f32, 0.0),
+            Kind::Sigmoid => (1, 0.0, 0.0),
+            Kind::Tanh => (2, 0.0, 0.0),
+            Kind::Exp => (3, 0.0, 0.0),
+            Kind::Log => (4, 0.0, 0.0),
+            Kind::Sqrt => (5, 0.0, 0.0),
+            Kind::Square => (6, 0.0, 0.0),
+            Kind::Abs => (7, 0.0, 0.0),
+            Kind::Recip => (8, 0.0, 0.0),
+            Kind::Scale(s) => (9, s as f32, 0.0),
+            Kind::Offset(s) => (10, s as f32, 0.0),
+            Kind::Clamp(lo, hi) => (11, lo as f32, hi as f32),
+        }
+    }
+
     fn needs(self) -> Needs {
         match self {
             Kind::Sigmoid | Kind::Tanh | Kind::Exp | Kind::Sqrt | Kind::Recip => Needs::Y,
@@ -237,6 +257,31 @@ fn map2<T: Real>(v: &[T], g: &[T], out: &mut [T], f: impl Fn(T, T) -> T) {
 
 const CHUNK: usize = 4096;
 
+/// `Unary` of `kernels/unary.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct UnaryParams {
+    x: DevicePtr,
+    y: DevicePtr,
+    n: i32,
+    kind: i32,
+    a: f32,
+    b: f32,
+}
+
+/// `UnaryGrad` of `kernels/unary.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct UnaryGradParams {
+    v: DevicePtr,
+    g: DevicePtr,
+    dx: DevicePtr,
+    n: i32,
+    kind: i32,
+    a: f32,
+    b: f32,
+}
+
 #[derive(Clone, Debug)]
 struct Unary {
     kind: Kind,
@@ -271,6 +316,20 @@ impl Operator for Unary {
             });
             Ok(())
         })
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let n = io.output_shape().len();
+        let (kind, a, b) = self.kind.code();
+        let params = UnaryParams {
+            x: io.input(0),
+            y: io.output(),
+            n: io.int(n)?,
+            kind,
+            a,
+            b,
+        };
+        io.launch("unary", "unary_fwd", io.blocks_for(n), THREADS, params)
     }
 
     fn flops(&self, _inputs: &[Meta], output: Meta) -> u64 {
@@ -310,6 +369,21 @@ impl Operator for UnaryVjp {
             });
             Ok(())
         })
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let n = io.output_shape().len();
+        let (kind, a, b) = self.kind.code();
+        let params = UnaryGradParams {
+            v: io.input(0),
+            g: io.input(1),
+            dx: io.output(),
+            n: io.int(n)?,
+            kind,
+            a,
+            b,
+        };
+        io.launch("unary", "unary_bwd_input", io.blocks_for(n), THREADS, params)
     }
 
     fn flops(&self, _inputs: &[Meta], output: Meta) -> u64 {

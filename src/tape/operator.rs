@@ -2,6 +2,7 @@
 
 use super::{Tape, Var};
 use crate::device::cpu::CpuIo;
+use crate::device::launch::CudaIo;
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result};
 use std::fmt::Debug;
@@ -53,11 +54,25 @@ pub trait Operator: Debug + Send + Sync {
     /// Runs on the CPU.
     fn cpu(&self, io: CpuIo<'_>) -> Result<()>;
 
+    /// Lists the kernels that compute this on a CUDA card, for f32 and, unless it trains, f16.
+    /// Called once for each node of a session.
+    fn cuda(&self, _io: &mut CudaIo<'_>) -> Result<()> {
+        Err(Error::Device {
+            device: "cuda".into(),
+            detail: format!("{} has no kernel; use --device cpu", self.name()),
+        })
+    }
+
     /// Floating-point operations; a multiply-add is two.
     fn flops(&self, inputs: &[Meta], output: Meta) -> u64;
 
     /// Bytes of scratch memory that [`Operator::cpu`] wants.
     fn workspace(&self, _inputs: &[Meta], _output: Meta) -> usize {
+        0
+    }
+
+    /// Bytes of scratch memory that [`Operator::cuda`] wants.
+    fn cuda_workspace(&self, _inputs: &[Meta], _output: Meta) -> usize {
         0
     }
 

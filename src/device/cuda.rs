@@ -1,0 +1,679 @@
+//! NVIDIA cards through the driver API: the only file that names cudarc types.
+//!
+//! A missing driver is found by looking, before any driver call: cudarc panics at the first one.
+
+use super::kernels;
+use super::launch::{DevicePtr, Launch};
+use crate::{Error, Result};
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::sys;
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
+
+/// A card, as far as its properties go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Card {
+    pub ordinal: usize,
+    pub name: String,
+    /// Compute capability, e.g. `(8, 6)`.
+    pub capability: (u32, u32),
+    pub multiprocessors: u32,
+    /// Bytes.
+    pub memory: usize,
+    /// Bytes of second-level cache.
+    pub l2: usize,
+}
+
+impl fmt::Display for Card {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (major, minor) = self.capability;
+        write!(f, "{} (sm_{major}{minor})", self.name)
+    }
+}
+
+/// Why the driver cannot be used.
+fn no_driver(device: &str) -> Error {
+    Error::Device {
+        device: device.into(),
+        detail: "no NVIDIA driver was found (libcuda.so or nvcuda.dll); \
+                 install one, or use --device cpu"
+            .into(),
+    }
+}
+
+/// A failed driver call in words; never through `Display`, which would call the driver again.
+fn fail(device: &str, what: &str, e: DriverError) -> Error {
+    let name = format!("{:?}", e.0);
+    let hint = match e.0 {
+        sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+            "; use a smaller picture or batch, --precision f16, or --device cpu"
+        }
+        sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU
+        | sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
+            "; the driver is older than the CUDA toolkit of this build: update it, or rebuild with an older nvcc"
+        }
+        sys::CUresult::CUDA_ERROR_LAUNCH_FAILED | sys::CUresult::CUDA_ERROR_ILLEGAL_ADDRESS => {
+            "; HAFUSE_SYNC=1 names the operator"
+        }
+        _ => "",
+    };
+    Error::Device {
+        device: device.into(),
+        detail: format!("{what}: {name}{hint}"),
+    }
+}
+
+fn start() -> Result<(), Error> {
+    // SAFETY: only tries to open the library.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(no_driver("cuda"));
+    }
+    result::init().map_err(|e| match e.0 {
+        sys::CUresult::CUDA_ERROR_NO_DEVICE => no_card(0),
+        _ => fail("cuda", "the driver does not start", e),
+    })
+}
+
+fn no_card(found: usize) -> Error {
+    let detail = match found {
+        0 => "the driver is there, but no card; look at `nvidia-smi`, or use --device cpu".into(),
+        _ => format!("there are {found} cards, counted from 0; see `hafuse doctor`"),
+    };
+    Error::Device {
+        device: "cuda".into(),
+        detail,
+    }
+}
+
+/// The driver's CUDA version, e.g. `(13, 0)`.
+///
+/// # Errors
+/// [`Error::Device`] without a driver.
+pub fn driver_version() -> Result<(u32, u32)> {
+    start()?;
+    let mut version = 0;
+    // SAFETY: the library is there (`start`), the pointer is good for one int.
+    let status = unsafe { sys::cuDriverGetVersion(&mut version) };
+    status
+        .result()
+        .map_err(|e| fail("cuda", "driver version", e))?;
+    Ok((version as u32 / 1000, version as u32 % 1000 / 10))
+}
+
+/// All cards that the driver sees.
+///
+/// # Errors
+/// [`Error::Device`] without a driver or a card.
+pub fn cards() -> Result<Vec<Card>> {
+    start()?;
+    let count = result::device::get_count().map_err(|e| fail("cuda", "counting cards", e))?;
+    if count == 0 {
+        return Err(no_card(0));
+    }
+    (0..count as usize).map(card).collect()
+}
+
+fn card(ordinal: usize) -> Result<Card> {
+    use sys::CUdevice_attribute as A;
+    let name = format!("cuda:{ordinal}");
+    let fail = |e| fail(&name, "reading the card's properties", e);
+    let device = result::device::get(ordinal as i32).map_err(fail)?;
+    // SAFETY: `device` came from the driver just now.
+    let attribute = |a: A| unsafe { result::device::get_attribute(device, a) }.map_err(fail);
+    Ok(Card {
+        ordinal,
+        name: result::device::get_name(device).map_err(fail)?,
+        capability: (
+            attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)? as u32,
+            attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)? as u32,
+        ),
+        multiprocessors: attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as u32,
+        l2: attribute(A::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? as usize,
+        // SAFETY: as above.
+        memory: unsafe { result::device::total_mem(device) }.map_err(fail)?,
+    })
+}
+
+/// A card in use: context, stream, kernels. Sessions and stores share it.
+pub struct Cuda {
+    card: Card,
+    label: String,
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+    stream: sys::CUstream,
+    folder: Option<PathBuf>,
+    modules: Mutex<HashMap<&'static str, Module>>,
+    /// Check after every launch.
+    sync: bool,
+}
+
+struct Module {
+    handle: sys::CUmodule,
+    functions: HashMap<String, Function>,
+}
+
+#[derive(Clone, Copy)]
+struct Function {
+    handle: sys::CUfunction,
+    params_bytes: usize,
+}
+
+// SAFETY: driver handles may be used from any thread once the context is current there, which
+// `bind` does at every entry; what changes is behind mutexes.
+unsafe impl Send for Cuda {}
+// SAFETY: as above.
+unsafe impl Sync for Cuda {}
+
+impl fmt::Debug for Cuda {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cuda({}: {})", self.label, self.card)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Caches are never half changed.
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+impl Cuda {
+    /// Opens card `ordinal`, or joins those who have it open.
+    ///
+    /// # Errors
+    /// [`Error::Device`] that says which of driver, card and kernels is missing.
+    pub fn open(ordinal: usize) -> Result<Arc<Self>> {
+        static OPEN: Mutex<Vec<Weak<Cuda>>> = Mutex::new(Vec::new());
+        let mut open = lock(&OPEN);
+        open.retain(|c| c.strong_count() > 0);
+        let known = open.iter().filter_map(Weak::upgrade);
+        if let Some(cuda) = known.into_iter().find(|c| c.card.ordinal == ordinal) {
+            return Ok(cuda);
+        }
+        let found = cards()?;
+        let card = found
+            .get(ordinal)
+            .cloned()
+            .ok_or_else(|| no_card(found.len()))?;
+        let cuda = Arc::new(Self::start(card)?);
+        open.push(Arc::downgrade(&cuda));
+        Ok(cuda)
+    }
+
+    fn start(card: Card) -> Result<Self> {
+        let label = format!("cuda:{}", card.ordinal);
+        let folder = std::env::var_os(kernels::FOLDER_VARIABLE).map(PathBuf::from);
+        if folder.is_none() && kernels::TOOLKIT.is_none() {
+            return Err(Error::Device {
+                device: label,
+                detail: format!(
+                    "found {card}, but this binary was built without nvcc and has no kernels; \
+                     build it where nvcc is on the PATH, or use --device cpu"
+                ),
+            });
+        }
+        if folder.is_none() && !kernels::fits(card.capability) {
+            let (major, minor) = card.capability;
+            return Err(Error::Device {
+                device: label,
+                detail: format!(
+                    "{card} needs kernels that this binary lacks (it has {}); \
+                     build with HAFUSE_CUDA_ARCHS={major}{minor}",
+                    kernels::describe()
+                ),
+            });
+        }
+        let fail = |e| fail(&label, "opening the card", e);
+        let device = result::device::get(card.ordinal as i32).map_err(fail)?;
+        // SAFETY: the device is valid; the context is released in `drop`.
+        let context = unsafe { result::primary_ctx::retain(device) }.map_err(fail)?;
+        // SAFETY: the context was just retained.
+        unsafe { result::ctx::set_current(context) }.map_err(fail)?;
+        let stream =
+            result::stream::create(result::stream::StreamKind::NonBlocking).map_err(fail)?;
+        Ok(Self {
+            card,
+            device,
+            context,
+            stream,
+            folder,
+            modules: Mutex::new(HashMap::new()),
+            sync: std::env::var_os("HAFUSE_SYNC").is_some_and(|v| v == "1"),
+            label,
+        })
+    }
+
+    pub fn card(&self) -> &Card {
+        &self.card
+    }
+
+    /// `cuda:N`.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Free and total bytes of the card's memory.
+    pub fn memory(&self) -> Result<(usize, usize)> {
+        self.bind()?;
+        result::mem_get_info().map_err(|e| fail(&self.label, "memory", e))
+    }
+
+    /// Makes the context current on this thread.
+    fn bind(&self) -> Result<()> {
+        // SAFETY: the context lives as long as self.
+        unsafe { result::ctx::set_current(self.context) }
+            .map_err(|e| fail(&self.label, "context", e))
+    }
+
+    fn check(&self, what: &str, result: Result<(), DriverError>) -> Result<()> {
+        result.map_err(|e| fail(&self.label, what, e))
+    }
+
+    /// Waits for everything that was put on the stream.
+    pub fn synchronize(&self) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the stream lives as long as self.
+        let done = unsafe { result::stream::synchronize(self.stream) };
+        self.check("waiting for the card", done)
+    }
+
+    /// Device memory, uninitialised.
+    pub fn allocate(self: &Arc<Self>, bytes: usize) -> Result<Memory> {
+        self.bind()?;
+        // The driver refuses empty allocations.
+        // SAFETY: plain allocation; freed in `Memory::drop`.
+        let ptr = unsafe { result::malloc_sync(bytes.max(1)) }
+            .map_err(|e| fail(&self.label, &format!("allocating {bytes} bytes"), e))?;
+        Ok(Memory {
+            cuda: self.clone(),
+            ptr: DevicePtr(ptr),
+            bytes,
+        })
+    }
+
+    /// Host memory that the card copies from and to without staging.
+    pub fn pinned(self: &Arc<Self>, bytes: usize) -> Result<Pinned> {
+        self.bind()?;
+        // Flags 0: cached, so that reading results is fast too.
+        // SAFETY: plain allocation; freed in `Pinned::drop`.
+        let ptr = unsafe { result::malloc_host(bytes.max(64), 0) }
+            .map_err(|e| fail(&self.label, &format!("allocating {bytes} pinned bytes"), e))?;
+        // SAFETY: the region was just allocated with at least this size.
+        unsafe { std::ptr::write_bytes(ptr.cast::<u8>(), 0, bytes.max(64)) };
+        Ok(Pinned {
+            cuda: self.clone(),
+            ptr: ptr.cast(),
+            bytes,
+        })
+    }
+
+    fn function(&self, launch: &Launch) -> Result<Function> {
+        let mut modules = lock(&self.modules);
+        if !modules.contains_key(launch.module) {
+            let handle = self.load(launch.module)?;
+            let functions = HashMap::new();
+            modules.insert(launch.module, Module { handle, functions });
+        }
+        let Some(module) = modules.get_mut(launch.module) else {
+            return Err(Error::Internal("module just loaded is missing".into()));
+        };
+        if let Some(f) = module.functions.get(&launch.kernel) {
+            return Ok(*f);
+        }
+        let missing = |e| {
+            let what = format!("kernel {} of module {}", launch.kernel, launch.module);
+            fail(&self.label, &what, e)
+        };
+        let name = |text: String| {
+            CString::new(text).map_err(|_| Error::Internal("kernel name with NUL".into()))
+        };
+        let size = name(format!("{}_params", launch.kernel))?;
+        // SAFETY: the module is loaded and stays so while self lives.
+        let handle =
+            unsafe { result::module::get_function(module.handle, name(launch.kernel.clone())?) }
+                .map_err(missing)?;
+        let mut params_bytes = 0u32;
+        // SAFETY: as above; the global is an unsigned int (KERNEL in kernel.cuh).
+        unsafe {
+            let (ptr, _) = result::module::get_global(module.handle, size).map_err(missing)?;
+            result::memcpy_dtoh_sync(std::slice::from_mut(&mut params_bytes), ptr)
+                .map_err(missing)?;
+        }
+        let function = Function {
+            handle,
+            params_bytes: params_bytes as usize,
+        };
+        module.functions.insert(launch.kernel.clone(), function);
+        Ok(function)
+    }
+
+    fn load(&self, module: &'static str) -> Result<sys::CUmodule> {
+        let bytes;
+        let image: &[u8] = match &self.folder {
+            Some(folder) => {
+                let path = folder.join(format!("{module}.fatbin"));
+                // PTX text must end with NUL.
+                bytes = std::fs::read(&path)
+                    .map(|b| [b, vec![0]].concat())
+                    .map_err(|e| Error::input(&path, e))?;
+                &bytes
+            }
+            None => kernels::IMAGES
+                .iter()
+                .find(|(name, _)| *name == module)
+                .and_then(|(_, image)| *image)
+                .ok_or_else(|| Error::Internal(format!("no kernel module `{module}`")))?,
+        };
+        // SAFETY: the image is whole: compiled in, or a file read to its end with a NUL behind it.
+        unsafe { result::module::load_data(image.as_ptr().cast()) }
+            .map_err(|e| fail(&self.label, &format!("loading kernels `{module}`"), e))
+    }
+
+    /// Finds the kernel of a launch and compares the size of its parameters.
+    pub(crate) fn prepare(&self, launch: Launch, node: String) -> Result<Prepared> {
+        self.bind()?;
+        let function = self.function(&launch)?;
+        if function.params_bytes != launch.params_bytes() {
+            return Err(Error::Internal(format!(
+                "kernel {} takes {} bytes of parameters, {} were given",
+                launch.kernel,
+                function.params_bytes,
+                launch.params_bytes()
+            )));
+        }
+        Ok(Prepared {
+            launch,
+            function: function.handle,
+            node,
+        })
+    }
+
+    /// Puts a launch on the stream.
+    pub(crate) fn launch(&self, p: &Prepared) -> Result<()> {
+        let mut params = [p.launch.params().cast_mut().cast::<c_void>()];
+        let named = |e| {
+            let l = &p.launch;
+            let what = format!(
+                "{}, kernel {} in {} blocks of {}",
+                p.node, l.kernel, l.blocks, l.threads
+            );
+            fail(&self.label, &what, e)
+        };
+        // SAFETY: `prepare` compared the parameters' size with the kernel's; the regions they name
+        // belong to the session that launches.
+        unsafe {
+            let grid = (p.launch.blocks, 1, 1);
+            let block = (p.launch.threads, 1, 1);
+            result::launch_kernel(p.function, grid, block, 0, self.stream, &mut params)
+                .map_err(named)?;
+            if self.sync {
+                result::stream::synchronize(self.stream).map_err(named)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every launch is checked (`HAFUSE_SYNC=1`); then nothing is captured.
+    pub(crate) fn checks_launches(&self) -> bool {
+        self.sync
+    }
+
+    /// Captures what `f` puts on the stream.
+    pub(crate) fn capture(self: &Arc<Self>, f: impl FnOnce() -> Result<()>) -> Result<Graph> {
+        self.bind()?;
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the stream is ours and not the null stream.
+        let begun = unsafe { result::stream::begin_capture(self.stream, mode) };
+        self.check("beginning a graph capture", begun)?;
+        let recorded = f();
+        // SAFETY: the capture was begun above and must end whatever `f` did.
+        let ended = unsafe { result::stream::end_capture(self.stream) };
+        recorded?;
+        let graph = ended.map_err(|e| fail(&self.label, "ending a graph capture", e))?;
+        // SAFETY: the graph was just captured; the executable copy is kept, the graph is not.
+        let exec = unsafe {
+            let exec = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0));
+            let destroyed = result::graph::destroy(graph);
+            let exec = exec.map_err(|e| fail(&self.label, "making a graph", e))?;
+            self.check("freeing a graph", destroyed)?;
+            exec
+        };
+        Ok(Graph {
+            cuda: self.clone(),
+            exec,
+        })
+    }
+
+    /// Copies to the card, in stream order.
+    pub(crate) fn upload(&self, to: DevicePtr, from: &Pinned, at: usize, bytes: usize) -> Result<()> {
+        let slice = from.bytes(at, bytes);
+        // SAFETY: `bytes` checked the host side; sessions keep both sides alive until they wait.
+        let done = unsafe { result::memcpy_htod_async(to.0, slice, self.stream) };
+        self.check("copying to the card", done)
+    }
+
+    /// Copies from the card, in stream order.
+    pub(crate) fn download(
+        &self,
+        to: &mut Pinned,
+        at: usize,
+        bytes: usize,
+        from: DevicePtr,
+    ) -> Result<()> {
+        let stream = self.stream;
+        let slice = to.bytes_mut(at, bytes);
+        // SAFETY: `bytes_mut` checked the host side; sessions keep both sides alive until they wait.
+        let done = unsafe { result::memcpy_dtoh_async(slice, from.0, stream) };
+        self.check("copying from the card", done)
+    }
+
+    /// Fills device memory with a byte, in stream order.
+    pub(crate) fn fill(&self, memory: &Memory, value: u8) -> Result<()> {
+        // SAFETY: the region is the whole allocation.
+        let done =
+            unsafe { result::memset_d8_async(memory.ptr.0, value, memory.bytes, self.stream) };
+        self.check("filling memory", done)
+    }
+
+    /// Makes the context current on this thread before a series of calls.
+    pub(crate) fn enter(&self) -> Result<()> {
+        self.bind()
+    }
+
+    pub(crate) fn event(self: &Arc<Self>) -> Result<Event> {
+        self.bind()?;
+        let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT)
+            .map_err(|e| fail(&self.label, "making an event", e))?;
+        Ok(Event {
+            cuda: self.clone(),
+            event,
+        })
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        // A failure to clean up has nobody to tell.
+        // SAFETY: nobody holds a handle any more: all owners keep an Arc of self.
+        unsafe {
+            let _ = result::ctx::set_current(self.context);
+            let _ = result::stream::synchronize(self.stream);
+            for (_, module) in lock(&self.modules).drain() {
+                let _ = result::module::unload(module.handle);
+            }
+            let _ = result::stream::destroy(self.stream);
+            let _ = result::primary_ctx::release(self.device);
+        }
+    }
+}
+
+/// A launch whose kernel was found and whose parameters fit it.
+pub(crate) struct Prepared {
+    launch: Launch,
+    function: sys::CUfunction,
+    /// Part, operator and shapes, for messages.
+    node: String,
+}
+
+impl Prepared {
+    pub fn launch(&self) -> &Launch {
+        &self.launch
+    }
+}
+
+/// Device memory; freed when dropped.
+pub(crate) struct Memory {
+    cuda: Arc<Cuda>,
+    ptr: DevicePtr,
+    bytes: usize,
+}
+
+// SAFETY: an address and a size; the driver's calls are thread-safe.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    pub fn ptr(&self) -> DevicePtr {
+        self.ptr
+    }
+
+    /// Overwrites the first bytes and waits.
+    pub fn write(&self, bytes: &[u8]) -> Result<()> {
+        self.check(bytes.len())?;
+        // Work on the stream may still use the old values.
+        self.cuda.synchronize()?;
+        // SAFETY: the size was checked.
+        let done = unsafe { result::memcpy_htod_sync(self.ptr.0, bytes) };
+        self.cuda.check("copying to the card", done)
+    }
+
+    /// Reads the first bytes, after all work on the stream.
+    pub fn read(&self, bytes: &mut [u8]) -> Result<()> {
+        self.check(bytes.len())?;
+        self.cuda.synchronize()?;
+        // SAFETY: the size was checked.
+        let done = unsafe { result::memcpy_dtoh_sync(bytes, self.ptr.0) };
+        self.cuda.check("copying from the card", done)
+    }
+
+    fn check(&self, bytes: usize) -> Result<()> {
+        if bytes > self.bytes {
+            return Err(Error::Internal(format!(
+                "{bytes} bytes for {} on the card",
+                self.bytes
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if self.cuda.synchronize().is_ok() {
+            // SAFETY: allocated by `Cuda::allocate`, and nothing on the stream uses it any more.
+            let _ = unsafe { result::free_sync(self.ptr.0) };
+        }
+    }
+}
+
+/// Page-locked host memory, zeroed at first; freed when dropped.
+pub struct Pinned {
+    cuda: Arc<Cuda>,
+    ptr: *mut u8,
+    bytes: usize,
+}
+
+// SAFETY: plain memory that is only reached through borrows of self.
+unsafe impl Send for Pinned {}
+// SAFETY: as above.
+unsafe impl Sync for Pinned {}
+
+impl Pinned {
+    /// # Panics
+    /// If the range is not inside; ranges come from the planner.
+    pub fn bytes(&self, at: usize, len: usize) -> &[u8] {
+        assert!(at + len <= self.bytes, "pinned range");
+        // SAFETY: inside the allocation, which was zeroed.
+        unsafe { std::slice::from_raw_parts(self.ptr.add(at), len) }
+    }
+
+    /// # Panics
+    /// As [`Pinned::bytes`].
+    pub fn bytes_mut(&mut self, at: usize, len: usize) -> &mut [u8] {
+        assert!(at + len <= self.bytes, "pinned range");
+        // SAFETY: inside the allocation, which was zeroed, and borrowed mutably with self.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(at), len) }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if self.cuda.synchronize().is_ok() {
+            // SAFETY: allocated by `Cuda::pinned`; no copy is under way any more.
+            let _ = unsafe { result::free_host(self.ptr.cast()) };
+        }
+    }
+}
+
+/// A captured list of launches.
+pub(crate) struct Graph {
+    cuda: Arc<Cuda>,
+    exec: sys::CUgraphExec,
+}
+
+// SAFETY: a handle that is used by one session at a time.
+unsafe impl Send for Graph {}
+
+impl Graph {
+    pub fn launch(&self) -> Result<()> {
+        // SAFETY: made by `Cuda::capture`; the session keeps what the nodes touch.
+        let done = unsafe { result::graph::launch(self.exec, self.cuda.stream) };
+        self.cuda.check("replaying a graph", done)
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        if self.cuda.synchronize().is_ok() {
+            // SAFETY: made by `Cuda::capture`, no longer running.
+            let _ = unsafe { result::graph::exec_destroy(self.exec) };
+        }
+    }
+}
+
+/// A point in the stream with a time.
+pub(crate) struct Event {
+    cuda: Arc<Cuda>,
+    event: sys::CUevent,
+}
+
+// SAFETY: a handle that is used by one session at a time.
+unsafe impl Send for Event {}
+
+impl Event {
+    pub fn record(&self) -> Result<()> {
+        // SAFETY: event and stream live.
+        let done = unsafe { result::event::record(self.event, self.cuda.stream) };
+        self.cuda.check("recording an event", done)
+    }
+
+    /// Time from this event to a later one; both must have passed.
+    pub fn until(&self, later: &Event) -> Result<Duration> {
+        // SAFETY: both events live.
+        let ms = unsafe { result::event::elapsed(self.event, later.event) }
+            .map_err(|e| fail(&self.cuda.label, "reading an event", e))?;
+        Ok(Duration::from_secs_f64(f64::from(ms) / 1e3))
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        if self.cuda.bind().is_ok() {
+            // SAFETY: made by `Cuda::event`.
+            let _ = unsafe { result::event::destroy(self.event) };
+        }
+    }
+}
