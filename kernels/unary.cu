@@ -10,7 +10,7 @@ template <class T>
 struct Unary {
   const T* x;  // [n]
   T* y;        // [n]
-  int n;
+  unsigned n;
   int kind;
   float a, b;  // slope; factor; summand; lower and upper bound
 };
@@ -20,7 +20,7 @@ struct UnaryGrad {
   const T* v;  // [n], x or y
   const T* g;  // [n], cotangent
   T* dx;       // [n]
-  int n;
+  unsigned n;
   int kind;
   float a, b;
 };
@@ -65,27 +65,27 @@ DEVICE float backward(int kind, float a, float b, float v, float g) {
 template <class T>
 DEVICE void unary_forward(const Unary<T>& p) {
   constexpr int N = Pack<T>::N;
-  int packs = p.n / N;
-  for (int i = grid_index(); i < packs; i += grid_size()) {
+  unsigned packs = p.n / N;
+  for (unsigned i = grid_index(); i < packs; i += grid_size()) {
     Pack<T> v = load_pack(p.x + i * N);
     for (int j = 0; j < N; ++j) store(&v.v[j], forward(p.kind, p.a, p.b, load(&v.v[j])));
     store_pack(p.y + i * N, v);
   }
-  for (int i = packs * N + grid_index(); i < p.n; i += grid_size())
+  for (unsigned i = packs * N + grid_index(); i < p.n; i += grid_size())
     store(&p.y[i], forward(p.kind, p.a, p.b, load(&p.x[i])));
 }
 
 template <class T>
 DEVICE void unary_backward(const UnaryGrad<T>& p) {
   constexpr int N = Pack<T>::N;
-  int packs = p.n / N;
-  for (int i = grid_index(); i < packs; i += grid_size()) {
+  unsigned packs = p.n / N;
+  for (unsigned i = grid_index(); i < packs; i += grid_size()) {
     Pack<T> v = load_pack(p.v + i * N), g = load_pack(p.g + i * N);
     for (int j = 0; j < N; ++j)
       store(&g.v[j], backward(p.kind, p.a, p.b, load(&v.v[j]), load(&g.v[j])));
     store_pack(p.dx + i * N, g);
   }
-  for (int i = packs * N + grid_index(); i < p.n; i += grid_size())
+  for (unsigned i = packs * N + grid_index(); i < p.n; i += grid_size())
     store(&p.dx[i], backward(p.kind, p.a, p.b, load(&p.v[i]), load(&p.g[i])));
 }
 
