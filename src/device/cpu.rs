@@ -32,22 +32,22 @@ impl Buffer {
         self.blocks.len() * ALIGN
     }
 
-    /// The first `len` elements; `None` if there are fewer.
-    pub fn slice<T: Element>(&self, len: usize) -> Option<&[T]> {
-        if len * size_of::<T>() > self.len_bytes() {
+    /// The first `len` bytes; `None` if there are fewer.
+    pub fn bytes(&self, len: usize) -> Option<&[u8]> {
+        if len > self.len_bytes() {
             return None;
         }
-        // SAFETY: the length was checked, the pointer is aligned to 64 and T is plain old data.
+        // SAFETY: the length was checked, and bytes have no invalid values.
         Some(unsafe { std::slice::from_raw_parts(self.blocks.as_ptr().cast(), len) })
     }
 
-    /// The first `len` elements, mutable; `None` if there are fewer.
-    pub fn slice_mut<T: Element>(&mut self, len: usize) -> Option<&mut [T]> {
-        if len * size_of::<T>() > self.len_bytes() {
+    /// The first `len` bytes, mutable; `None` if there are fewer.
+    pub fn bytes_mut(&mut self, len: usize) -> Option<&mut [u8]> {
+        if len > self.len_bytes() {
             return None;
         }
-        // SAFETY: the length was checked, the pointer is aligned to 64 and T is plain old data.
-        Some(unsafe { std::slice::from_raw_parts_mut(self.blocks.as_mut_ptr().cast(), len) })
+        // SAFETY: as above, and borrowed mutably with self.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr(), len) })
     }
 }
 

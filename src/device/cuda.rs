@@ -280,7 +280,7 @@ impl Cuda {
     }
 
     /// Device memory, uninitialised.
-    pub fn allocate(self: &Arc<Self>, bytes: usize) -> Result<Memory> {
+    pub(crate) fn allocate(self: &Arc<Self>, bytes: usize) -> Result<Memory> {
         self.bind()?;
         // The driver refuses empty allocations.
         // SAFETY: plain allocation; freed in `Memory::drop`.
@@ -294,7 +294,7 @@ impl Cuda {
     }
 
     /// Host memory that the card copies from and to without staging.
-    pub fn pinned(self: &Arc<Self>, bytes: usize) -> Result<Pinned> {
+    pub(crate) fn pinned(self: &Arc<Self>, bytes: usize) -> Result<Pinned> {
         self.bind()?;
         // Flags 0: cached, so that reading results is fast too.
         // SAFETY: plain allocation; freed in `Pinned::drop`.
@@ -471,6 +471,9 @@ impl Cuda {
 
     /// Fills device memory with a byte, in stream order.
     pub(crate) fn fill(&self, memory: &Memory, value: u8) -> Result<()> {
+        if memory.bytes == 0 {
+            return Ok(());
+        }
         // SAFETY: the region is the whole allocation.
         let done =
             unsafe { result::memset_d8_async(memory.ptr.0, value, memory.bytes, self.stream) };
@@ -516,6 +519,9 @@ pub(crate) struct Prepared {
     /// Part, operator and shapes, for messages.
     node: String,
 }
+
+// SAFETY: a handle that lives as long as its `Cuda`, and plain data.
+unsafe impl Send for Prepared {}
 
 impl Prepared {
     pub fn launch(&self) -> &Launch {
@@ -580,7 +586,7 @@ impl Drop for Memory {
 }
 
 /// Page-locked host memory, zeroed at first; freed when dropped.
-pub struct Pinned {
+pub(crate) struct Pinned {
     cuda: Arc<Cuda>,
     ptr: *mut u8,
     bytes: usize,

@@ -30,13 +30,35 @@ impl Tape {
 
     /// Records the vector-Jacobian product `cotangent^T dy/dw` for each `w` of `wrt`.
     pub fn vjp(&mut self, y: Var, cotangent: Var, wrt: &[Var]) -> Result<Vec<Var>> {
+        self.record_adjoints(y, cotangent, wrt, false)
+    }
+
+    /// [`Tape::vjp`] with `wrt` as leaves, whatever they were computed from: for operators whose
+    /// `vjp` records their work again in smaller steps and differentiates those.
+    pub fn vjp_local(&mut self, y: Var, cotangent: Var, wrt: &[Var]) -> Result<Vec<Var>> {
+        self.record_adjoints(y, cotangent, wrt, true)
+    }
+
+    fn record_adjoints(
+        &mut self,
+        y: Var,
+        cotangent: Var,
+        wrt: &[Var],
+        leaves: bool,
+    ) -> Result<Vec<Var>> {
         let scope = self.scope.clone();
-        let result = self.record_adjoints(y, cotangent, wrt);
+        let result = self.walk_back(y, cotangent, wrt, leaves);
         self.scope = scope;
         result
     }
 
-    fn record_adjoints(&mut self, y: Var, cotangent: Var, wrt: &[Var]) -> Result<Vec<Var>> {
+    fn walk_back(
+        &mut self,
+        y: Var,
+        cotangent: Var,
+        wrt: &[Var],
+        leaves: bool,
+    ) -> Result<Vec<Var>> {
         if self.shape(y) != self.shape(cotangent) {
             return Err(Error::shape(
                 "vjp",
@@ -77,6 +99,9 @@ impl Tape {
             let Source::Op(op) = &self.nodes[i].source else {
                 continue;
             };
+            if leaves && wrt.contains(&node) {
+                continue;
+            }
             let op = op.clone();
             let gradients = op.vjp(self, node, total)?;
             let inputs = self.nodes[i].inputs.clone();

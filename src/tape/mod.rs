@@ -18,9 +18,12 @@
 mod accumulate;
 mod dump;
 mod grad;
+mod layout;
 mod operator;
 mod params;
 pub mod plan;
+mod run_cpu;
+mod run_cuda;
 mod session;
 
 pub use dump::{NodeReport, format_table};

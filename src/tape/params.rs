@@ -1,8 +1,10 @@
 //! Named parameters that several sessions share.
 
+use crate::device::Device;
 use crate::device::cpu::Buffer;
+use crate::device::cuda::Memory;
 use crate::tape::Meta;
-use crate::tensor::{DType, Tensor, io::TensorMap};
+use crate::tensor::{Tensor, io::TensorMap};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -20,6 +22,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 #[derive(Clone, Default)]
 pub struct ParamStore {
     slots: Arc<RwLock<Slots>>,
+    device: Device,
 }
 
 #[derive(Default)]
@@ -27,19 +30,69 @@ pub(super) struct Slots {
     by_name: BTreeMap<String, Slot>,
 }
 
-pub(super) struct Slot {
-    pub meta: Meta,
-    /// Never reallocated: sessions keep pointers into it.
-    pub buffer: Buffer,
+struct Slot {
+    meta: Meta,
+    memory: SlotMemory,
 }
 
-impl Slots {
-    pub fn slot_mut(&mut self, name: &str) -> Option<&mut Slot> {
-        self.by_name.get_mut(name)
+/// Never reallocated: sessions keep pointers into it.
+pub(super) enum SlotMemory {
+    Host(Buffer),
+    Card(Memory),
+}
+
+impl Slot {
+    fn new(device: &Device, meta: Meta) -> Result<Self> {
+        let memory = match device {
+            Device::Cpu => SlotMemory::Host(Buffer::filled(meta.bytes(), 0)),
+            Device::Cuda(cuda) => SlotMemory::Card(cuda.allocate(meta.bytes())?),
+        };
+        Ok(Self { meta, memory })
+    }
+
+    fn write(&mut self, value: &Tensor) -> Result<()> {
+        let bytes = value.bytes();
+        match &mut self.memory {
+            SlotMemory::Host(buffer) => buffer
+                .bytes_mut(bytes.len())
+                .ok_or_else(short)?
+                .copy_from_slice(bytes),
+            SlotMemory::Card(memory) => memory.write(bytes)?,
+        }
+        Ok(())
+    }
+
+    fn read(&self) -> Result<Tensor> {
+        let mut tensor = Tensor::full(self.meta.shape, self.meta.dtype, 0.0);
+        let bytes = tensor.bytes_mut();
+        match &self.memory {
+            SlotMemory::Host(buffer) => {
+                bytes.copy_from_slice(buffer.bytes(bytes.len()).ok_or_else(short)?);
+            }
+            SlotMemory::Card(memory) => memory.read(bytes)?,
+        }
+        Ok(tensor)
     }
 }
 
+fn short() -> Error {
+    Error::Internal("parameter buffer is too small".into())
+}
+
 impl ParamStore {
+    /// An empty store in the memory of `device`; sessions that use it run there.
+    pub fn on(device: &Device) -> Self {
+        Self {
+            slots: Arc::default(),
+            device: device.clone(),
+        }
+    }
+
+    /// Where the parameters live.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// Adds a parameter, or overwrites the values of one of the same shape and dtype.
     ///
     /// # Errors
@@ -54,14 +107,11 @@ impl ParamStore {
                     slot.meta.dtype, slot.meta.shape, meta.dtype, meta.shape
                 )));
             }
-            copy_in(&mut slot.buffer, value);
-            return Ok(());
+            return slot.write(value);
         }
-        let mut buffer = Buffer::filled(meta.bytes(), 0);
-        copy_in(&mut buffer, value);
-        slots
-            .by_name
-            .insert(name.to_string(), Slot { meta, buffer });
+        let mut slot = Slot::new(&self.device, meta)?;
+        slot.write(value)?;
+        slots.by_name.insert(name.to_string(), slot);
         Ok(())
     }
 
@@ -72,7 +122,7 @@ impl ParamStore {
             .by_name
             .get(name)
             .ok_or_else(|| Error::Weights(format!("no parameter `{name}`")))?;
-        copy_out(slot)
+        slot.read()
     }
 
     pub fn contains(&self, name: &str) -> bool {
@@ -90,13 +140,33 @@ impl ParamStore {
             .by_name
             .iter()
             .filter(|(name, _)| keep(name))
-            .map(|(name, slot)| Ok((name.clone(), copy_out(slot)?)))
+            .map(|(name, slot)| Ok((name.clone(), slot.read()?)))
             .collect()
     }
 
     /// Sum of all parameter sizes.
     pub fn bytes(&self) -> usize {
         self.read().by_name.values().map(|s| s.meta.bytes()).sum()
+    }
+
+    /// `f` on the memory of a parameter that must have this shape and dtype.
+    pub(super) fn bind<R>(
+        &self,
+        name: &str,
+        meta: Meta,
+        f: impl FnOnce(&mut SlotMemory) -> Result<R>,
+    ) -> Result<R> {
+        let mut slots = self.write();
+        let slot = slots.by_name.get_mut(name).ok_or_else(|| {
+            Error::Weights(format!("the network needs `{name}`, which is missing"))
+        })?;
+        if slot.meta != meta {
+            return Err(Error::Weights(format!(
+                "`{name}` is {} {}, the network needs {} {}",
+                slot.meta.dtype, slot.meta.shape, meta.dtype, meta.shape
+            )));
+        }
+        f(&mut slot.memory)
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Slots> {
@@ -106,33 +176,5 @@ impl ParamStore {
 
     pub(super) fn write(&self) -> RwLockWriteGuard<'_, Slots> {
         self.slots.write().unwrap_or_else(|e| e.into_inner())
-    }
-}
-
-fn copy_in(buffer: &mut Buffer, value: &Tensor) {
-    let bytes = value.bytes();
-    // SAFETY: the buffer was made for a tensor of this size (checked by the caller through `meta`).
-    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), buffer.as_mut_ptr(), bytes.len()) }
-}
-
-fn copy_out(slot: &Slot) -> Result<Tensor> {
-    let n = slot.meta.shape.len();
-    let short = || Error::Internal("parameter buffer is too small".into());
-    match slot.meta.dtype {
-        DType::F16 => Tensor::from_vec(
-            slot.meta.shape,
-            slot.buffer
-                .slice::<half::f16>(n)
-                .ok_or_else(short)?
-                .to_vec(),
-        ),
-        DType::F32 => Tensor::from_vec(
-            slot.meta.shape,
-            slot.buffer.slice::<f32>(n).ok_or_else(short)?.to_vec(),
-        ),
-        DType::F64 => Tensor::from_vec(
-            slot.meta.shape,
-            slot.buffer.slice::<f64>(n).ok_or_else(short)?.to_vec(),
-        ),
     }
 }

@@ -1,131 +1,106 @@
 //! A tape bound to memory: plan once, run many times without allocating.
 
-use super::plan::{self, Plan, Request};
-use super::{Meta, Operator, ParamStore, Source, Tape, Var};
-use crate::device::cpu::{self, Buffer, CpuIo, RawView};
+use super::layout::{Layout, Step, Target};
+use super::run_cpu::CpuRun;
+use super::run_cuda::CudaRun;
+use super::{Meta, ParamStore, Tape, Var};
+use crate::device::Device;
 use crate::tensor::{Element, Tensor};
 use crate::{DType, Error, Result};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How a [`Session`] is made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SessionOptions {
     /// Measure each node in every run; see [`Session::times`].
     pub profile: bool,
-    /// Fill the arena with NaN before every run, so that a read of memory that nobody wrote shows.
+    /// Fill everything but inputs with NaN before every run, so that a read of memory that nobody
+    /// wrote shows; on CUDA each value also gets memory of its own, so that a stray access does.
     pub poison: bool,
+    /// On CUDA: launch each kernel by itself in every run instead of replaying a graph.
+    pub eager: bool,
 }
 
-/// A tape bound to a device: memory planned, parameters found, ready to run.
+/// A tape bound to the device of its parameters: memory planned, ready to run.
 ///
 /// Nodes that no output and no effect needs are left out. After the first run nothing is allocated.
 pub struct Session {
+    backend: Backend,
     tape: Tape,
     params: ParamStore,
     options: SessionOptions,
-    steps: Vec<Step>,
-    views: Vec<RawView>,
-    /// View of each node; `None` if it was left out.
-    node_views: Vec<Option<RawView>>,
     has_effects: bool,
-    plan: Plan,
-    arena: Buffer,
-    input_regions: Vec<(*mut u8, usize)>,
     times: Vec<Duration>,
 }
 
-struct Step {
-    op: Arc<dyn Operator>,
-    node: Var,
-    inputs: std::ops::Range<usize>,
-    output: RawView,
-    scratch: (*mut u8, usize),
+enum Backend {
+    Cpu(CpuRun),
+    Cuda(Box<CudaRun>),
 }
 
-// SAFETY: the raw pointers lead into `arena`, into constants that `tape` holds and into buffers
-// that `params` holds; all of these move with the session and never reallocate.
-unsafe impl Send for Session {}
+/// Calls a method that both backends have.
+macro_rules! backend {
+    ($self:ident . $method:ident ( $($arg:expr),* )) => {
+        match &mut $self.backend {
+            Backend::Cpu(b) => b.$method($($arg),*),
+            Backend::Cuda(b) => b.$method($($arg),*),
+        }
+    };
+    (& $self:ident . $method:ident ( $($arg:expr),* )) => {
+        match &$self.backend {
+            Backend::Cpu(b) => b.$method($($arg),*),
+            Backend::Cuda(b) => b.$method($($arg),*),
+        }
+    };
+}
 
 impl Session {
     /// Binds `tape` to the parameters of `params`.
     ///
     /// # Errors
-    /// [`Error::Weights`] if a parameter is missing or has another shape or dtype.
+    /// [`Error::Weights`] if a parameter is missing or has another shape or dtype;
+    /// [`Error::Device`] if the card lacks memory or a kernel.
     pub fn new(tape: &Tape, params: &ParamStore) -> Result<Self> {
         Self::with_options(tape, params, SessionOptions::default())
     }
 
     /// [`Session::new`] with options.
     pub fn with_options(tape: &Tape, params: &ParamStore, options: SessionOptions) -> Result<Self> {
-        let needed = needed_nodes(tape);
-        let (requests, slots) = requests(tape, &needed);
-        let plan = plan::plan(&requests);
-        let mut arena = Buffer::filled(plan.arena_bytes, 0);
-        let base = arena.as_mut_ptr();
-        // SAFETY: the planner keeps every offset + size within `arena_bytes`.
-        let at = |request: usize| unsafe { base.add(plan.offsets[request]) };
-
-        let mut node_views: Vec<Option<RawView>> = vec![None; tape.nodes().len()];
-        let mut steps = Vec::new();
-        let mut views = Vec::new();
-        let mut input_regions = Vec::new();
-        for var in tape.vars().filter(|v| needed[v.index()]) {
-            let node = &tape.nodes()[var.index()];
-            let Meta { shape, dtype } = node.meta;
-            let ptr = match &node.source {
-                Source::Param(name) => bind_param(params, name, node.meta)?,
-                // Operators only read constants (`mutates` is limited to parameters).
-                Source::Constant(t) => t.bytes().as_ptr().cast_mut(),
-                Source::Input(_) | Source::Op(_) => match slots[var.index()].0 {
-                    Some(request) => at(request),
-                    None => return Err(Error::Internal("node without memory".into())),
-                },
-            };
-            let view = RawView { ptr, shape, dtype };
-            node_views[var.index()] = Some(view);
-            match &node.source {
-                Source::Input(_) => input_regions.push((ptr, node.meta.bytes())),
-                Source::Op(op) => {
-                    let first = views.len();
-                    for input in &node.inputs {
-                        views.extend(node_views[input.index()]);
-                    }
-                    let scratch = match slots[var.index()].1 {
-                        Some(request) => (at(request), requests[request].bytes),
-                        None => (base, 0),
-                    };
-                    steps.push(Step {
-                        op: op.clone(),
-                        node: var,
-                        inputs: first..views.len(),
-                        output: view,
-                        scratch,
-                    });
-                }
-                _ => {}
+        let backend = match params.device() {
+            Device::Cpu => Backend::Cpu(CpuRun::new(tape, params)?),
+            Device::Cuda(cuda) => {
+                Backend::Cuda(Box::new(CudaRun::new(tape, params, cuda, options)?))
             }
-        }
-        let has_effects = steps.iter().any(|s| !s.op.mutates().is_empty());
-        Ok(Self {
-            times: vec![Duration::ZERO; steps.len()],
+        };
+        let mut session = Self {
+            backend,
             tape: tape.clone(),
             params: params.clone(),
             options,
-            steps,
-            views,
-            node_views,
-            has_effects,
-            plan,
-            arena,
-            input_regions,
-        })
+            has_effects: false,
+            times: Vec::new(),
+        };
+        let has_effects = session.steps().any(|s| !s.op.mutates().is_empty());
+        session.has_effects = has_effects;
+        session.times = vec![Duration::ZERO; session.steps().count()];
+        Ok(session)
     }
 
-    /// [`Session::arena_bytes`] of a session of `tape`, without making it.
+    fn steps(&self) -> Box<dyn Iterator<Item = &Step> + '_> {
+        match &self.backend {
+            Backend::Cpu(b) => Box::new(b.steps()),
+            Backend::Cuda(b) => Box::new(b.steps()),
+        }
+    }
+
+    /// [`Session::arena_bytes`] of a session of `tape` on the CPU, without making it.
     pub fn planned_bytes(tape: &Tape) -> usize {
-        let needed = needed_nodes(tape);
-        plan::plan(&requests(tape, &needed).0).arena_bytes
+        Layout::new(tape, Target::Cpu).plan.arena_bytes
+    }
+
+    /// The device that it runs on.
+    pub fn device(&self) -> &Device {
+        self.params.device()
     }
 
     /// Sets an input. Values must have the recorded shape and dtype.
@@ -166,9 +141,8 @@ impl Session {
         let meta = self.input_meta(name)?;
         expect_dtype::<T>(name, meta)?;
         let var = self.tape.input_vars()[name];
-        match self.node_views[var.index()] {
-            // SAFETY: a planned region of this session, borrowed mutably with it.
-            Some(v) => Ok(unsafe { std::slice::from_raw_parts_mut(v.ptr.cast(), v.shape.len()) }),
+        match backend!(self.input(var)) {
+            Some(bytes) => Ok(bytemuck::cast_slice_mut(bytes)),
             None => Err(Error::Tape(format!(
                 "input `{name}` is not used by any output; do not set it"
             ))),
@@ -180,7 +154,7 @@ impl Session {
         self.tape
             .input_vars()
             .get(name)
-            .is_some_and(|v| self.node_views[v.index()].is_some())
+            .is_some_and(|v| backend!(&self.has(*v)))
     }
 
     fn input_meta(&self, name: &str) -> Result<Meta> {
@@ -194,64 +168,23 @@ impl Session {
     /// Runs every step once, in order. Effects write into the parameter store.
     pub fn run(&mut self) -> Result<()> {
         let store = self.params.clone();
+        let (options, times) = (self.options, &mut self.times);
         // Updates exclude every other session on this store; plain runs exclude only updates.
         if self.has_effects {
             let _guard = store.write();
-            cpu::install(|| self.run_steps())
+            backend!(self.run(options, times))
         } else {
             let _guard = store.read();
-            cpu::install(|| self.run_steps())
+            backend!(self.run(options, times))
         }
-    }
-
-    fn run_steps(&mut self) -> Result<()> {
-        if self.options.poison {
-            self.poison();
-        }
-        for (step, time) in self.steps.iter().zip(&mut self.times) {
-            let start = self.options.profile.then(Instant::now);
-            // SAFETY: views were bound in `with_options`: inputs, output and scratch are alive in
-            // this step, so the plan gives them disjoint regions; updated inputs are parameters
-            // that occur once (`Tape::record`), and `run` holds the store's lock.
-            let io = unsafe {
-                CpuIo::new(
-                    &self.views[step.inputs.clone()],
-                    step.op.mutates(),
-                    step.output,
-                    step.scratch,
-                )
-            };
-            step.op.cpu(io)?;
-            if let Some(start) = start {
-                *time = start.elapsed();
-            }
-        }
-        Ok(())
-    }
-
-    /// Overwrites everything but the inputs with NaN.
-    fn poison(&mut self) {
-        let base = self.arena.as_mut_ptr();
-        let mut from = 0;
-        self.input_regions.sort_unstable();
-        for &(ptr, bytes) in &self.input_regions {
-            // SAFETY: `ptr` was made by adding an in-range offset to `base`.
-            let offset = unsafe { ptr.offset_from(base) } as usize;
-            // SAFETY: from <= offset <= arena size, since regions are sorted and disjoint.
-            unsafe { std::ptr::write_bytes(base.add(from), 0xff, offset - from) };
-            from = offset + bytes;
-        }
-        // SAFETY: `from` is at most the arena size.
-        unsafe { std::ptr::write_bytes(base.add(from), 0xff, self.arena.len_bytes() - from) };
     }
 
     /// The values of a named output after a run.
     pub fn output<T: Element>(&self, name: &str) -> Result<&[T]> {
         let var = self.output_var(name)?;
         expect_dtype::<T>(name, self.tape.meta(var))?;
-        match self.node_views[var.index()] {
-            // SAFETY: a live region of this session, borrowed with it.
-            Some(v) => Ok(unsafe { std::slice::from_raw_parts(v.ptr.cast(), v.shape.len()) }),
+        match backend!(&self.output(var)) {
+            Some(bytes) => Ok(bytemuck::cast_slice(bytes)),
             None => Err(Error::Internal(format!("output `{name}` was left out"))),
         }
     }
@@ -293,10 +226,17 @@ impl Session {
     /// Time of each executed node in the last run, in execution order
     /// (zero without [`SessionOptions::profile`]).
     pub fn times(&self) -> impl Iterator<Item = (Var, Duration)> + '_ {
-        self.steps
-            .iter()
+        self.steps()
             .map(|s| s.node)
             .zip(self.times.iter().copied())
+    }
+
+    /// The kernels that a node launches; none on the CPU.
+    pub fn kernels(&self, var: Var) -> Vec<&str> {
+        match &self.backend {
+            Backend::Cpu(_) => Vec::new(),
+            Backend::Cuda(b) => b.kernels(var),
+        }
     }
 
     /// The tape this session was made from.
@@ -306,7 +246,10 @@ impl Session {
 
     /// Bytes of the arena: activations, scratch, inputs and outputs.
     pub fn arena_bytes(&self) -> usize {
-        self.plan.arena_bytes
+        match &self.backend {
+            Backend::Cpu(b) => b.arena_bytes,
+            Backend::Cuda(b) => b.arena_bytes,
+        }
     }
 }
 
@@ -321,75 +264,7 @@ fn expect_dtype<T: Element>(name: &str, meta: Meta) -> Result<()> {
     Ok(())
 }
 
-/// Nodes that an output or an effect depends on.
-fn needed_nodes(tape: &Tape) -> Vec<bool> {
-    let mut needed = vec![false; tape.nodes().len()];
-    for v in tape.output_vars().values() {
-        needed[v.index()] = true;
-    }
-    for i in (0..needed.len()).rev() {
-        let node = &tape.nodes()[i];
-        if let Source::Op(op) = &node.source {
-            needed[i] |= !op.mutates().is_empty();
-        }
-        if needed[i] {
-            for v in &node.inputs {
-                needed[v.index()] = true;
-            }
-        }
-    }
-    needed
-}
-
-/// Memory requests, and for each node the numbers of its own request and of its scratch.
-type NodeSlots = Vec<(Option<usize>, Option<usize>)>;
-
-fn requests(tape: &Tape, needed: &[bool]) -> (Vec<Request>, NodeSlots) {
-    let n = tape.nodes().len();
-    let mut last: Vec<usize> = (0..n).collect();
-    for (i, node) in tape.nodes().iter().enumerate().filter(|(i, _)| needed[*i]) {
-        for v in &node.inputs {
-            last[v.index()] = last[v.index()].max(i);
-        }
-    }
-    for v in tape.output_vars().values() {
-        last[v.index()] = n;
-    }
-    let mut requests = Vec::new();
-    let mut slots: NodeSlots = vec![(None, None); n];
-    for (i, node) in tape.nodes().iter().enumerate().filter(|(i, _)| needed[*i]) {
-        let (first, last) = match &node.source {
-            // Callers may fill an input before any run and expect it to stay.
-            Source::Input(_) => (0, n),
-            Source::Op(_) => (i, last[i]),
-            Source::Param(_) | Source::Constant(_) => continue,
-        };
-        let mut add = |bytes, first, last| {
-            requests.push(Request { bytes, first, last });
-            Some(requests.len() - 1)
-        };
-        slots[i].0 = add(node.meta.bytes(), first, last);
-        if let Source::Op(op) = &node.source {
-            let metas: Vec<Meta> = node.inputs.iter().map(|&v| tape.meta(v)).collect();
-            let bytes = op.workspace(&metas, node.meta);
-            if bytes > 0 {
-                slots[i].1 = add(bytes, i, i);
-            }
-        }
-    }
-    (requests, slots)
-}
-
-fn bind_param(params: &ParamStore, name: &str, meta: Meta) -> Result<*mut u8> {
-    let mut slots = params.write();
-    let slot = slots
-        .slot_mut(name)
-        .ok_or_else(|| Error::Weights(format!("the network needs `{name}`, which is missing")))?;
-    if slot.meta != meta {
-        return Err(Error::Weights(format!(
-            "`{name}` is {} {}, the network needs {} {}",
-            slot.meta.dtype, slot.meta.shape, meta.dtype, meta.shape
-        )));
-    }
-    Ok(slot.buffer.as_mut_ptr())
+/// A node without a planned region: a bug in the layout.
+pub(super) fn no_memory() -> Error {
+    Error::Internal("node without memory on this device".into())
 }

@@ -109,6 +109,15 @@ impl Tensor {
         }
     }
 
+    /// The raw bytes, to overwrite.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        match &mut self.data {
+            Data::F16(v) => bytemuck::cast_slice_mut(v),
+            Data::F32(v) => bytemuck::cast_slice_mut(v),
+            Data::F64(v) => bytemuck::cast_slice_mut(v),
+        }
+    }
+
     /// The same values in another element type (rounded to nearest).
     pub fn to_dtype(&self, dtype: DType) -> Self {
         if dtype == self.dtype() {
