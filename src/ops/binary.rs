@@ -6,9 +6,11 @@ use super::reduce::{broadcast_to, repeat, sum_to};
 use super::registry::{Case, CaseInput, Fill};
 use super::unary::neg;
 use crate::device::cpu::CpuIo;
+use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::{Real, Shape};
 use crate::{Result, dispatch_real};
+use bytemuck::{Pod, Zeroable};
 
 /// `y = a + b` with broadcasting.
 ///
@@ -91,6 +93,16 @@ enum Kind {
 }
 
 impl Kind {
+    /// Number in `kernels/binary.cu`.
+    fn code(self) -> i32 {
+        match self {
+            Kind::Add => 0,
+            Kind::Sub => 1,
+            Kind::Mul => 2,
+            Kind::Div => 3,
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Kind::Add => "add",
@@ -99,6 +111,21 @@ impl Kind {
             Kind::Div => "div",
         }
     }
+}
+
+/// `Binary` of `kernels/binary.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct BinaryParams {
+    full: DevicePtr,
+    part: DevicePtr,
+    y: DevicePtr,
+    n: i32,
+    rep: i32,
+    inner: i32,
+    kind: i32,
+    swapped: i32,
+    unused: i32,
 }
 
 #[derive(Clone, Debug)]
@@ -149,6 +176,26 @@ impl Operator for Binary {
             Kind::Mul => run::<T>(&mut io, |a, b| a * b),
             Kind::Div => run::<T>(&mut io, |a, b| a / b),
         })
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let shape = io.output_shape();
+        let swapped = usize::from(io.shape(0).len() != shape.len());
+        let (full, part) = (swapped, 1 - swapped);
+        let r = repeat(self.kind.name(), shape, io.shape(part))?;
+        let params = BinaryParams {
+            full: io.input(full),
+            part: io.input(part),
+            y: io.output(),
+            n: io.int(shape.len())?,
+            rep: io.int(r.rep)?,
+            inner: io.int(r.inner)?,
+            kind: self.kind.code(),
+            swapped: swapped as i32,
+            unused: 0,
+        };
+        let blocks = io.blocks_for(shape.len());
+        io.launch("binary", "binary_fwd", blocks, THREADS, params)
     }
 
     fn flops(&self, _inputs: &[Meta], output: Meta) -> u64 {

@@ -2,9 +2,11 @@
 
 use super::registry::{Case, CaseInput};
 use crate::device::cpu::{CpuIo, for_chunks};
+use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::{Real, Shape};
 use crate::{Error, Result, dispatch_real};
+use bytemuck::{Pod, Zeroable};
 
 /// Most inputs of one [`concat()`].
 pub const MAX_CONCAT: usize = 16;
@@ -60,6 +62,46 @@ pub fn concat(t: &mut Tape, xs: &[Var]) -> Result<Var> {
 /// ```
 pub fn slice_channels(t: &mut Tape, x: Var, from: usize, len: usize) -> Result<Var> {
     t.record(SliceChannels { from, len }, &[x])
+}
+
+/// `Concat` of `kernels/concat.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct ConcatParams {
+    x: [DevicePtr; MAX_CONCAT],
+    y: DevicePtr,
+    channels: [i32; MAX_CONCAT],
+    count: i32,
+    n: i32,
+    total: i32,
+    unused: i32,
+}
+
+/// `CopyChannels` of `kernels/concat.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct CopyChannelsParams {
+    x: DevicePtr,
+    y: DevicePtr,
+    n: i32,
+    from_total: i32,
+    to_total: i32,
+    shift: i32,
+}
+
+/// Launches `y[c] = x[c + shift]`, 0 where `x` has no such channel.
+fn copy_channels(io: &mut CudaIo<'_>, shift: i32) -> Result<()> {
+    let n = io.output_shape().len();
+    let params = CopyChannelsParams {
+        x: io.input(0),
+        y: io.output(),
+        n: io.int(n)?,
+        from_total: io.int(channels(io.shape(0)))?,
+        to_total: io.int(channels(io.output_shape()))?,
+        shift,
+    };
+    let blocks = io.blocks_for(n);
+    io.launch("concat", "copy_channels_fwd", blocks, THREADS, params)
 }
 
 /// See [`concat`].
@@ -175,6 +217,20 @@ impl Operator for Concat {
         dispatch_real!(io.dtype(), "concat", T => run::<T>(&mut io))
     }
 
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let (shape, mut params) = (io.output_shape(), ConcatParams::zeroed());
+        for i in 0..io.len() {
+            params.x[i] = io.input(i);
+            params.channels[i] = io.int(channels(io.shape(i)))?;
+        }
+        params.y = io.output();
+        params.count = io.int(io.len())?;
+        params.n = io.int(shape.len())?;
+        params.total = io.int(channels(shape))?;
+        let blocks = io.blocks_for(shape.len());
+        io.launch("concat", "concat_fwd", blocks, THREADS, params)
+    }
+
     fn flops(&self, _inputs: &[Meta], _output: Meta) -> u64 {
         0
     }
@@ -221,6 +277,11 @@ impl Operator for SliceChannels {
         dispatch_real!(io.dtype(), "slice_channels", T => run::<T>(self.from, self.len, &mut io))
     }
 
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let shift = io.int(self.from)?;
+        copy_channels(io, shift)
+    }
+
     fn flops(&self, _inputs: &[Meta], _output: Meta) -> u64 {
         0
     }
@@ -263,6 +324,11 @@ impl Operator for PlaceChannels {
             Ok(())
         }
         dispatch_real!(io.dtype(), "place_channels", T => run::<T>(self.from, self.channels, &mut io))
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let shift = -io.int(self.from)?;
+        copy_channels(io, shift)
     }
 
     fn flops(&self, _inputs: &[Meta], _output: Meta) -> u64 {

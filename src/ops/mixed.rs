@@ -3,9 +3,11 @@
 use super::concat::PlaceChannels;
 use super::registry::{Case, CaseInput, Fill};
 use crate::device::cpu::{CpuIo, SERIAL_BELOW, for_chunks};
+use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::Real;
 use crate::{Error, Result, dispatch_real};
+use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 /// Most terms of one [`weighted_sum`].
@@ -71,6 +73,93 @@ pub fn softmax(t: &mut Tape, v: Var) -> Result<Var> {
 pub fn weighted_sum(t: &mut Tape, w: Var, xs: &[Var]) -> Result<Var> {
     let inputs: Vec<Var> = std::iter::once(w).chain(xs.iter().copied()).collect();
     t.record(WeightedSum, &inputs)
+}
+
+/// `Softmax` of `kernels/mixed.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct SoftmaxParams {
+    v: DevicePtr,
+    g: DevicePtr,
+    y: DevicePtr,
+    rows: i32,
+    k: i32,
+}
+
+/// `WeightedSum` of `kernels/mixed.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct WeightedSumParams {
+    x: [DevicePtr; MAX_TERMS],
+    w: DevicePtr,
+    y: DevicePtr,
+    n: i32,
+    count: i32,
+    onto: i32,
+    unused: i32,
+}
+
+/// `ScaleByElement` of `kernels/mixed.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct ScaleByElementParams {
+    w: DevicePtr,
+    x: DevicePtr,
+    y: DevicePtr,
+    n: i32,
+    index: i32,
+}
+
+/// `Dots` of `kernels/mixed.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct DotsParams {
+    x: [DevicePtr; MAX_TERMS],
+    g: DevicePtr,
+    partials: DevicePtr,
+    y: DevicePtr,
+    n: i32,
+    count: i32,
+    parts: i32,
+    unused: i32,
+}
+
+/// Parts of each dot product on CUDA, from the shape alone.
+fn dot_parts(n: usize) -> usize {
+    n.div_ceil(16 * THREADS).clamp(1, 256)
+}
+
+/// Launches `y (+)= sum over terms of w_k x_k`, or the plain sum without `w`.
+pub(crate) fn launch_sum(
+    io: &mut CudaIo<'_>,
+    w: DevicePtr,
+    terms: &[DevicePtr],
+    onto: bool,
+) -> Result<()> {
+    let n = io.output_shape().len();
+    let mut params = WeightedSumParams::zeroed();
+    params.x[..terms.len()].copy_from_slice(terms);
+    params.w = w;
+    params.y = io.output();
+    params.n = io.int(n)?;
+    params.count = io.int(terms.len())?;
+    params.onto = i32::from(onto);
+    let blocks = io.blocks_for(n);
+    io.launch("mixed", "weighted_sum_fwd", blocks, THREADS, params)
+}
+
+/// Launches a softmax or, with a cotangent, its gradient.
+fn launch_softmax(io: &mut CudaIo<'_>, kernel: &str, g: DevicePtr) -> Result<()> {
+    let k = row_len("softmax", Meta::new(io.output_shape(), io.dtype()))?;
+    let rows = io.output_shape().len() / k;
+    let params = SoftmaxParams {
+        v: io.input(0),
+        g,
+        y: io.output(),
+        rows: io.int(rows)?,
+        k: io.int(k)?,
+    };
+    io.launch("mixed", kernel, io.blocks_for(rows), THREADS, params)
 }
 
 /// See [`softmax`].
@@ -166,6 +255,10 @@ impl Operator for Softmax {
         dispatch_real!(io.dtype(), "softmax", T => run::<T>(k, &mut io))
     }
 
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        launch_softmax(io, "softmax_fwd", DevicePtr::NULL)
+    }
+
     fn flops(&self, _inputs: &[Meta], output: Meta) -> u64 {
         4 * output.shape.len() as u64
     }
@@ -209,6 +302,11 @@ impl Operator for SoftmaxGrad {
         }
         let k = row_len("softmax_grad", Meta::new(io.shape(0), io.dtype()))?;
         dispatch_real!(io.dtype(), "softmax_grad", T => run::<T>(k, &mut io))
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let g = io.input(1);
+        launch_softmax(io, "softmax_bwd_input", g)
     }
 
     fn flops(&self, _inputs: &[Meta], output: Meta) -> u64 {
@@ -264,6 +362,12 @@ impl Operator for WeightedSum {
         dispatch_real!(io.dtype(), "weighted_sum", T => run::<T>(&mut io))
     }
 
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let terms: Vec<DevicePtr> = (1..io.len()).map(|i| io.input(i)).collect();
+        let w = io.input(0);
+        launch_sum(io, w, &terms, false)
+    }
+
     fn flops(&self, inputs: &[Meta], output: Meta) -> u64 {
         2 * (inputs.len() as u64 - 1) * output.shape.len() as u64
     }
@@ -310,6 +414,19 @@ impl Operator for ScaleByElement {
             Ok(())
         }
         dispatch_real!(io.dtype(), "scale_by_element", T => run::<T>(self.index, &mut io))
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let n = io.output_shape().len();
+        let params = ScaleByElementParams {
+            w: io.input(0),
+            x: io.input(1),
+            y: io.output(),
+            n: io.int(n)?,
+            index: io.int(self.index)?,
+        };
+        let blocks = io.blocks_for(n);
+        io.launch("mixed", "scale_by_element_fwd", blocks, THREADS, params)
     }
 
     fn flops(&self, _inputs: &[Meta], output: Meta) -> u64 {
@@ -379,6 +496,27 @@ impl Operator for Dots {
             Ok(())
         }
         dispatch_real!(io.dtype(), "dots", T => run::<T>(&mut io))
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let (n, count) = (io.shape(0).len(), io.len() - 1);
+        let parts = dot_parts(n);
+        let mut params = DotsParams::zeroed();
+        for k in 0..count {
+            params.x[k] = io.input(k + 1);
+        }
+        params.g = io.input(0);
+        params.partials = io.scratch().0;
+        params.y = io.output();
+        params.n = io.int(n)?;
+        params.count = io.int(count)?;
+        params.parts = io.int(parts)?;
+        io.launch("mixed", "dots_partial", count * parts, THREADS, params)?;
+        io.launch("mixed", "dots_finish", count, THREADS, params)
+    }
+
+    fn cuda_workspace(&self, inputs: &[Meta], _output: Meta) -> usize {
+        4 * dot_parts(inputs[0].shape.len()) * (inputs.len() - 1)
     }
 
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {

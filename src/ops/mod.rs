@@ -34,6 +34,7 @@ pub use conv::{Conv2d, ConvOptions, MAX_K as MAX_KERNEL, conv2d};
 pub use depthwise::{DepthwiseOptions, depthwise_conv2d};
 pub use gate::{gate, lerp};
 pub use guided::guided_filter;
+pub(crate) use mixed::launch_sum;
 pub use mixed::{MAX_TERMS, softmax, weighted_sum};
 pub use optim::{AdamOptions, SgdOptions, adam, sgd};
 pub use pool::max_pool2d;

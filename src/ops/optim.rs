@@ -1,9 +1,11 @@
 //! Optimiser steps: effects that update parameters in place at the end of a run.
 
 use crate::device::cpu::{CpuIo, SERIAL_BELOW};
+use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
-use crate::tensor::Real;
+use crate::tensor::{DType, Real};
 use crate::{Error, Result, dispatch_real};
+use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 /// Elements of one unit of work.
@@ -139,6 +141,38 @@ pub fn adam(
     t.record(Adam { options }, &[param, m, v, grad, lr, step])
 }
 
+/// `Sgd` of `kernels/optim.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct SgdParams {
+    param: DevicePtr,
+    momentum: DevicePtr,
+    g: DevicePtr,
+    lr: DevicePtr,
+    n: i32,
+    mu: f32,
+    decay: f32,
+    unused: i32,
+}
+
+/// `Adam` of `kernels/optim.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct AdamParams {
+    param: DevicePtr,
+    m: DevicePtr,
+    v: DevicePtr,
+    g: DevicePtr,
+    lr: DevicePtr,
+    step: DevicePtr,
+    beta1: f64,
+    beta2: f64,
+    n: i32,
+    eps: f32,
+    decay: f32,
+    unused: i32,
+}
+
 /// See [`sgd`]. Inputs: parameter, momentum buffer, gradient, learning rate.
 #[derive(Clone, Debug)]
 pub struct Sgd {
@@ -181,6 +215,17 @@ fn check_option(op: &'static str, name: &str, value: f64, range: (f64, f64)) -> 
         format!("{op}, {name}"),
         format!("{value} is not in [{}, {})", range.0, range.1),
     ))
+}
+
+fn only_f32(io: &CudaIo<'_>) -> Result<()> {
+    match io.dtype() {
+        DType::F32 => Ok(()),
+        found => Err(Error::DType {
+            what: "optimiser on CUDA".into(),
+            expected: "f32".into(),
+            found: found.to_string(),
+        }),
+    }
 }
 
 fn no_derivative<T>(op: &'static str) -> Result<T> {
@@ -229,6 +274,22 @@ impl Operator for Sgd {
             Ok(())
         }
         dispatch_real!(io.dtype(), "sgd", T => run::<T>(self.options, &mut io))
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        only_f32(io)?;
+        let n = io.shape(0).len();
+        let params = SgdParams {
+            param: io.input(0),
+            momentum: io.input(1),
+            g: io.input(2),
+            lr: io.input(3),
+            n: io.int(n)?,
+            mu: self.options.momentum as f32,
+            decay: self.options.weight_decay as f32,
+            unused: 0,
+        };
+        io.launch("optim", "sgd_step", io.blocks_for(n), THREADS, params)
     }
 
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {
@@ -293,6 +354,26 @@ impl Operator for Adam {
             Ok(())
         }
         dispatch_real!(io.dtype(), "adam", T => run::<T>(self.options, &mut io))
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        only_f32(io)?;
+        let (n, o) = (io.shape(0).len(), self.options);
+        let params = AdamParams {
+            param: io.input(0),
+            m: io.input(1),
+            v: io.input(2),
+            g: io.input(3),
+            lr: io.input(4),
+            step: io.input(5),
+            beta1: o.beta1,
+            beta2: o.beta2,
+            n: io.int(n)?,
+            eps: o.eps as f32,
+            decay: o.weight_decay as f32,
+            unused: 0,
+        };
+        io.launch("optim", "adam_step", io.blocks_for(n), THREADS, params)
     }
 
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {

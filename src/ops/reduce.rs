@@ -4,9 +4,11 @@ use super::broadcast::{Piece, Repeat, broadcasts, for_pieces, halfway};
 use super::registry::{Case, CaseInput};
 use super::sum::sum;
 use crate::device::cpu::CpuIo;
+use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::Shape;
 use crate::{Error, Result, dispatch_real};
+use bytemuck::{Pod, Zeroable};
 
 /// `y = sum of x over the axes that shape lacks or has as 1`: the adjoint of [`broadcast_to`].
 ///
@@ -130,6 +132,41 @@ fn scaled_broadcast(t: &mut Tape, x: Var, shape: Shape, scale: f64) -> Result<Va
     t.record(BroadcastTo { shape, scale }, &[x])
 }
 
+/// `Sum` of `kernels/reduce.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct SumParams {
+    x: DevicePtr,
+    y: DevicePtr,
+    partials: DevicePtr,
+    outer: i32,
+    rep: i32,
+    inner: i32,
+    parts: i32,
+    width: i32,
+    scale: f32,
+}
+
+/// `Broadcast` of `kernels/reduce.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct BroadcastParams {
+    x: DevicePtr,
+    y: DevicePtr,
+    n: i32,
+    rep: i32,
+    inner: i32,
+    scale: f32,
+}
+
+/// How `kernels/reduce.cu` splits a sum: columns of a block and parts of the rows.
+fn split(r: Repeat) -> (usize, usize) {
+    let width = r.inner.next_power_of_two().min(32);
+    // Enough rows for each thread to be worth a second stage, few enough parts to finish fast.
+    let rows = 16 * THREADS / width;
+    (width, r.rep.div_ceil(rows).min(1024))
+}
+
 /// `scale` times the sum over one group of axes.
 #[derive(Clone, Debug)]
 struct SumTo {
@@ -161,6 +198,39 @@ impl Operator for SumTo {
             let x = io.input::<T>(0)?;
             sum(r, (x, x), |x, _| x, self.scale, io.output::<T>()?, io.scratch()?);
             Ok(())
+        })
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let r = repeat("sum_to", io.shape(0), self.shape)?;
+        let (width, parts) = split(r);
+        let params = SumParams {
+            x: io.input(0),
+            y: io.output(),
+            partials: io.scratch().0,
+            outer: io.int(r.outer)?,
+            rep: io.int(r.rep)?,
+            inner: io.int(r.inner)?,
+            parts: io.int(parts)?,
+            width: io.int(width)?,
+            scale: self.scale as f32,
+        };
+        if r.inner == 1 && r.rep <= 256 {
+            let blocks = io.blocks_for(r.outer.saturating_mul(32));
+            return io.launch("reduce", "sum_rows", blocks, THREADS, params);
+        }
+        let blocks = r.outer * r.inner.div_ceil(width);
+        if parts == 1 {
+            return io.launch("reduce", "sum_direct", blocks, THREADS, params);
+        }
+        io.launch("reduce", "sum_partial", blocks * parts, THREADS, params)?;
+        io.launch("reduce", "sum_finish", blocks, THREADS, params)
+    }
+
+    fn cuda_workspace(&self, inputs: &[Meta], _output: Meta) -> usize {
+        Repeat::new(inputs[0].shape, self.shape).map_or(0, |r| match split(r).1 {
+            1 => 0,
+            parts => 4 * r.outer * parts * r.inner,
         })
     }
 
@@ -210,6 +280,20 @@ impl Operator for BroadcastTo {
             });
             Ok(())
         })
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let r = repeat("broadcast_to", self.shape, io.shape(0))?;
+        let n = self.shape.len();
+        let params = BroadcastParams {
+            x: io.input(0),
+            y: io.output(),
+            n: io.int(n)?,
+            rep: io.int(r.rep)?,
+            inner: io.int(r.inner)?,
+            scale: self.scale as f32,
+        };
+        io.launch("reduce", "broadcast_fwd", io.blocks_for(n), THREADS, params)
     }
 
     fn flops(&self, _inputs: &[Meta], output: Meta) -> u64 {

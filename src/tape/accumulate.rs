@@ -2,6 +2,8 @@
 
 use super::{Meta, Operator, Tape, Var, check_inputs};
 use crate::device::cpu::{CpuIo, for_chunks};
+use crate::device::launch::{CudaIo, DevicePtr};
+use crate::ops::{MAX_TERMS, launch_sum};
 use crate::tensor::Real;
 use crate::{Error, Result, dispatch_real};
 
@@ -46,6 +48,14 @@ impl Operator for Accumulate {
             Ok(())
         }
         dispatch_real!(io.dtype(), "accumulate", T => run::<T>(&mut io))
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let terms: Vec<DevicePtr> = (0..io.len()).map(|i| io.input(i)).collect();
+        for (i, terms) in terms.chunks(MAX_TERMS).enumerate() {
+            launch_sum(io, DevicePtr::NULL, terms, i > 0)?;
+        }
+        Ok(())
     }
 
     fn flops(&self, inputs: &[Meta], output: Meta) -> u64 {
