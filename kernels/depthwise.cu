@@ -1,8 +1,8 @@
 // Depthwise convolution and its adjoints: each channel has its own window.
 // Formulas: src/ops/depthwise/mod.rs.
-// Backward reads x for the kernel's gradient, w for that of x; at stride 1 the latter is the
-// forward kernel with the window turned by 180 degrees.
-#include "common/vector.cuh"
+// Backward reads x for the kernel's gradient, w for that of x; at stride 1 the latter is a
+// convolution of the cotangent with the kernel turned by 180 degrees.
+#include "common/depthwise.cuh"
 
 // Of the forward map; the adjoints read and write the same sizes.
 struct Sizes {
@@ -17,8 +17,7 @@ struct Depthwise {
   const T* bias;  // [C] or null
   T* y;           // [N, ho, wo, C]
   Sizes s;
-  int runs;    // in a row, see RUN
-  int turned;  // whether w[kh - 1 - p, kw - 1 - q] stands for w[p, q]
+  int runs, unused;  // in a row, see RUN
 };
 
 template <class T>
@@ -38,20 +37,9 @@ struct DepthwiseWeightGrad {
   Sizes s;
   int runs;   // in a row, see RUN
   int parts_count;
-  int lanes;     // threads side by side along C, a power of two up to a warp
+  int lanes;     // threads side by side along C: a power of two, at most a warp
   int per_part;  // runs in a part
 };
-
-// A thread computes RUN outputs of a row, `dilation` columns apart: any two neighbours among them
-// share all but two of their sources, whatever the dilation.
-constexpr int RUN = 4;
-
-// First column of run `i`.
-DEVICE int run_start(int i, int dilation) {
-  return i / dilation * (RUN * dilation) + i % dilation;
-}
-
-DEVICE bool inside(int i, int size) { return 0 <= i && i < size; }
 
 template <class T>
 DEVICE void naive_forward(const Depthwise<T>& p) {
@@ -118,8 +106,8 @@ DEVICE void naive_weight_grad(const DepthwiseWeightGrad<T>& p) {
   }
 }
 
-// Stride 1, K x K: each input of a row is loaded once for all outputs of the run.
-template <int K, class T, int V>
+// Stride 1, K x K, V channels in a thread.
+template <int K, bool Turned, class T, int V>
 DEVICE void run_forward(const Depthwise<T>& p) {
   const Sizes& s = p.s;
   unsigned packs = s.c / V;
@@ -127,56 +115,39 @@ DEVICE void run_forward(const Depthwise<T>& p) {
   for (unsigned i = grid_index(); i < total; i += grid_size()) {
     int c = i % packs * V;
     unsigned r = i / packs;
-    int ox = run_start(r % p.runs, s.dilation);
-    int row = r / p.runs, oy = row % s.ho, n = row / s.ho;
+    int x = run_start(r % p.runs, s.dilation);
+    int row = r / p.runs, y = row % s.ho, n = row / s.ho;
     float acc[RUN][V];
 #pragma unroll
-    for (int j = 0; j < RUN; ++j)
+    for (int e = 0; e < V; ++e) {
+      float bias = p.bias ? load(&p.bias[c + e]) : 0.0f;
 #pragma unroll
-      for (int v = 0; v < V; ++v) acc[j][v] = p.bias ? load(&p.bias[c + v]) : 0.0f;
-#pragma unroll 1
-    for (int ky = 0; ky < K; ++ky) {
-      int iy = oy + ky * s.dilation - s.pad_h;
-      if (!inside(iy, s.h)) continue;
-      float w[K][V];
-#pragma unroll
-      for (int kx = 0; kx < K; ++kx) {
-        int tap = ky * K + kx;
-        load_vector(w[kx], &p.w[(p.turned ? K * K - 1 - tap : tap) * s.c + c]);
-      }
-      const T* x = p.x + (size_t)(n * s.h + iy) * s.w * s.c + c;
-#pragma unroll
-      for (int j = 0; j < RUN + K - 1; ++j) {
-        int ix = ox + j * s.dilation - s.pad_w;
-        if (!inside(ix, s.w)) continue;
-        float v[V];
-        load_vector(v, &x[ix * s.c]);
-#pragma unroll
-        for (int kx = 0; kx < K; ++kx) {
-          if (j - kx < 0 || j - kx >= RUN) continue;
-#pragma unroll
-          for (int e = 0; e < V; ++e) acc[j - kx][e] += w[kx][e] * v[e];
-        }
-      }
+      for (int j = 0; j < RUN; ++j) acc[j][e] = bias;
     }
-    T* y = p.y + (size_t)row * s.wo * s.c + c;
+    Source<T> from = {p.x + (size_t)n * s.h * s.w * s.c + c, p.w + c,        s.h, s.w, s.c, V,
+                      s.dilation,                            1.0f};
+    add_windows<K, true, Turned>(acc, from, y - s.pad_h, x - s.pad_w);
+    T* to = p.y + (size_t)row * s.wo * s.c + c;
 #pragma unroll
     for (int j = 0; j < RUN; ++j) {
-      int at = ox + j * s.dilation;
-      if (at < s.wo) store_vector(&y[at * s.c], acc[j]);
+      int at = x + j * s.dilation;
+      if (at < s.wo) store_vector(&to[at * s.c], acc[j]);
     }
   }
 }
 
-template <class T, int V>
-DEVICE void run_forward_3(const Depthwise<T>& p) { run_forward<3, T, V>(p); }
-template <class T, int V>
-DEVICE void run_forward_5(const Depthwise<T>& p) { run_forward<5, T, V>(p); }
-
-template <class T>
-DEVICE void forward_3(const Depthwise<T>& p) { BY_CHANNELS(run_forward_3, T, p.s.c, p) }
-template <class T>
-DEVICE void forward_5(const Depthwise<T>& p) { BY_CHANNELS(run_forward_5, T, p.s.c, p) }
+// Bodies for one side of the kernel, forward and turned.
+#define SIDE(k)                                                                       \
+  template <class T, int V>                                                           \
+  DEVICE void plain_##k(const Depthwise<T>& p) { run_forward<k, false, T, V>(p); }    \
+  template <class T, int V>                                                           \
+  DEVICE void turned_##k(const Depthwise<T>& p) { run_forward<k, true, T, V>(p); }    \
+  template <class T>                                                                  \
+  DEVICE void forward_##k(const Depthwise<T>& p) { BY_CHANNELS(plain_##k, T, p.s.c, p) } \
+  template <class T>                                                                  \
+  DEVICE void input_grad_##k(const Depthwise<T>& p) { BY_CHANNELS(turned_##k, T, p.s.c, p) }
+SIDE(3)
+SIDE(5)
 
 // Stage 1 of the kernel's gradient. A block sums one part of the runs for `lanes` channels and, with
 // K > 1, all K x K taps (stride 1); with K = 1, one tap of any kernel and stride.
@@ -269,6 +240,8 @@ DEVICE void weight_grad_sum(const DepthwiseWeightGrad<T>& p) {
 KERNELS(depthwise_naive_fwd, THREADS, Depthwise, naive_forward)
 KERNELS(depthwise_fwd_k3, THREADS, Depthwise, forward_3)
 KERNELS(depthwise_fwd_k5, THREADS, Depthwise, forward_5)
+KERNELS(depthwise_bwd_input_k3, THREADS, Depthwise, input_grad_3)
+KERNELS(depthwise_bwd_input_k5, THREADS, Depthwise, input_grad_5)
 KERNELS(depthwise_naive_bwd_input, THREADS, DepthwiseInputGrad, naive_input_grad)
 KERNELS(depthwise_naive_bwd_weight, THREADS, DepthwiseWeightGrad, naive_weight_grad)
 KERNELS(depthwise_bwd_weight, THREADS, DepthwiseWeightGrad, weight_grad_1)

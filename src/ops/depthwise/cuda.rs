@@ -1,6 +1,6 @@
 //! Launches of `kernels/depthwise.cu`.
 
-use super::cpu::Geometry;
+use super::cpu::{Axis, Geometry};
 use crate::Result;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::tensor::Shape;
@@ -41,7 +41,7 @@ struct Forward {
     y: DevicePtr,
     sizes: Sizes,
     runs: i32,
-    turned: i32,
+    unused: i32,
 }
 
 /// `DepthwiseInputGrad` of the kernels.
@@ -115,14 +115,27 @@ fn vector(io: &CudaIo<'_>, c: usize) -> usize {
 /// `y = b + w * x`; `n` pictures.
 pub(super) fn forward(io: &mut CudaIo<'_>, n: usize, g: &Geometry, naive: bool) -> Result<()> {
     let bias = io.optional((io.len() == 3).then_some(2));
-    convolve(io, n, g, bias, false, naive)
+    if let Some(side) = fast_side(g).filter(|_| !naive) {
+        return stride_1(io, &format!("depthwise_fwd_{side}"), n, g, bias);
+    }
+    let params = Forward {
+        x: io.input(0),
+        w: io.input(1),
+        bias,
+        y: io.output(),
+        sizes: sizes(io, n, g)?,
+        runs: 0,
+        unused: 0,
+    };
+    let blocks = io.blocks_for(io.output_shape().len());
+    io.launch("depthwise", "depthwise_naive_fwd", blocks, THREADS, params)
 }
 
 /// The gradient of the input. `g` is the forward map; inputs are the cotangent and the kernel.
 pub(super) fn input_grad(io: &mut CudaIo<'_>, n: usize, g: &Geometry, naive: bool) -> Result<()> {
-    if !naive && fast_side(g).is_some() {
-        // At stride 1 this is a convolution of the cotangent with the turned kernel.
-        let turn = |a: super::cpu::Axis| super::cpu::Axis {
+    if let Some(side) = fast_side(g).filter(|_| !naive) {
+        // A convolution of the cotangent with the turned kernel.
+        let turn = |a: Axis| Axis {
             input: a.output,
             output: a.input,
             pad: a.dilation * (a.k - 1) - a.pad,
@@ -133,7 +146,8 @@ pub(super) fn input_grad(io: &mut CudaIo<'_>, n: usize, g: &Geometry, naive: boo
             w: turn(g.w),
             c: g.c,
         };
-        return convolve(io, n, &turned, DevicePtr::NULL, true, false);
+        let kernel = format!("depthwise_bwd_input_{side}");
+        return stride_1(io, &kernel, n, &turned, DevicePtr::NULL);
     }
     let params = InputGrad {
         g: io.input(0),
@@ -146,15 +160,17 @@ pub(super) fn input_grad(io: &mut CudaIo<'_>, n: usize, g: &Geometry, naive: boo
     io.launch("depthwise", kernel, blocks, THREADS, params)
 }
 
-fn convolve(
+/// A fast kernel: a thread for each run and vector of channels.
+fn stride_1(
     io: &mut CudaIo<'_>,
+    kernel: &str,
     n: usize,
     g: &Geometry,
     bias: DevicePtr,
-    turned: bool,
-    naive: bool,
 ) -> Result<()> {
     let runs = runs(g.w.output, g.w.dilation);
+    let threads = n * g.h.output * runs * (g.c / vector(io, g.c));
+    io.int(threads)?;
     let params = Forward {
         x: io.input(0),
         w: io.input(1),
@@ -162,21 +178,10 @@ fn convolve(
         y: io.output(),
         sizes: sizes(io, n, g)?,
         runs: io.int(runs)?,
-        turned: turned.into(),
+        unused: 0,
     };
-    match fast_side(g).filter(|_| !naive) {
-        Some(side) => {
-            let threads = n * g.h.output * runs * (g.c / vector(io, g.c));
-            io.int(threads)?;
-            let blocks = io.blocks_for(threads);
-            let kernel = format!("depthwise_fwd_{side}");
-            io.launch("depthwise", &kernel, blocks, THREADS, params)
-        }
-        None => {
-            let blocks = io.blocks_for(io.output_shape().len());
-            io.launch("depthwise", "depthwise_naive_fwd", blocks, THREADS, params)
-        }
-    }
+    let blocks = io.blocks_for(threads);
+    io.launch("depthwise", kernel, blocks, THREADS, params)
 }
 
 /// How the sum over all runs of `rows` rows is cut: threads along C, runs in a part, parts.
@@ -261,7 +266,7 @@ pub(super) fn bias_grad_bytes(g: Shape) -> usize {
 
 fn bias_geometry(g: Shape) -> Geometry {
     let [_, h, w, c] = g.padded4();
-    let axis = |size| super::cpu::Axis {
+    let axis = |size| Axis {
         input: size,
         output: size,
         k: 1,
