@@ -1,5 +1,6 @@
 //! `hafuse info`: what is in this binary, and what a network costs.
 
+use super::device::{DeviceArg, PrecisionArg};
 use super::memory::{fusion_tape, peak_bytes, shortage};
 use super::{open_model, terminal};
 use crate::infer::{BUILTIN, Engine, Model};
@@ -50,9 +51,13 @@ pub struct InfoArgs {
     /// Print all that as JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub device: DeviceArg,
+    #[command(flatten)]
+    pub precision: PrecisionArg,
 }
 
-fn parse_size(text: &str) -> Result<(usize, usize), String> {
+pub(super) fn parse_size(text: &str) -> Result<(usize, usize), String> {
     let side = |s: &str| s.parse().ok().filter(|n| (1..=65_536).contains(n));
     text.split_once(['x', 'X'])
         .and_then(|(w, h)| side(w).zip(side(h)))
@@ -157,7 +162,9 @@ fn describe(args: &InfoArgs, model: &Model, text: &mut String, json: &mut Value)
         profile: args.run && args.tape,
         ..SessionOptions::default()
     };
-    let mut engine = Engine::with_options(model, options)?;
+    let device = args.device.open()?;
+    let precision = args.precision.on(&device);
+    let mut engine = Engine::on(&device, precision, model, options)?;
     if args.run {
         let m = measure(&mut engine, width, height)?;
         let _ = writeln!(

@@ -1,5 +1,6 @@
 //! The command line: one file for each subcommand.
 
+mod device;
 mod fuse;
 mod info;
 mod memory;

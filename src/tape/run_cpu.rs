@@ -4,7 +4,7 @@ use super::layout::{Layout, Step, Target};
 use super::params::SlotMemory;
 use super::session::no_memory;
 use super::{ParamStore, SessionOptions, Source, Tape, Var};
-use crate::Result;
+use crate::{DType, Result};
 use crate::device::cpu::{self, Buffer, CpuIo, RawView};
 use std::time::{Duration, Instant};
 
@@ -141,6 +141,12 @@ impl CpuRun {
                 )
             };
             op.cpu(io)?;
+            if options.round_to_f16 && s.output.dtype == DType::F32 {
+                let len = s.output.shape.len();
+                // SAFETY: the step's own output, a region of this size in the arena.
+                let out = unsafe { std::slice::from_raw_parts_mut(s.output.ptr.cast::<f32>(), len) };
+                out.iter_mut().for_each(|v| *v = half::f16::from_f32(*v).to_f32());
+            }
             if let Some(start) = start {
                 *time = start.elapsed();
             }

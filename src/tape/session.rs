@@ -17,6 +17,9 @@ pub struct SessionOptions {
     /// Fill everything but inputs with NaN before every run, so that a read of memory that nobody
     /// wrote shows; on CUDA each value also gets memory of its own, so that a stray access does.
     pub poison: bool,
+    /// On the CPU in f32: round every value to f16 before others read it, as f16 storage would. This
+    /// is the plain evaluation that f16 kernels are measured against.
+    pub round_to_f16: bool,
     /// On CUDA: launch each kernel by itself in every run instead of replaying a graph.
     pub eager: bool,
 }
