@@ -480,6 +480,17 @@ impl Cuda {
         self.check("filling memory", done)
     }
 
+    /// Memory twice as large as the second-level cache, for [`Cuda::flush`].
+    pub(crate) fn flusher(self: &Arc<Self>) -> Result<Memory> {
+        self.allocate(2 * self.card.l2)
+    }
+
+    /// Overwrites the second-level cache.
+    pub(crate) fn flush(&self, memory: &Memory) -> Result<()> {
+        self.bind()?;
+        self.fill(memory, 0)
+    }
+
     /// Makes the context current on this thread before a series of calls.
     pub(crate) fn enter(&self) -> Result<()> {
         self.bind()
