@@ -447,7 +447,13 @@ impl Cuda {
     }
 
     /// Copies to the card, in stream order.
-    pub(crate) fn upload(&self, to: DevicePtr, from: &Pinned, at: usize, bytes: usize) -> Result<()> {
+    pub(crate) fn upload(
+        &self,
+        to: DevicePtr,
+        from: &Pinned,
+        at: usize,
+        bytes: usize,
+    ) -> Result<()> {
         let slice = from.bytes(at, bytes);
         // SAFETY: `bytes` checked the host side; sessions keep both sides alive until they wait.
         let done = unsafe { result::memcpy_htod_async(to.0, slice, self.stream) };

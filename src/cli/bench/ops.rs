@@ -74,11 +74,13 @@ struct Row {
     kernels: Vec<String>,
 }
 
+type Record = Box<dyn Fn(&mut Builder<'_>, Var) -> Result<Var>>;
+
 /// What is timed: a name, the input's size and channels, and how it is recorded.
 struct Entry {
     name: String,
     x: [usize; 4],
-    record: Box<dyn Fn(&mut Builder<'_>, Var) -> Result<Var>>,
+    record: Record,
 }
 
 fn entries(width: usize, height: usize, c: usize) -> Vec<Entry> {
@@ -89,7 +91,7 @@ fn entries(width: usize, height: usize, c: usize) -> Vec<Entry> {
         (4, [1, half(half(height)), half(half(width)), 4 * c]),
     ];
     let mut list = Vec::new();
-    let mut add = |name: String, x, record: Box<dyn Fn(&mut Builder<'_>, Var) -> Result<Var>>| {
+    let mut add = |name: String, x, record: Record| {
         list.push(Entry { name, x, record });
     };
     for (scale, x) in scales {
@@ -104,12 +106,14 @@ fn entries(width: usize, height: usize, c: usize) -> Vec<Entry> {
         }
     }
     let [full, two, four] = scales.map(|(_, x)| x);
-    let conv = |layer: Layer| -> Box<dyn Fn(&mut Builder<'_>, Var) -> Result<Var>> {
-        Box::new(move |b, x| b.conv("conv", x, layer))
-    };
+    let conv = |layer: Layer| -> Record { Box::new(move |b, x| b.conv("conv", x, layer)) };
     add("stem".into(), [1, height, width, 2], conv(Layer::new(3, c)));
     add("head".into(), full, conv(Layer::new(3, 1)));
-    add("MS.down2".into(), full, conv(Layer::new(3, 2 * c).stride(2)));
+    add(
+        "MS.down2".into(),
+        full,
+        conv(Layer::new(3, 2 * c).stride(2)),
+    );
     add("MS.down4".into(), two, conv(Layer::new(3, 4 * c).stride(2)));
     add("MS.fuse1".into(), full, conv(Layer::new(1, c)));
     for (name, x) in [("MS.fuse2", two), ("MS.fuse4", four)] {
@@ -237,7 +241,11 @@ fn text(t: &Table) -> String {
         t.width,
         t.height,
         t.channels,
-        if t.cache_flushed { ", cache flushed" } else { "" },
+        if t.cache_flushed {
+            ", cache flushed"
+        } else {
+            ""
+        },
         "operator",
         "input",
         "median ms",
