@@ -1,6 +1,7 @@
 //! `hafuse bench`: times on a device, and the least times that a card allows.
 
 mod cards;
+mod ceiling;
 mod net;
 mod ops;
 mod roofline;

@@ -1,5 +1,6 @@
 //! Latency of each operator and cell part: the look-up table of the paper's Eq. 3.
 
+use super::ceiling::{self, Ceilings};
 use super::timing::Timing;
 use crate::cli::device::{DeviceArg, PrecisionArg};
 use crate::cli::info::parse_size;
@@ -32,6 +33,9 @@ pub struct OpsArgs {
     /// Runs that count, after three that do not
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     pub runs: u16,
+    /// Effort of measuring the card's ceilings; less is faster and less exact
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub effort: u16,
     /// Leave what is in the card's cache there
     #[arg(long)]
     pub warm: bool,
@@ -58,6 +62,8 @@ struct Table {
     height: usize,
     channels: usize,
     cache_flushed: bool,
+    /// Of a card.
+    ceilings: Option<Ceilings>,
     entries: Vec<Row>,
 }
 
@@ -70,6 +76,8 @@ struct Row {
     timing: Timing,
     flops: u64,
     bytes: u64,
+    /// Share of the nearer ceiling of a card.
+    percent: Option<f64>,
     /// Kernels on a card.
     kernels: Vec<String>,
 }
@@ -153,11 +161,15 @@ pub fn run(args: &OpsArgs) -> Result<()> {
             format!("no entry has `{}` in its name; try 3-SC or MS", args.only),
         ));
     }
+    let ceilings = match &device {
+        Device::Cuda(cuda) => Some(ceiling::measure(cuda, args.effort.into())?),
+        Device::Cpu => None,
+    };
     let bar = terminal::bar(list.len() as u64, "{bar:40} {pos}/{len} {msg}");
     let mut rows = Vec::new();
     for entry in &list {
         bar.set_message(entry.name.clone());
-        rows.push(measure(entry, &device, dtype, args)?);
+        rows.push(measure(entry, &device, dtype, ceilings, args)?);
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -170,6 +182,7 @@ pub fn run(args: &OpsArgs) -> Result<()> {
         height,
         channels,
         cache_flushed: !args.warm && matches!(device, Device::Cuda(_)),
+        ceilings,
         entries: rows,
     };
     let json = serde_json::to_string_pretty(&table)
@@ -182,7 +195,13 @@ pub fn run(args: &OpsArgs) -> Result<()> {
     terminal::print(&text(&table))
 }
 
-fn measure(entry: &Entry, device: &Device, dtype: DType, args: &OpsArgs) -> Result<Row> {
+fn measure(
+    entry: &Entry,
+    device: &Device,
+    dtype: DType,
+    ceilings: Option<Ceilings>,
+    args: &OpsArgs,
+) -> Result<Row> {
     let mut t = Tape::new(dtype);
     let x = t.input("x", entry.x)?;
     let mut builder = Builder::new(&mut t);
@@ -220,12 +239,15 @@ fn measure(entry: &Entry, device: &Device, dtype: DType, args: &OpsArgs) -> Resu
         }
         kernels.extend(session.kernels(var).into_iter().map(String::from));
     }
+    let bytes = cost.read + cost.written;
+    let seconds = timing.median_ms / 1e3;
     Ok(Row {
+        percent: ceilings.map(|c| c.percent(dtype, cost.flops, bytes, seconds)),
         name: entry.name.clone(),
         shape: entry.x.to_vec(),
         timing,
         flops: cost.flops,
-        bytes: cost.read + cost.written,
+        bytes,
         kernels,
     })
 }
@@ -235,7 +257,7 @@ fn text(t: &Table) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(
         out,
-        "{}, {}, {} x {}, {} channels{}\n{:<10} {:<20} {:>10} {:>10} {:>10} {:>10} {:>9}",
+        "{}, {}, {} x {}, {} channels{}",
         t.device,
         t.dtype,
         t.width,
@@ -246,26 +268,35 @@ fn text(t: &Table) -> String {
         } else {
             ""
         },
-        "operator",
-        "input",
-        "median ms",
-        "25 %",
-        "75 %",
-        "GFLOP/s",
-        "GB/s"
+    );
+    if let Some(c) = t.ceilings {
+        let tensor = c
+            .f16_tflop_per_s
+            .map_or(String::new(), |v| format!(", tensor cores {v:.1} TFLOP/s"));
+        let _ = writeln!(
+            out,
+            "ceilings: copy {:.1} GB/s, f32 {:.1} TFLOP/s{tensor}",
+            c.copy_gb_per_s, c.f32_tflop_per_s
+        );
+    }
+    let _ = writeln!(
+        out,
+        "{:<10} {:<20} {:>10} {:>10} {:>10} {:>10} {:>9} {:>9}",
+        "operator", "input", "median ms", "25 %", "75 %", "GFLOP/s", "GB/s", "% ceiling"
     );
     for r in &t.entries {
         let ms = r.timing.median_ms.max(1e-9);
         let _ = writeln!(
             out,
-            "{:<10} {:<20} {:>10.4} {:>10.4} {:>10.4} {:>10.1} {:>9.1}",
+            "{:<10} {:<20} {:>10.4} {:>10.4} {:>10.4} {:>10.1} {:>9.1} {:>9}",
             r.name,
             format!("{:?}", r.shape),
             r.timing.median_ms,
             r.timing.low_ms,
             r.timing.high_ms,
             r.flops as f64 / ms / 1e6,
-            r.bytes as f64 / ms / 1e6
+            r.bytes as f64 / ms / 1e6,
+            r.percent.map_or("-".into(), |p| format!("{p:.1}"))
         );
     }
     out
