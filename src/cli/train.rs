@@ -120,7 +120,14 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     }
     let device = args.device.open()?;
     let resumed = checkpoint.is_some();
-    let mut trainer = Trainer::new(config.clone(), genotype, features, data.clone(), checkpoint, &device)?;
+    let mut trainer = Trainer::new(
+        config.clone(),
+        genotype,
+        features,
+        data.clone(),
+        checkpoint,
+        &device,
+    )?;
     if !resumed && !config.init.as_os_str().is_empty() {
         init(&trainer, &config.init)?;
     }

@@ -229,9 +229,7 @@ impl Session {
     /// Time of each executed node in the last run, in execution order
     /// (zero without [`SessionOptions::profile`]).
     pub fn times(&self) -> impl Iterator<Item = (Var, Duration)> + '_ {
-        self.steps()
-            .map(|s| s.node)
-            .zip(self.times.iter().copied())
+        self.steps().map(|s| s.node).zip(self.times.iter().copied())
     }
 
     /// The kernels that a node launches; none on the CPU.

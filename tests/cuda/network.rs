@@ -28,11 +28,7 @@ fn sample(height: usize, width: usize) -> [Vec<f32>; 2] {
 }
 
 fn psnr(a: &[f32], b: &[f32]) -> f64 {
-    let sum: f64 = a
-        .iter()
-        .zip(b)
-        .map(|(a, b)| f64::from(a - b).powi(2))
-        .sum();
+    let sum: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum();
     -10.0 * (sum / a.len() as f64).log10()
 }
 
@@ -56,7 +52,9 @@ fn a_fused_picture_is_that_of_the_cpu() {
             .zip(&cpu)
             .fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
         let half_psnr = psnr(&half, &single);
-        println!("{name}: f32 off by {single_error:.1e} from the CPU, f16 {half_psnr:.1} dB from f32");
+        println!(
+            "{name}: f32 off by {single_error:.1e} from the CPU, f16 {half_psnr:.1} dB from f32"
+        );
         assert!(single_error <= 2e-5, "{name}: f32 is off by {single_error}");
         assert!(half_psnr >= 50.0, "{name}: f16 has {half_psnr} dB");
     }
@@ -109,8 +107,10 @@ fn steps(device: &Device, stage: u8, eager: bool) -> (Vec<f64>, Vec<(String, Ten
             }
         }
         s.set_scalar("lr", 1e-3).expect("is an input");
-        s.set_scalar("step", step as f64 + 1.0).expect("is an input");
-        s.run().unwrap_or_else(|e| panic!("step {step}: {e} {}", fault()));
+        s.set_scalar("step", step as f64 + 1.0)
+            .expect("is an input");
+        s.run()
+            .unwrap_or_else(|e| panic!("step {step}: {e} {}", fault()));
         for name in names.iter().chain([&"total"]) {
             losses.push(s.scalar(name).expect("is a scalar"));
         }
@@ -126,7 +126,10 @@ fn training_steps_are_those_of_the_cpu_eager_and_replayed() {
         let cpu = steps(&Device::Cpu, stage, false);
         let eager = steps(&device, stage, true);
         let replayed = steps(&device, stage, false);
-        assert_eq!(eager, replayed, "stage {stage}: a graph replays the same bits");
+        assert_eq!(
+            eager, replayed,
+            "stage {stage}: a graph replays the same bits"
+        );
         let error = relative_error(&cpu.0, &eager.0);
         println!("stage {stage}: losses differ by {error:.1e}");
         assert!(error <= 1e-5, "stage {stage}: losses differ by {error:e}");

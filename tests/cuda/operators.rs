@@ -143,7 +143,11 @@ fn check_all(what: &str, check: fn(&Device, &Case) -> Result<f64, String>) {
         println!("{what} {op:<20} worst {error:.2} of the limit ({label})");
     }
     let (failed, all) = (failures.len(), cases.len());
-    assert!(failures.is_empty(), "{failed} of {all}:\n{}", failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{failed} of {all}:\n{}",
+        failures.join("\n")
+    );
 }
 
 #[test]
@@ -191,6 +195,9 @@ fn parameters_of_the_wrong_size_never_reach_a_kernel() {
         .err()
         .map(|e| e.to_string())
         .expect("is refused");
-    assert!(message.contains("unary_fwd_f32 takes 40 bytes"), "{message}");
+    assert!(
+        message.contains("unary_fwd_f32 takes 40 bytes"),
+        "{message}"
+    );
     assert!(message.contains("8 were given"), "{message}");
 }
