@@ -56,7 +56,9 @@ fn kernel_files() -> Vec<PathBuf> {
 }
 
 fn stem(file: &Path) -> &str {
-    file.file_stem().and_then(|s| s.to_str()).unwrap_or_default()
+    file.file_stem()
+        .and_then(|s| s.to_str())
+        .unwrap_or_default()
 }
 
 /// `NVCC`, then `CUDA_HOME` and `CUDA_PATH`, then `PATH`, then the packages of the active Python.
@@ -105,7 +107,9 @@ fn archs(nvcc: &Path) -> Vec<u32> {
     if let Ok(list) = env::var("HAFUSE_CUDA_ARCHS") {
         let parse = |a: &str| match a.trim().parse() {
             Ok(arch) => arch,
-            Err(_) => panic!("HAFUSE_CUDA_ARCHS: `{a}` in `{list}` is no number like 86; give e.g. 75;86"),
+            Err(_) => {
+                panic!("HAFUSE_CUDA_ARCHS: `{a}` in `{list}` is no number like 86; give e.g. 75;86")
+            }
         };
         let mut archs: Vec<u32> = list
             .split([';', ',', ' '])
@@ -140,14 +144,24 @@ fn compile_all(nvcc: &Path, archs: &[u32], sources: &[PathBuf], out: &Path) {
     });
     let failures = failures.into_inner().expect("no thread panics");
     if !failures.is_empty() {
-        panic!("nvcc failed; HAFUSE_CUDA=0 builds without kernels\n{}", failures.join("\n"));
+        panic!(
+            "nvcc failed; HAFUSE_CUDA=0 builds without kernels\n{}",
+            failures.join("\n")
+        );
     }
 }
 
 fn compile(nvcc: &Path, archs: &[u32], source: &Path, out: &Path) -> Result<(), String> {
     let target = out.join(format!("{}.fatbin", stem(source)));
     let mut command = Command::new(nvcc);
-    command.args(["-fatbin", "-O3", "-std=c++17", "-Ikernels", "-Wno-deprecated-gpu-targets"]);
+    command.args([
+        "-fatbin",
+        "-O3",
+        "-std=c++17",
+        "-Ikernels",
+        "-Wno-deprecated-gpu-targets",
+        "-Xfatbin=-compress-all",
+    ]);
     for arch in archs {
         command.arg(format!("-gencode=arch=compute_{arch},code=sm_{arch}"));
     }
@@ -164,7 +178,11 @@ fn compile(nvcc: &Path, archs: &[u32], source: &Path, out: &Path) -> Result<(), 
 }
 
 fn ptx(archs: &[u32]) -> Option<u32> {
-    archs.iter().copied().find(|&a| a >= PTX).or(archs.last().copied())
+    archs
+        .iter()
+        .copied()
+        .find(|&a| a >= PTX)
+        .or(archs.last().copied())
 }
 
 /// The Rust source that `src/device/kernels.rs` includes.
@@ -184,7 +202,10 @@ fn table(sources: &[PathBuf], built: Option<(&Path, &Vec<u32>, &Path)>) -> Strin
     }
     let archs = built.map_or(&[][..], |(_, archs, _)| archs);
     let toolkit = built.and_then(|(nvcc, ..)| version(nvcc));
-    let _ = writeln!(text, "];\n/// Compute capabilities with machine code, times 10.");
+    let _ = writeln!(
+        text,
+        "];\n/// Compute capabilities with machine code, times 10."
+    );
     let _ = writeln!(text, "pub static ARCHS: &[u32] = &{archs:?};");
     let _ = writeln!(text, "/// Compute capability of the PTX, times 10.");
     let _ = writeln!(text, "pub static PTX: Option<u32> = {:?};", ptx(archs));

@@ -1,6 +1,7 @@
 //! The training loop through the library.
 
 use hafuse::data::dataset::{PairDataset, Scene};
+use hafuse::device::Device;
 use hafuse::net::Genotype;
 use hafuse::train::{TrainConfig, TrainEvent, Trainer};
 
@@ -29,7 +30,7 @@ fn trainer(overrides: &[&str]) -> Trainer {
         b: wave(11),
     };
     let data = PairDataset::from_scenes(vec![scene]).unwrap();
-    Trainer::new(config, genotype, None, data, None).unwrap()
+    Trainer::new(config, genotype, None, data, None, &Device::Cpu).unwrap()
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! `hafuse fuse`: one pair of pictures, or two folders of them.
 
+use super::device::{DeviceArg, PrecisionArg};
 use super::memory::{fusion_tape, shortage};
 use super::{open_model, output, terminal};
 use crate::data::{Picture, WriteOptions, check_output_path, list_pairs};
 use crate::infer::Engine;
+use crate::tape::SessionOptions;
 use crate::{Error, Result};
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -19,7 +21,8 @@ Examples:
   hafuse fuse data/ir data/vi -o data/fused --json | jq .failures
 
 Sizes that differ are an error: hafuse neither resizes nor registers. Do both before.
-Exit codes: 0 all fused, 1 some pairs of a folder failed, 2 usage, 3 input or weights, 4 output.";
+Exit codes: 0 all fused, 1 some pairs of a folder failed, 2 usage, 3 input or weights, 4 output,
+5 device.";
 
 /// Fuse an infrared and a visible picture, or an MRI and a PET slice
 ///
@@ -57,6 +60,10 @@ pub struct FuseArgs {
     /// Print a summary as JSON on stdout
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub device: DeviceArg,
+    #[command(flatten)]
+    pub precision: PrecisionArg,
 }
 
 /// File formats of results.
@@ -132,7 +139,12 @@ pub fn run(args: &FuseArgs) -> Result<()> {
         }
     }
     let mut fuser = Fuser {
-        engine: Engine::new(&open_model(&args.model)?)?,
+        engine: {
+            let device = args.device.open()?;
+            let precision = args.precision.on(&device);
+            let model = open_model(&args.model)?;
+            Engine::on(&device, precision, &model, SessionOptions::default())?
+        },
         options,
         notes: Notes::default(),
         fits: None,

@@ -1,7 +1,9 @@
 //! `hafuse info`: what is in this binary, and what a network costs.
 
+use super::device::{DeviceArg, PrecisionArg};
 use super::memory::{fusion_tape, peak_bytes, shortage};
 use super::{open_model, terminal};
+use crate::hash::Fnv1a;
 use crate::infer::{BUILTIN, Engine, Model};
 use crate::net::{Genotype, count_parts, format_counts, initial_params, param_specs};
 use crate::tape::{NodeReport, format_table};
@@ -50,9 +52,13 @@ pub struct InfoArgs {
     /// Print all that as JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub device: DeviceArg,
+    #[command(flatten)]
+    pub precision: PrecisionArg,
 }
 
-fn parse_size(text: &str) -> Result<(usize, usize), String> {
+pub(super) fn parse_size(text: &str) -> Result<(usize, usize), String> {
     let side = |s: &str| s.parse().ok().filter(|n| (1..=65_536).contains(n));
     text.split_once(['x', 'X'])
         .and_then(|(w, h)| side(w).zip(side(h)))
@@ -157,7 +163,9 @@ fn describe(args: &InfoArgs, model: &Model, text: &mut String, json: &mut Value)
         profile: args.run && args.tape,
         ..SessionOptions::default()
     };
-    let mut engine = Engine::with_options(model, options)?;
+    let device = args.device.open()?;
+    let precision = args.precision.on(&device);
+    let mut engine = Engine::on(&device, precision, model, options)?;
     if args.run {
         let m = measure(&mut engine, width, height)?;
         let _ = writeln!(
@@ -226,20 +234,15 @@ fn untrained(genotype: Genotype) -> Result<Model> {
 
 /// FNV-1a of names, shapes and values of all weights: equal for equal weights on every machine.
 fn hash(model: &Model) -> String {
-    let mut h = 0xcbf2_9ce4_8422_2325u64;
-    let mut eat = |bytes: &[u8]| {
-        for &b in bytes {
-            h = (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    };
+    let mut h = Fnv1a::new();
     for (name, tensor) in &model.weights {
-        eat(name.as_bytes());
-        eat(tensor.shape().to_string().as_bytes());
+        h.write(name.as_bytes());
+        h.write(tensor.shape().to_string().as_bytes());
         for v in tensor.to_f64() {
-            eat(&(v as f32).to_le_bytes());
+            h.write(&(v as f32).to_le_bytes());
         }
     }
-    format!("{h:016x}")
+    format!("{:016x}", h.finish())
 }
 
 #[cfg(test)]

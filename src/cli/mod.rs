@@ -1,5 +1,8 @@
 //! The command line: one file for each subcommand.
 
+mod bench;
+mod device;
+mod doctor;
 mod fuse;
 mod info;
 mod memory;
@@ -23,6 +26,8 @@ Examples:
   hafuse synth data --scene street --count 16      pairs to try things on
   hafuse train my.toml --a data/ir --b data/vi     train the network
   hafuse info --size 640x480 --run                 size, speed and memory on this machine
+  hafuse doctor                                    which devices are there and work
+  hafuse bench ops --device cuda                   latency of each operator
 
 Exit codes:
   0   done
@@ -39,7 +44,8 @@ Results go to stdout and files, all else to stderr. `hafuse help COMMAND` explai
 /// Fuse two registered pictures of one scene, taken by different sensors, into one
 ///
 /// hafuse takes an infrared and a visible picture, or an MRI and a PET slice, and computes one picture
-/// that keeps what each of them shows. The network runs on the CPU and needs nothing but this file.
+/// that keeps what each of them shows. The network runs on the CPU, or on an NVIDIA card if one is there,
+/// and needs nothing but this file.
 #[derive(Parser, Debug)]
 #[command(
     name = "hafuse",
@@ -62,6 +68,8 @@ enum Command {
     Fuse(fuse::FuseArgs),
     Train(Box<train::TrainArgs>),
     Info(info::InfoArgs),
+    Bench(bench::BenchArgs),
+    Doctor(doctor::DoctorArgs),
     Synth(synth::SynthArgs),
 }
 
@@ -80,6 +88,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Fuse(args) => fuse::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Synth(args) => synth::run(&args),
     }
 }
@@ -107,8 +117,9 @@ pub fn report(error: &Error) {
 
 static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "{}\ndevices: cpu\ntarget:  {}-{}\ncpu has: {}",
+        "{}\nkernels: {}\ntarget:  {}-{}\ncpu has: {}",
         env!("CARGO_PKG_VERSION"),
+        crate::device::kernels::describe(),
         std::env::consts::ARCH,
         std::env::consts::OS,
         cpu_features()

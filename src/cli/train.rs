@@ -1,5 +1,6 @@
 //! `hafuse train`: a training run in a folder, resumable at any time.
 
+use super::device::DeviceArg;
 use super::train_log::{Metrics, Progress, prune};
 use super::{output, preview, terminal};
 use crate::data::PairDataset;
@@ -71,6 +72,8 @@ pub struct TrainArgs {
     /// Print the configuration that would be used (alone: the commented defaults) and exit
     #[arg(long)]
     pub print_config: bool,
+    #[command(flatten)]
+    pub device: DeviceArg,
 }
 
 /// [`Perceptual`] as a command line value.
@@ -115,8 +118,16 @@ pub fn run(args: &TrainArgs) -> Result<()> {
             terminal::few(&names)
         ));
     }
+    let device = args.device.open()?;
     let resumed = checkpoint.is_some();
-    let mut trainer = Trainer::new(config.clone(), genotype, features, data.clone(), checkpoint)?;
+    let mut trainer = Trainer::new(
+        config.clone(),
+        genotype,
+        features,
+        data.clone(),
+        checkpoint,
+        &device,
+    )?;
     if !resumed && !config.init.as_os_str().is_empty() {
         init(&trainer, &config.init)?;
     }

@@ -447,7 +447,13 @@ impl Cuda {
     }
 
     /// Copies to the card, in stream order.
-    pub(crate) fn upload(&self, to: DevicePtr, from: &Pinned, at: usize, bytes: usize) -> Result<()> {
+    pub(crate) fn upload(
+        &self,
+        to: DevicePtr,
+        from: &Pinned,
+        at: usize,
+        bytes: usize,
+    ) -> Result<()> {
         let slice = from.bytes(at, bytes);
         // SAFETY: `bytes` checked the host side; sessions keep both sides alive until they wait.
         let done = unsafe { result::memcpy_htod_async(to.0, slice, self.stream) };
@@ -478,6 +484,17 @@ impl Cuda {
         let done =
             unsafe { result::memset_d8_async(memory.ptr.0, value, memory.bytes, self.stream) };
         self.check("filling memory", done)
+    }
+
+    /// Memory twice as large as the second-level cache, for [`Cuda::flush`].
+    pub(crate) fn flusher(self: &Arc<Self>) -> Result<Memory> {
+        self.allocate(2 * self.card.l2)
+    }
+
+    /// Overwrites the second-level cache.
+    pub(crate) fn flush(&self, memory: &Memory) -> Result<()> {
+        self.bind()?;
+        self.fill(memory, 0)
     }
 
     /// Makes the context current on this thread before a series of calls.

@@ -23,6 +23,14 @@ pub enum Device {
 }
 
 impl Device {
+    /// The first card if it can be used, else the CPU and why.
+    pub fn auto() -> (Self, Option<Error>) {
+        match cuda::Cuda::open(0) {
+            Ok(cuda) => (Device::Cuda(cuda), None),
+            Err(e) => (Device::Cpu, Some(e)),
+        }
+    }
+
     /// The device that `text` names: `cpu`, `cuda` (the first card), `cuda:N`, or `auto`: a card if
     /// one can be used, else the CPU.
     ///
@@ -39,7 +47,7 @@ impl Device {
         let card = |n| cuda::Cuda::open(n).map(Device::Cuda);
         match text {
             "cpu" => Ok(Device::Cpu),
-            "auto" => Ok(card(0).unwrap_or(Device::Cpu)),
+            "auto" => Ok(Self::auto().0),
             "cuda" => card(0),
             _ => match text.strip_prefix("cuda:").map(str::parse) {
                 Some(Ok(n)) => card(n),

@@ -1,10 +1,38 @@
 //! A model ready to fuse pictures of any size.
 
 use super::Model;
+use crate::device::Device;
 use crate::net::{Builder, record_fusion};
 use crate::tape::{ParamStore, Session, SessionOptions, Tape};
 use crate::tensor::DType;
 use crate::{Error, Result};
+use half::slice::HalfFloatSliceExt;
+
+/// Element type that the network computes with; sums are f32 in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    F32,
+    /// Half precision storage, on CUDA only.
+    F16,
+}
+
+impl Precision {
+    /// What suits a device: f16 on a card, f32 on the CPU.
+    pub fn default_on(device: &Device) -> Self {
+        match device {
+            Device::Cpu => Precision::F32,
+            Device::Cuda(_) => Precision::F16,
+        }
+    }
+
+    /// The dtype of tapes in this precision.
+    pub fn dtype(self) -> DType {
+        match self {
+            Precision::F32 => DType::F32,
+            Precision::F16 => DType::F16,
+        }
+    }
+}
 
 /// Keeps the planned session of the last (batch, height, width).
 ///
@@ -19,20 +47,38 @@ use crate::{Error, Result};
 pub struct Engine {
     model: Model,
     params: ParamStore,
+    precision: Precision,
     options: SessionOptions,
     session: Option<([usize; 3], Session)>,
 }
 
 impl Engine {
+    /// On the CPU, in f32.
     pub fn new(model: &Model) -> Result<Self> {
-        Self::with_options(model, SessionOptions::default())
+        let options = SessionOptions::default();
+        Self::on(&Device::Cpu, Precision::F32, model, options)
     }
 
-    /// [`Engine::new`] with session options, e.g. to profile.
-    pub fn with_options(model: &Model, options: SessionOptions) -> Result<Self> {
+    /// On a device, with session options (e.g. to profile).
+    ///
+    /// # Errors
+    /// [`Error::Config`] for f16 on the CPU; [`Error::Device`] if the card lacks memory.
+    pub fn on(
+        device: &Device,
+        precision: Precision,
+        model: &Model,
+        options: SessionOptions,
+    ) -> Result<Self> {
+        if matches!((device, precision), (Device::Cpu, Precision::F16)) {
+            return Err(Error::config(
+                "--precision",
+                "f16 needs a CUDA card; use f32 on the CPU",
+            ));
+        }
         Ok(Self {
-            params: model.params(DType::F32)?,
+            params: model.params_on(device, precision.dtype())?,
             model: model.clone(),
+            precision,
             options,
             session: None,
         })
@@ -40,6 +86,14 @@ impl Engine {
 
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    pub fn device(&self) -> &Device {
+        self.params.device()
     }
 
     /// Fuses two grey pictures in [0, 1], row-major. The result is clamped to [0, 1].
@@ -71,12 +125,25 @@ impl Engine {
                 ));
             }
         }
+        let precision = self.precision;
         let session = self.session(n, height, width)?;
-        session.input_mut::<f32>("a")?.copy_from_slice(a);
-        session.input_mut::<f32>("b")?.copy_from_slice(b);
+        for (name, values) in [("a", a), ("b", b)] {
+            match precision {
+                Precision::F32 => session.input_mut::<f32>(name)?.copy_from_slice(values),
+                Precision::F16 => session
+                    .input_mut::<half::f16>(name)?
+                    .convert_from_f32_slice(values),
+            }
+        }
         session.run()?;
-        for (o, &v) in out.iter_mut().zip(session.output::<f32>("fused")?) {
-            *o = v.clamp(0.0, 1.0);
+        match precision {
+            Precision::F32 => out.copy_from_slice(session.output("fused")?),
+            Precision::F16 => session
+                .output::<half::f16>("fused")?
+                .convert_to_f32_slice(out),
+        }
+        for v in out {
+            *v = v.clamp(0.0, 1.0);
         }
         Ok(())
     }
@@ -89,7 +156,7 @@ impl Engine {
             // The old arena is freed before the new one is made.
             old => {
                 drop(old);
-                let mut t = Tape::new(DType::F32);
+                let mut t = Tape::new(self.precision.dtype());
                 let a = t.input("a", [n, height, width, 1])?;
                 let b = t.input("b", [n, height, width, 1])?;
                 let mut builder = Builder::new(&mut t);

@@ -3,5 +3,5 @@
 mod engine;
 mod model;
 
-pub use engine::Engine;
+pub use engine::{Engine, Precision};
 pub use model::{BUILTIN, Model};

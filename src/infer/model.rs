@@ -1,5 +1,6 @@
 //! A trained network: genotype and weights in one file.
 
+use crate::device::Device;
 use crate::net::{Genotype, param_specs};
 use crate::tape::ParamStore;
 use crate::tensor::io::{self, TensorMap};
@@ -149,9 +150,9 @@ impl Model {
         Ok(())
     }
 
-    /// The weights in a new store, in `dtype`.
-    pub fn params(&self, dtype: DType) -> Result<ParamStore> {
-        let store = ParamStore::default();
+    /// The weights in a new store on `device`, in `dtype`.
+    pub fn params_on(&self, device: &Device, dtype: DType) -> Result<ParamStore> {
+        let store = ParamStore::on(device);
         for (name, t) in &self.weights {
             store.set(name, &t.to_dtype(dtype))?;
         }

@@ -10,7 +10,7 @@ mod fusion;
 mod genotype;
 mod operators;
 
-pub use builder::{Builder, Init, ParamSpec, initial_params};
+pub use builder::{Builder, Init, Layer, ParamSpec, initial_params};
 pub use cells::record_cell;
 pub use count::{PartCount, count_parts, format_counts};
 pub use fusion::{Fused, param_specs, record_ffm, record_fusion};

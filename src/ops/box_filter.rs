@@ -2,11 +2,14 @@
 
 use super::parts;
 use super::registry::{Case, CaseInput};
+use super::window::{Reach, TileSizes, TilingParams, WindowParams};
 use crate::device::cpu::CpuIo;
+use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::device::simd::{add_block, mul_add_block, simd_fn};
 use crate::tape::{Meta, Operator, check_inputs};
 use crate::tensor::Real;
 use crate::{Result, Tape, Var, dispatch_real};
+use bytemuck::{Pod, Zeroable};
 
 const NAME: &str = "box_filter";
 
@@ -33,8 +36,7 @@ const NAME: &str = "box_filter";
 /// # Ok::<(), hafuse::Error>(())
 /// ```
 pub fn box_filter(t: &mut Tape, x: Var, radius: usize) -> Result<Var> {
-    let adjoint = false;
-    t.record(BoxFilter { radius, adjoint }, &[x])
+    t.record(BoxFilter::new(radius), &[x])
 }
 
 /// `y = sum(x) / count` or its adjoint `y = sum(x / count)`.
@@ -42,6 +44,38 @@ pub fn box_filter(t: &mut Tape, x: Var, radius: usize) -> Result<Var> {
 struct BoxFilter {
     radius: usize,
     adjoint: bool,
+    /// On CUDA, sum every window by itself.
+    naive: bool,
+}
+
+impl BoxFilter {
+    fn new(radius: usize) -> Self {
+        Self {
+            radius,
+            adjoint: false,
+            naive: false,
+        }
+    }
+}
+
+/// `Box` of `kernels/box_filter.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct BoxParams {
+    x: DevicePtr,
+    y: DevicePtr,
+    sums: DevicePtr,
+    window: WindowParams,
+    tiling: TilingParams,
+    adjoint: i32,
+}
+
+/// `POOL` of `kernels/box_filter.cu`.
+const POOL: usize = 6144;
+
+/// Floats of shared memory: the tile with its surroundings, and the sums of its rows.
+fn tile_floats(t: TileSizes) -> usize {
+    t.channels * t.height * (t.width + t.side)
 }
 
 impl Operator for BoxFilter {
@@ -59,6 +93,7 @@ impl Operator for BoxFilter {
         let op = BoxFilter {
             radius: self.radius,
             adjoint: !self.adjoint,
+            naive: self.naive,
         };
         Ok(vec![Some(t.record(op, &[g])?)])
     }
@@ -70,6 +105,41 @@ impl Operator for BoxFilter {
             window.mean(self.adjoint, io.input(0)?, scratch, out);
             Ok(())
         })
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let shape = io.shape(0);
+        let reach = Reach::new(shape.padded4(), self.radius);
+        let tiling = reach.tiling(POOL, tile_floats);
+        let params = BoxParams {
+            x: io.input(0),
+            y: io.output(),
+            sums: io.scratch().0,
+            window: reach.params(io)?,
+            tiling: match tiling {
+                Some(t) => t.params(io)?,
+                None => TilingParams::zeroed(),
+            },
+            adjoint: self.adjoint.into(),
+        };
+        let blocks = io.blocks_for(shape.len());
+        let mut launch = |kernel, blocks| io.launch("box_filter", kernel, blocks, THREADS, params);
+        match tiling {
+            _ if self.naive => launch("box_filter_naive_fwd", blocks),
+            Some(t) => launch("box_filter_fwd", t.blocks()),
+            None => {
+                launch("box_filter_columns_fwd", blocks)?;
+                launch("box_filter_rows_fwd", blocks)
+            }
+        }
+    }
+
+    fn cuda_workspace(&self, inputs: &[Meta], _output: Meta) -> usize {
+        let x = inputs[0].shape;
+        match Reach::new(x.padded4(), self.radius).tiling(POOL, tile_floats) {
+            None if !self.naive => 4 * x.len(),
+            _ => 0,
+        }
     }
 
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {
@@ -251,19 +321,38 @@ pub(crate) fn cases() -> Vec<Case> {
         ([2, 1, 1, 5], 3),
         ([1, 4, 5, 1], 0),
         ([1, 3, 17, 2], usize::MAX),
+        // Several tiles and blocks of channels, with remainders.
+        ([2, 19, 37, 11], 2),
+        ([1, 21, 18, 20], 8),
+        ([1, 33, 35, 1], 4),
+        // Windows too wide for a tile.
+        ([1, 2, 41, 1], 9),
+        ([2, 30, 23, 3], 12),
     ];
-    shapes
-        .into_iter()
-        .map(|(x, radius)| {
-            Case::new(
-                format!("box_filter {x:?} radius {radius}"),
-                BoxFilter {
-                    radius,
-                    adjoint: false,
-                },
-                vec![CaseInput::any(x)],
-                (radius.min(x[1]) * 2 + 1) * (radius.min(x[2]) * 2 + 1),
-            )
-        })
-        .collect()
+    let mut out = Vec::new();
+    for (i, (x, radius)) in shapes.into_iter().enumerate() {
+        let terms = (radius.min(x[1]) * 2 + 1) * (radius.min(x[2]) * 2 + 1);
+        let op = BoxFilter::new(radius);
+        let label = format!("box_filter {x:?} radius {radius}");
+        out.push(Case::new(&label, op, vec![CaseInput::any(x)], terms));
+        if i < 8 {
+            let naive = BoxFilter {
+                naive: true,
+                ..BoxFilter::new(radius)
+            };
+            let label = format!("{label}, naive");
+            out.push(Case::new(label, naive, vec![CaseInput::any(x)], terms));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_fit_into_shared_memory() {
+        crate::ops::window::tests::check_pool(POOL, tile_floats);
+    }
 }

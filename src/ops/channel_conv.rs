@@ -2,9 +2,11 @@
 
 use super::registry::{Case, CaseInput};
 use crate::device::cpu::CpuIo;
+use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::tape::{Meta, Operator, check_inputs};
 use crate::tensor::{Real, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
+use bytemuck::{Pod, Zeroable};
 
 const NAME: &str = "channel_conv1d";
 
@@ -93,9 +95,58 @@ impl Operator for ChannelConv {
         })
     }
 
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let (x, k) = (io.shape(0), io.shape(1).len());
+        let c = x.padded4()[3];
+        io.int(x.len())?;
+        let params = ChannelConvParams {
+            x: io.input(0),
+            w: io.input(1),
+            y: io.output(),
+            n: io.int(x.len() / c)?,
+            c: io.int(c)?,
+            k: io.int(k)?,
+            transposed: self.transposed.into(),
+        };
+        let blocks = io.blocks_for(x.len());
+        io.launch(
+            "channel_conv",
+            "channel_conv1d_fwd",
+            blocks,
+            THREADS,
+            params,
+        )
+    }
+
     fn flops(&self, inputs: &[Meta], output: Meta) -> u64 {
         2 * (inputs[1].shape.len() * output.shape.len()) as u64
     }
+}
+
+/// `ChannelConv` of `kernels/channel_conv.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct ChannelConvParams {
+    x: DevicePtr,
+    w: DevicePtr,
+    y: DevicePtr,
+    n: i32,
+    c: i32,
+    k: i32,
+    transposed: i32,
+}
+
+/// `ChannelConvGrad` of `kernels/channel_conv.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct ChannelConvGradParams {
+    x: DevicePtr,
+    g: DevicePtr,
+    dw: DevicePtr,
+    n: i32,
+    c: i32,
+    k: i32,
+    padding: i32,
 }
 
 /// Channels `c` for which `c + j - p` is a channel too.
@@ -156,6 +207,28 @@ impl Operator for ChannelConvWeightGrad {
         })
     }
 
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let x = io.shape(0);
+        let c = x.padded4()[3];
+        io.int(x.len())?;
+        let params = ChannelConvGradParams {
+            x: io.input(0),
+            g: io.input(1),
+            dw: io.output(),
+            n: io.int(x.len() / c)?,
+            c: io.int(c)?,
+            k: io.int(self.k)?,
+            padding: 0,
+        };
+        io.launch(
+            "channel_conv",
+            "channel_conv1d_bwd_weight",
+            self.k,
+            THREADS,
+            params,
+        )
+    }
+
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {
         2 * (self.k * inputs[0].shape.len()) as u64
     }
@@ -178,15 +251,22 @@ fn weight_grad<T: Real>(c: usize, x: &[T], g: &[T], out: &mut [T]) {
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    [(2, 32, 3), (1, 1, 3), (3, 7, 5), (1, 2, 7), (2, 13, 1)]
-        .into_iter()
-        .map(|(n, c, k)| {
-            Case::new(
-                format!("channel_conv1d n {n} c {c} k {k}"),
-                ChannelConv { transposed: false },
-                vec![CaseInput::any([n, 1, 1, c]), CaseInput::any([k])],
-                k,
-            )
-        })
-        .collect()
+    [
+        (2, 32, 3),
+        (1, 1, 3),
+        (3, 7, 5),
+        (1, 2, 7),
+        (2, 13, 1),
+        (3, 200, 9),
+    ]
+    .into_iter()
+    .map(|(n, c, k)| {
+        Case::new(
+            format!("channel_conv1d n {n} c {c} k {k}"),
+            ChannelConv { transposed: false },
+            vec![CaseInput::any([n, 1, 1, c]), CaseInput::any([k])],
+            k,
+        )
+    })
+    .collect()
 }

@@ -1,11 +1,14 @@
 //! Maximum, mean and range over the channels of each position.
 
+use super::lanes::group;
 use super::registry::{Case, CaseInput, Fill};
 use super::sum::for_parts;
 use crate::device::cpu::{CpuIo, for_chunks};
+use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::Real;
 use crate::{Error, Result, dispatch_real};
+use bytemuck::{Pod, Zeroable};
 
 /// `y = (max over c of x[.., c], mean over c of x[.., c])` in one pass, the input of spatial
 /// attention (Woo et al., "CBAM", ECCV 2018, eq. 3).
@@ -32,12 +35,7 @@ use crate::{Error, Result, dispatch_real};
 /// # Ok::<(), hafuse::Error>(())
 /// ```
 pub fn channel_stats(t: &mut Tape, x: Var) -> Result<Var> {
-    t.record(
-        Stats {
-            kind: Kind::MaxMean,
-        },
-        &[x],
-    )
+    t.record(Stats::new(Kind::MaxMean), &[x])
 }
 
 /// `y = max over c of x[.., c] - min over c of x[.., c]`.
@@ -51,7 +49,7 @@ pub fn channel_stats(t: &mut Tape, x: Var) -> Result<Var> {
 /// # Errors
 /// [`Error::Shape`] if `x` does not have four dimensions.
 pub fn channel_range(t: &mut Tape, x: Var) -> Result<Var> {
-    t.record(Stats { kind: Kind::Range }, &[x])
+    t.record(Stats::new(Kind::Range), &[x])
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +70,43 @@ impl Kind {
 #[derive(Clone, Debug)]
 struct Stats {
     kind: Kind,
+    /// On CUDA, one thread for a pixel.
+    naive: bool,
 }
+
+impl Stats {
+    fn new(kind: Kind) -> Self {
+        Self { kind, naive: false }
+    }
+}
+
+/// `Stats` of `kernels/channel_stats.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct StatsParams {
+    x: DevicePtr,
+    y: DevicePtr,
+    pixels: i32,
+    channels: i32,
+    group: i32,
+    range: i32,
+}
+
+/// `StatsGrad` of `kernels/channel_stats.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct StatsGradParams {
+    x: DevicePtr,
+    g: DevicePtr,
+    dx: DevicePtr,
+    pixels: i32,
+    channels: i32,
+    group: i32,
+    range: i32,
+}
+
+/// Channels that a kernel can number: it keeps the place of a maximum in an f32.
+const MAX_CHANNELS: usize = 1 << 24;
 
 impl Operator for Stats {
     fn name(&self) -> &'static str {
@@ -94,7 +128,7 @@ impl Operator for Stats {
 
     fn vjp(&self, t: &mut Tape, node: Var, cotangent: Var) -> Result<Vec<Option<Var>>> {
         let x = t.inputs_of(node)[0];
-        let op = StatsVjp { kind: self.kind };
+        let op = StatsVjp(self.clone());
         Ok(vec![Some(t.record(op, &[x, cotangent])?)])
     }
 
@@ -120,20 +154,52 @@ impl Operator for Stats {
         })
     }
 
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let (pixels, c, group) = self.sizes(io)?;
+        let params = StatsParams {
+            x: io.input(0),
+            y: io.output(),
+            pixels: io.int(pixels)?,
+            channels: io.int(c)?,
+            group: io.int(group)?,
+            range: (self.kind == Kind::Range).into(),
+        };
+        let kernel = match self.naive {
+            true => "channel_stats_naive_fwd",
+            false => "channel_stats_fwd",
+        };
+        let blocks = io.blocks_for(pixels * group);
+        io.launch("channel_stats", kernel, blocks, THREADS, params)
+    }
+
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {
         2 * inputs[0].shape.len() as u64
     }
 }
 
+impl Stats {
+    /// Pixels, channels and lanes of a pixel.
+    fn sizes(&self, io: &CudaIo<'_>) -> Result<(usize, usize, usize)> {
+        let shape = io.shape(0);
+        let c = shape.padded4()[3];
+        io.int(shape.len())?;
+        if c > MAX_CHANNELS {
+            return Err(Error::shape(
+                self.name(),
+                format!("{c} channels; on CUDA at most {MAX_CHANNELS} are supported"),
+            ));
+        }
+        Ok((shape.len() / c, c, group(io.dtype(), c)))
+    }
+}
+
 /// Inputs: `x`, cotangent.
 #[derive(Debug)]
-struct StatsVjp {
-    kind: Kind,
-}
+struct StatsVjp(Stats);
 
 impl Operator for StatsVjp {
     fn name(&self) -> &'static str {
-        match self.kind {
+        match self.0.kind {
             Kind::MaxMean => "channel_stats_vjp",
             Kind::Range => "channel_range_vjp",
         }
@@ -178,7 +244,26 @@ impl Operator for StatsVjp {
             });
             Ok(())
         }
-        dispatch_real!(io.dtype(), self.name(), T => run::<T>(self.kind, &mut io))
+        dispatch_real!(io.dtype(), self.name(), T => run::<T>(self.0.kind, &mut io))
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let (pixels, c, group) = self.0.sizes(io)?;
+        let params = StatsGradParams {
+            x: io.input(0),
+            g: io.input(1),
+            dx: io.output(),
+            pixels: io.int(pixels)?,
+            channels: io.int(c)?,
+            group: io.int(group)?,
+            range: (self.0.kind == Kind::Range).into(),
+        };
+        let kernel = match self.0.naive {
+            true => "channel_stats_naive_bwd_input",
+            false => "channel_stats_bwd_input",
+        };
+        let blocks = io.blocks_for(pixels * group);
+        io.launch("channel_stats", kernel, blocks, THREADS, params)
     }
 
     fn flops(&self, _inputs: &[Meta], output: Meta) -> u64 {
@@ -263,11 +348,17 @@ pub(crate) fn cases() -> Vec<Case> {
             ("8 channels, one row", [2, 1, 7, 8]),
             ("19 channels, one column", [1, 9, 1, 19]),
             ("large", [2, 41, 43, 20]),
+            // Several packs for a lane, with and without a remainder.
+            ("304 channels", [1, 3, 5, 304]),
+            ("73 channels", [1, 5, 3, 73]),
         ] {
-            let op = Stats { kind };
-            let label = format!("{} {label}", op.name());
-            let inputs = vec![CaseInput::new(shape, Fill::Distinct)];
-            out.push(Case::new(label, op, inputs, shape[3]));
+            for naive in [false, true] {
+                let op = Stats { kind, naive };
+                let suffix = if naive { ", naive" } else { "" };
+                let label = format!("{} {label}{suffix}", op.name());
+                let inputs = vec![CaseInput::new(shape, Fill::Distinct)];
+                out.push(Case::new(label, op, inputs, shape[3]));
+            }
         }
     }
     out

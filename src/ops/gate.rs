@@ -2,13 +2,16 @@
 
 use super::binary::{mul, sub};
 use super::broadcast::{Piece, Repeat, for_pieces};
+use super::lanes::{Columns, ColumnsParams, group, pack};
 use super::reduce::{repeat, sum_to};
 use super::registry::{Case, CaseInput};
 use super::sum::sum;
 use crate::device::cpu::CpuIo;
+use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
-use crate::tensor::{Real, Shape};
+use crate::tensor::{DType, Real, Shape};
 use crate::{Error, Result, dispatch_real};
+use bytemuck::{Pod, Zeroable};
 
 /// `y = u * m (+ x)`: an attention weight `m` applied to `u`, with an optional residual.
 ///
@@ -36,8 +39,8 @@ use crate::{Error, Result, dispatch_real};
 /// ```
 pub fn gate(t: &mut Tape, u: Var, m: Var, x: Option<Var>) -> Result<Var> {
     match x {
-        None => t.record(Gate, &[u, m]),
-        Some(x) => t.record(Gate, &[u, m, x]),
+        None => t.record(Gate::default(), &[u, m]),
+        Some(x) => t.record(Gate::default(), &[u, m, x]),
     }
 }
 
@@ -52,14 +55,38 @@ pub fn lerp(t: &mut Tape, a: Var, b: Var, m: Var) -> Result<Var> {
 pub(crate) fn sum_product_to(t: &mut Tape, a: Var, b: Var, shape: Shape) -> Result<Var> {
     let full = t.shape(a);
     if full == t.shape(b) && full != shape && Repeat::new(full, shape).is_some() {
-        return t.record(GateReduce { shape }, &[a, b]);
+        let naive = false;
+        return t.record(GateReduce { shape, naive }, &[a, b]);
     }
     let product = mul(t, a, b)?;
     sum_to(t, product, shape)
 }
 
-#[derive(Clone, Debug)]
-struct Gate;
+#[derive(Clone, Debug, Default)]
+pub(super) struct Gate {
+    /// On CUDA, one element at a time for any shape.
+    naive: bool,
+}
+
+/// `Gate` of `kernels/gate.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct GateParams {
+    u: DevicePtr,
+    m: DevicePtr,
+    x: DevicePtr,
+    y: DevicePtr,
+    n: i32,
+    rep: i32,
+    inner: i32,
+    padding: i32,
+}
+
+/// Whether a load of 16 bytes meets one weight or a load of weights.
+fn whole_packs(r: Repeat, dtype: DType) -> bool {
+    let n = if r.inner == 1 { r.rep } else { r.inner };
+    pack(dtype, n) > 1
+}
 
 impl Operator for Gate {
     fn name(&self) -> &'static str {
@@ -111,6 +138,26 @@ impl Operator for Gate {
         })
     }
 
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let (n, dtype) = (io.shape(0).len(), io.dtype());
+        let r = repeat("gate", io.shape(0), io.shape(1))?;
+        let params = GateParams {
+            u: io.input(0),
+            m: io.input(1),
+            x: io.optional((io.len() == 3).then_some(2)),
+            y: io.output(),
+            n: io.int(n)?,
+            rep: io.int(r.rep)?,
+            inner: io.int(r.inner)?,
+            padding: 0,
+        };
+        if self.naive || !whole_packs(r, dtype) {
+            return io.launch("gate", "gate_naive_fwd", io.blocks_for(n), THREADS, params);
+        }
+        let blocks = io.blocks_for(n * dtype.size() / 16);
+        io.launch("gate", "gate_fwd", blocks, THREADS, params)
+    }
+
     fn flops(&self, inputs: &[Meta], output: Meta) -> u64 {
         (inputs.len() as u64 - 1) * output.shape.len() as u64
     }
@@ -142,6 +189,29 @@ fn run<T: Real>(io: &mut CpuIo<'_>, x: &[T], f: impl Fn(T, T, T) -> T + Sync + S
 #[derive(Clone, Debug)]
 struct GateReduce {
     shape: Shape,
+    /// On CUDA, one thread for each sum.
+    naive: bool,
+}
+
+/// `GateReduce` of `kernels/gate.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct GateReduceParams {
+    a: DevicePtr,
+    b: DevicePtr,
+    y: DevicePtr,
+    partials: DevicePtr,
+    columns: ColumnsParams,
+    group: i32,
+}
+
+/// Parts of a sum on CUDA, at most.
+const MAX_PARTS: usize = 256;
+/// Contiguous runs up to this length are left to the lanes of one warp on CUDA.
+const SHORT: usize = 1024;
+
+fn is_short(r: Repeat) -> bool {
+    r.inner == 1 && r.rep <= SHORT
 }
 
 impl Operator for GateReduce {
@@ -176,6 +246,42 @@ impl Operator for GateReduce {
         })
     }
 
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let r = repeat("gate_reduce", io.shape(0), self.shape)?;
+        let columns = Columns::new(r, io.dtype(), MAX_PARTS);
+        let group = group(io.dtype(), r.rep);
+        let params = GateReduceParams {
+            a: io.input(0),
+            b: io.input(1),
+            y: io.output(),
+            partials: io.scratch().0,
+            columns: columns.params(io)?,
+            group: io.int(group)?,
+        };
+        let (each, rows) = (
+            io.blocks_for(r.outer * r.inner),
+            io.blocks_for(r.outer * group),
+        );
+        let mut launch = |kernel, blocks| io.launch("gate", kernel, blocks, THREADS, params);
+        if self.naive {
+            return launch("gate_reduce_naive_fwd", each);
+        }
+        if is_short(r) {
+            return launch("gate_reduce_rows_fwd", rows);
+        }
+        launch("gate_reduce_columns_fwd", columns.blocks())?;
+        launch("gate_reduce_finish_fwd", r.outer * r.inner.div_ceil(32))
+    }
+
+    fn cuda_workspace(&self, inputs: &[Meta], _output: Meta) -> usize {
+        match Repeat::new(inputs[0].shape, self.shape) {
+            Some(r) if !self.naive && !is_short(r) => {
+                Columns::new(r, inputs[0].dtype, MAX_PARTS).partial_bytes()
+            }
+            _ => 0,
+        }
+    }
+
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {
         2 * inputs[0].shape.len() as u64
     }
@@ -195,6 +301,9 @@ pub(crate) fn cases() -> Vec<Case> {
         ("one column, 37 channels", [1, 5, 1, 37]),
         ("large, 3 channels", [1, 97, 101, 3]),
         ("large, 20 channels", [2, 61, 67, 20]),
+        ("large, 32 channels", [1, 31, 43, 32]),
+        ("large, one channel", [1, 59, 71, 1]),
+        ("wide", [1, 2, 9, 304]),
     ] {
         let map = [u[0], u[1], u[2], 1];
         let channels = [u[0], 1, 1, u[3]];
@@ -202,18 +311,37 @@ pub(crate) fn cases() -> Vec<Case> {
             let two = vec![CaseInput::any(u), CaseInput::any(m)];
             let mut three = two.clone();
             three.push(CaseInput::any(u));
-            out.push(Case::new(format!("gate {kind}, {label}"), Gate, two, 1));
-            let residual = format!("gate {kind}, residual, {label}");
-            out.push(Case::new(residual, Gate, three, 1));
-            let reduce = GateReduce { shape: m.into() };
             let both = vec![CaseInput::any(u), CaseInput::any(u)];
             let terms = u.iter().product::<usize>() / m.iter().product::<usize>();
-            out.push(Case::new(
-                format!("gate_reduce {kind}, {label}"),
-                reduce,
-                both,
-                terms,
-            ));
+            for naive in [false, true] {
+                if naive && u[1] * u[2] > 100 {
+                    continue;
+                }
+                let label = if naive {
+                    format!("{kind}, {label}, naive")
+                } else {
+                    format!("{kind}, {label}")
+                };
+                let gate = Gate { naive };
+                let reduce = GateReduce {
+                    shape: m.into(),
+                    naive,
+                };
+                let (two, three, both) = (two.clone(), three.clone(), both.clone());
+                out.push(Case::new(format!("gate {label}"), gate.clone(), two, 1));
+                out.push(Case::new(
+                    format!("gate, residual, {label}"),
+                    gate,
+                    three,
+                    1,
+                ));
+                out.push(Case::new(
+                    format!("gate_reduce {label}"),
+                    reduce,
+                    both,
+                    terms,
+                ));
+            }
         }
     }
     out

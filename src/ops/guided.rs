@@ -1,11 +1,14 @@
 //! Guided filter.
 
 use super::box_filter::Window;
-use super::registry::{Case, CaseInput};
+use super::registry::{Case, CaseInput, Fill};
+use super::window::{Reach, TileSizes, TilingParams, WindowParams};
 use crate::device::cpu::{CpuIo, for_chunks};
+use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::tape::{Meta, Operator, check_inputs};
 use crate::tensor::{Real, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
+use bytemuck::{Pod, Zeroable};
 
 const NAME: &str = "guided_filter";
 
@@ -14,11 +17,13 @@ const NAME: &str = "guided_filter";
 /// `q = mean(a) I + mean(b)` with `a = cov(I, x) / (var(I) + eps)` and `b = mean(x) - a mean(I)`,
 ///
 /// means over windows of `2 radius + 1` squared, cut at the borders. `guide` is `[N, H, W, 1]`, `x`
-/// is `[N, H, W, C]`, so is the result. Everything between input and output is f64, also for f32
-/// data: `var(I) = mean(I^2) - mean(I)^2` would lose most digits of a smooth region in f32. With
-/// values in [0, 1] an eps down to 1e-10 is safe.
+/// is `[N, H, W, C]`, so is the result. Everything between input and output is f64 on the CPU, also
+/// for f32 data: `var(I) = mean(I^2) - mean(I)^2` would lose most digits of a smooth region in f32.
+/// On CUDA it is f32, with moments about a value of the window itself. With values in [0, 1] an eps
+/// down to 1e-10 is safe on both.
 ///
-/// Differentiable once, in guide and x.
+/// Differentiable once, in guide and x. Time grows with `radius`; that of the gradients on CUDA with
+/// its square.
 ///
 /// # Errors
 /// [`Error::Shape`] if the shapes do not fit; [`Error::Config`] unless `eps > 0`.
@@ -42,7 +47,8 @@ pub fn guided_filter(t: &mut Tape, guide: Var, x: Var, radius: usize, eps: f64) 
             format!("eps {eps} must be above 0, e.g. 1e-3"),
         ));
     }
-    t.record(GuidedFilter { radius, eps }, &[guide, x])
+    let naive = false;
+    t.record(GuidedFilter { radius, eps, naive }, &[guide, x])
 }
 
 fn check(guide: Shape, x: Shape) -> Result<()> {
@@ -61,6 +67,44 @@ fn check(guide: Shape, x: Shape) -> Result<()> {
 struct GuidedFilter {
     radius: usize,
     eps: f64,
+    /// On CUDA, every window by itself.
+    naive: bool,
+}
+
+/// `Guided` of `kernels/guided.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct GuidedParams {
+    guide: DevicePtr,
+    x: DevicePtr,
+    y: DevicePtr,
+    slope: DevicePtr,
+    value: DevicePtr,
+    rows: DevicePtr,
+    window: WindowParams,
+    lines: TilingParams,
+    apply: TilingParams,
+    eps: f32,
+    padding: i32,
+}
+
+/// `LINES_POOL` and `APPLY_POOL` of `kernels/guided.cu`.
+const LINES_POOL: usize = 4800;
+const APPLY_POOL: usize = 6720;
+
+/// Floats of shared memory: guide and x with their surroundings, and two moments of their rows.
+fn lines_floats(t: TileSizes) -> usize {
+    (1 + t.channels) * t.height * (t.width + 2 * t.side)
+}
+
+/// Floats of shared memory: the guide, slopes and values, and the sums of their rows.
+fn apply_floats(t: TileSizes) -> usize {
+    t.height * ((1 + 2 * t.channels) * t.width + 2 * t.channels * t.side)
+}
+
+/// An eps that is positive in f32 too.
+fn eps_f32(eps: f64) -> f32 {
+    (eps as f32).max(f32::MIN_POSITIVE)
 }
 
 impl Operator for GuidedFilter {
@@ -92,6 +136,64 @@ impl Operator for GuidedFilter {
         })
     }
 
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let shape = io.shape(1);
+        let reach = Reach::new(shape.padded4(), self.radius);
+        let maps = 4 * shape.len();
+        let scratch = io.scratch().0;
+        // Scratch: two maps of lines, then whatever wide windows need for rows.
+        io.int(2 * (shape.len() + shape.len() / shape.padded4()[3]))?;
+        let tilings = reach
+            .tiling(LINES_POOL, lines_floats)
+            .zip(reach.tiling(APPLY_POOL, apply_floats));
+        let (lines, apply) = match tilings {
+            Some((lines, apply)) => (lines.params(io)?, apply.params(io)?),
+            None => (TilingParams::zeroed(), TilingParams::zeroed()),
+        };
+        let params = GuidedParams {
+            guide: io.input(0),
+            x: io.input(1),
+            y: io.output(),
+            slope: scratch,
+            value: scratch.offset(maps),
+            rows: scratch.offset(2 * maps),
+            window: reach.params(io)?,
+            lines,
+            apply,
+            eps: eps_f32(self.eps),
+            padding: 0,
+        };
+        let blocks = io.blocks_for(shape.len());
+        let mut launch = |kernel, blocks| io.launch("guided", kernel, blocks, THREADS, params);
+        match tilings {
+            _ if self.naive => {
+                launch("guided_filter_naive_lines_fwd", blocks)?;
+                launch("guided_filter_naive_apply_fwd", blocks)
+            }
+            Some((lines, apply)) => {
+                launch("guided_filter_lines_fwd", lines.blocks())?;
+                launch("guided_filter_apply_fwd", apply.blocks())
+            }
+            None => {
+                launch("guided_filter_wide_row_moments_fwd", blocks)?;
+                launch("guided_filter_wide_lines_fwd", blocks)?;
+                launch("guided_filter_wide_row_lines_fwd", blocks)?;
+                launch("guided_filter_wide_apply_fwd", blocks)
+            }
+        }
+    }
+
+    fn cuda_workspace(&self, inputs: &[Meta], output: Meta) -> usize {
+        let reach = Reach::new(output.shape.padded4(), self.radius);
+        let tiled = self.naive || reach.tiling(LINES_POOL, lines_floats).is_some();
+        let rows = if tiled {
+            0
+        } else {
+            2 * (output.shape.len() + inputs[0].shape.len())
+        };
+        4 * (2 * output.shape.len() + rows)
+    }
+
     fn flops(&self, _inputs: &[Meta], output: Meta) -> u64 {
         flops(self.radius, output.shape, 2)
     }
@@ -113,6 +215,26 @@ fn flops(radius: usize, x: Shape, passes: u64) -> u64 {
 enum Wrt {
     Guide,
     X,
+}
+
+/// `GuidedGrad` of `kernels/guided.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct GuidedGradParams {
+    guide: DevicePtr,
+    x: DevicePtr,
+    g: DevicePtr,
+    dx: DevicePtr,
+    dguide: DevicePtr,
+    slope: DevicePtr,
+    mean_x: DevicePtr,
+    dmean: DevicePtr,
+    dcov: DevicePtr,
+    parts: DevicePtr,
+    mean_i: DevicePtr,
+    window: WindowParams,
+    eps: f32,
+    padding: i32,
 }
 
 /// Gradient in one input, in closed form; inputs guide, x, g.
@@ -161,6 +283,48 @@ impl Operator for GuidedFilterGrad {
             backward(f, self.wrt, guide, x, g, scratch, out);
             Ok(())
         })
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let shape = io.shape(1);
+        let (n, pixels) = (shape.len(), io.shape(0).len());
+        let reach = Reach::new(shape.padded4(), self.radius);
+        let scratch = io.scratch().0;
+        let map = |i: usize| scratch.offset(4 * n * i);
+        let (dx, dguide) = match self.wrt {
+            Wrt::X => (io.output(), DevicePtr::NULL),
+            Wrt::Guide => (DevicePtr::NULL, io.output()),
+        };
+        let params = GuidedGradParams {
+            guide: io.input(0),
+            x: io.input(1),
+            g: io.input(2),
+            dx,
+            dguide,
+            slope: map(0),
+            mean_x: map(1),
+            dmean: map(2),
+            dcov: map(3),
+            parts: map(4),
+            mean_i: map(5),
+            window: reach.params(io)?,
+            eps: eps_f32(self.eps),
+            padding: 0,
+        };
+        let (blocks, pixel_blocks) = (io.blocks_for(n), io.blocks_for(pixels));
+        let mut launch = |kernel, blocks| io.launch("guided", kernel, blocks, THREADS, params);
+        launch("guided_filter_bwd_lines", blocks)?;
+        match self.wrt {
+            Wrt::X => launch("guided_filter_bwd_x", blocks),
+            Wrt::Guide => {
+                launch("guided_filter_bwd_guide_parts", blocks)?;
+                launch("guided_filter_bwd_guide", pixel_blocks)
+            }
+        }
+    }
+
+    fn cuda_workspace(&self, inputs: &[Meta], _output: Meta) -> usize {
+        4 * (5 * inputs[1].shape.len() + inputs[0].shape.len())
     }
 
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {
@@ -372,17 +536,47 @@ pub(crate) fn cases() -> Vec<Case> {
         ([1, 11, 1, 1], 1, 0.1),
         ([1, 1, 1, 3], 2, 0.1),
         ([1, 3, 4, 11], 1, 0.1),
+        // Several tiles and blocks of channels, with remainders.
+        ([1, 18, 19, 32], 4, 0.1),
+        ([2, 17, 9, 11], 8, 0.1),
+        ([1, 35, 18, 1], 3, 0.1),
+        // Windows too wide for a tile.
+        ([1, 21, 4, 3], 9, 0.1),
+        ([1, 12, 13, 2], usize::MAX, 0.1),
     ];
-    shapes
-        .into_iter()
-        .map(|(x, radius, eps)| {
-            let [n, h, w, _] = x;
-            Case::new(
-                format!("guided_filter {x:?} radius {radius} eps {eps}"),
-                GuidedFilter { radius, eps },
-                vec![CaseInput::any([n, h, w, 1]), CaseInput::any(x)],
-                (radius.min(h) * 2 + 1) * (radius.min(w) * 2 + 1),
-            )
-        })
-        .collect()
+    let mut out = Vec::new();
+    let mut add = |x: [usize; 4], guide: Fill, radius: usize, eps: f64, naive: bool| {
+        let [n, h, w, _] = x;
+        let kind = if naive { ", naive" } else { "" };
+        out.push(Case::new(
+            format!("guided_filter {x:?} radius {radius} eps {eps}{kind}"),
+            GuidedFilter { radius, eps, naive },
+            vec![CaseInput::new([n, h, w, 1], guide), CaseInput::any(x)],
+            (radius.min(h) * 2 + 1) * (radius.min(w) * 2 + 1),
+        ));
+    };
+    for (i, (x, radius, eps)) in shapes.into_iter().enumerate() {
+        add(x, Fill::Uniform(-1.0, 1.0), radius, eps, false);
+        if i < 7 {
+            add(x, Fill::Uniform(-1.0, 1.0), radius, eps, true);
+        }
+    }
+    // Bright and smooth: the mean of squares and the squared mean agree in all digits of f32.
+    let bright = Fill::Uniform(0.9, 0.901);
+    add([1, 33, 37, 1], bright, 4, 1e-4, false);
+    add([1, 33, 37, 1], bright, 4, 1e-4, true);
+    add([1, 33, 37, 3], bright, 10, 1e-4, false);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_fit_into_shared_memory() {
+        use crate::ops::window::tests::check_pool;
+        check_pool(LINES_POOL, lines_floats);
+        check_pool(APPLY_POOL, apply_floats);
+    }
 }

@@ -12,6 +12,7 @@ mod conv;
 mod depthwise;
 mod gate;
 mod guided;
+mod lanes;
 mod mixed;
 mod optim;
 mod parts;
@@ -23,6 +24,7 @@ mod resize;
 mod stencil;
 mod sum;
 mod unary;
+mod window;
 
 pub use activation::Activation;
 pub use binary::{add, div, maximum, mul, sub};

@@ -383,7 +383,13 @@ impl Operator for UnaryVjp {
             a,
             b,
         };
-        io.launch("unary", "unary_bwd_input", io.blocks_for(n), THREADS, params)
+        io.launch(
+            "unary",
+            "unary_bwd_input",
+            io.blocks_for(n),
+            THREADS,
+            params,
+        )
     }
 
     fn flops(&self, _inputs: &[Meta], output: Meta) -> u64 {

@@ -52,13 +52,7 @@ impl Tape {
         result
     }
 
-    fn walk_back(
-        &mut self,
-        y: Var,
-        cotangent: Var,
-        wrt: &[Var],
-        leaves: bool,
-    ) -> Result<Vec<Var>> {
+    fn walk_back(&mut self, y: Var, cotangent: Var, wrt: &[Var], leaves: bool) -> Result<Vec<Var>> {
         if self.shape(y) != self.shape(cotangent) {
             return Err(Error::shape(
                 "vjp",

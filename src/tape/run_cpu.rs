@@ -4,8 +4,8 @@ use super::layout::{Layout, Step, Target};
 use super::params::SlotMemory;
 use super::session::no_memory;
 use super::{ParamStore, SessionOptions, Source, Tape, Var};
-use crate::Result;
 use crate::device::cpu::{self, Buffer, CpuIo, RawView};
+use crate::{DType, Result};
 use std::time::{Duration, Instant};
 
 pub(super) struct CpuRun {
@@ -49,9 +49,7 @@ impl CpuRun {
                 })?,
                 // Operators only read constants (`mutates` is limited to parameters).
                 Source::Constant(t) => t.bytes().as_ptr().cast_mut(),
-                Source::Input(_) | Source::Op(_) => {
-                    at(layout.value(var).ok_or_else(no_memory)?)
-                }
+                Source::Input(_) | Source::Op(_) => at(layout.value(var).ok_or_else(no_memory)?),
             };
             let view = RawView {
                 ptr,
@@ -141,6 +139,14 @@ impl CpuRun {
                 )
             };
             op.cpu(io)?;
+            if options.round_to_f16 && s.output.dtype == DType::F32 {
+                let len = s.output.shape.len();
+                // SAFETY: the step's own output, a region of this size in the arena.
+                let out =
+                    unsafe { std::slice::from_raw_parts_mut(s.output.ptr.cast::<f32>(), len) };
+                out.iter_mut()
+                    .for_each(|v| *v = half::f16::from_f32(*v).to_f32());
+            }
             if let Some(start) = start {
                 *time = start.elapsed();
             }

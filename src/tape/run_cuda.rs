@@ -8,10 +8,10 @@ use super::layout::{Layout, Step, Target};
 use super::params::SlotMemory;
 use super::session::no_memory;
 use super::{ParamStore, SessionOptions, Source, Tape, Var};
+use crate::Result;
 use crate::device::cuda::{Cuda, Event, Graph, Memory, Pinned, Prepared};
 use crate::device::launch::{CudaIo, DevicePtr, DeviceView};
 use crate::tensor::Shape;
-use crate::Result;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -17,6 +17,9 @@ pub struct SessionOptions {
     /// Fill everything but inputs with NaN before every run, so that a read of memory that nobody
     /// wrote shows; on CUDA each value also gets memory of its own, so that a stray access does.
     pub poison: bool,
+    /// On the CPU in f32: round every value to f16 before others read it, as f16 storage would. This
+    /// is the plain evaluation that f16 kernels are measured against.
+    pub round_to_f16: bool,
     /// On CUDA: launch each kernel by itself in every run instead of replaying a graph.
     pub eager: bool,
 }
@@ -226,9 +229,7 @@ impl Session {
     /// Time of each executed node in the last run, in execution order
     /// (zero without [`SessionOptions::profile`]).
     pub fn times(&self) -> impl Iterator<Item = (Var, Duration)> + '_ {
-        self.steps()
-            .map(|s| s.node)
-            .zip(self.times.iter().copied())
+        self.steps().map(|s| s.node).zip(self.times.iter().copied())
     }
 
     /// The kernels that a node launches; none on the CPU.

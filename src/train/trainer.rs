@@ -4,7 +4,7 @@ use super::checkpoint::{Checkpoint, Progress};
 use super::config::{Optimizer, Perceptual, Schedule, StageConfig, TrainConfig};
 use super::objective::{Terms, record_feature_loss, record_object_loss};
 use crate::data::dataset::{EpochSampler, PairDataset};
-use crate::device::cpu;
+use crate::device::{Device, cpu};
 use crate::loss::FeatureNet;
 use crate::net::{
     Builder, Genotype, ParamSpec, initial_params, param_specs, record_ffm, record_fusion,
@@ -48,7 +48,7 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Prepares a run from the start (`checkpoint: None`) or from where it stopped.
+    /// Prepares a run on `device` from the start (`checkpoint: None`) or from where it stopped.
     ///
     /// # Errors
     /// [`Error::Config`] if the configuration does not allow training, or a checkpoint was made
@@ -59,6 +59,7 @@ impl Trainer {
         features: Option<FeatureNet>,
         data: PairDataset,
         checkpoint: Option<Checkpoint>,
+        device: &Device,
     ) -> Result<Self> {
         if config.perceptual == Perceptual::Vgg && features.is_none() {
             return Err(Error::config(
@@ -68,7 +69,7 @@ impl Trainer {
             ));
         }
         let features = features.filter(|_| config.perceptual == Perceptual::Vgg);
-        let store = ParamStore::default();
+        let store = ParamStore::on(device);
         let specs = param_specs(&genotype)?;
         initial_params(&specs, config.seed, DType::F32, &store)?;
         for spec in &specs {

@@ -1,6 +1,7 @@
 //! The harness that every operator of the registry goes through.
 #![allow(dead_code)] // each test binary uses a part
 
+use hafuse::device::Device;
 use hafuse::ops::registry::{Case, CaseInput, Fill};
 use hafuse::tape::SessionOptions;
 use hafuse::{DType, ParamStore, Session, Tape, Tensor, Var};
@@ -15,6 +16,20 @@ pub struct Harness {
 
 impl Harness {
     pub fn new(case: &Case, dtype: DType, with_gradient: bool) -> hafuse::Result<Self> {
+        let options = SessionOptions {
+            poison: true,
+            ..Default::default()
+        };
+        Self::on(&Device::Cpu, case, dtype, with_gradient, options)
+    }
+
+    pub fn on(
+        device: &Device,
+        case: &Case,
+        dtype: DType,
+        with_gradient: bool,
+        options: SessionOptions,
+    ) -> hafuse::Result<Self> {
         let mut t = Tape::new(dtype);
         let xs: Vec<Var> = case
             .inputs
@@ -30,12 +45,8 @@ impl Harness {
                 t.output(&format!("dx{i}"), dx)?;
             }
         }
-        let options = SessionOptions {
-            poison: true,
-            ..Default::default()
-        };
         Ok(Self {
-            session: Session::with_options(&t, &ParamStore::default(), options)?,
+            session: Session::with_options(&t, &ParamStore::on(device), options)?,
             inputs: xs.len(),
         })
     }

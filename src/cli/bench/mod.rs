@@ -1,0 +1,47 @@
+//! `hafuse bench`: times on a device, and the least times that a card allows.
+
+mod cards;
+mod ceiling;
+mod net;
+mod ops;
+mod roofline;
+mod timing;
+
+use crate::Result;
+use clap::Subcommand;
+
+const AFTER_HELP: &str = "\
+Examples:
+  hafuse bench ops --json table.json          latency of each operator: the table that a search charges by
+  hafuse bench ops --device cuda --precision f16 --size 640x512
+  hafuse bench net --model ivif --device cuda whole fusions, copies included
+  hafuse bench roofline --card 'RTX 4090'     least time of each node on a card that is not here
+
+Times are medians; the quartiles beside them tell how noisy the machine is.";
+
+/// Measure operators and whole fusions on a device, or compute floors for a card
+#[derive(clap::Args, Clone, Debug)]
+#[command(verbatim_doc_comment, after_help = AFTER_HELP)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum What {
+    Ops(ops::OpsArgs),
+    Net(net::NetArgs),
+    Roofline(roofline::RooflineArgs),
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// Those of the device and of writing the table.
+pub fn run(args: &BenchArgs) -> Result<()> {
+    match &args.what {
+        What::Ops(args) => ops::run(args),
+        What::Net(args) => net::run(args),
+        What::Roofline(args) => roofline::run(args),
+    }
+}

@@ -1,0 +1,51 @@
+//! Repeated runs and their quartiles.
+
+use crate::Result;
+use serde::Serialize;
+
+/// Median and quartiles of repeated times, in milliseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Timing {
+    pub median_ms: f64,
+    /// First and third quartile.
+    pub low_ms: f64,
+    pub high_ms: f64,
+    pub runs: usize,
+}
+
+impl Timing {
+    /// `runs` calls of `f`, which returns seconds, after `warm` that do not count.
+    pub fn of(warm: usize, runs: usize, mut f: impl FnMut() -> Result<f64>) -> Result<Self> {
+        for _ in 0..warm {
+            f()?;
+        }
+        let mut ms = (0..runs.max(1))
+            .map(|_| Ok(f()? * 1e3))
+            .collect::<Result<Vec<f64>>>()?;
+        ms.sort_unstable_by(f64::total_cmp);
+        let at = |q: f64| {
+            let x = q * (ms.len() - 1) as f64;
+            let (i, rest) = (x as usize, x.fract());
+            ms[i] + rest * (ms[(i + 1).min(ms.len() - 1)] - ms[i])
+        };
+        Ok(Self {
+            median_ms: at(0.5),
+            low_ms: at(0.25),
+            high_ms: at(0.75),
+            runs: ms.len(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quartiles_of_known_times() {
+        let mut times = [9.0, 9.0, 4.0, 1.0, 3.0, 5.0, 2.0].into_iter();
+        let t = Timing::of(2, 5, || Ok(times.next().unwrap_or(0.0) / 1e3)).expect("no error");
+        let ms = [t.low_ms, t.median_ms, t.high_ms].map(|v| v.round());
+        assert_eq!((ms, t.runs), ([2.0, 3.0, 4.0], 5));
+    }
+}

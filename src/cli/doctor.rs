@@ -1,0 +1,136 @@
+//! `hafuse doctor`: what this machine has and what this binary can use of it.
+
+use super::{cpu_features, terminal};
+use crate::Result;
+use crate::device::cuda::{self, Card, Cuda};
+use crate::device::{Device, kernels};
+use crate::infer::{Engine, Model, Precision};
+use crate::tape::SessionOptions;
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+const AFTER_HELP: &str = "\
+Examples:
+  hafuse doctor                what was found, and which device `--device auto` takes
+  hafuse doctor --json         the same for scripts
+
+Each card that can be used fuses a small picture in f32 and f16, compared with the CPU's result.
+HAFUSE_SYNC=1 checks after every kernel and names the operator that failed.
+HAFUSE_KERNELS=DIR loads kernels from DIR instead of those in the binary.";
+
+/// Show driver, cards, kernels and CPU, and try every card
+#[derive(clap::Args, Clone, Debug)]
+#[command(verbatim_doc_comment, after_help = AFTER_HELP)]
+pub struct DoctorArgs {
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints.
+///
+/// # Errors
+/// Only those of writing; what is missing is the finding, not a failure.
+pub fn run(args: &DoctorArgs) -> Result<()> {
+    let driver = cuda::driver_version();
+    let cards = cuda::cards();
+    let tried: Vec<(Card, Result<Trial>)> = match &cards {
+        Ok(cards) => cards.iter().map(|c| (c.clone(), try_card(c))).collect(),
+        Err(_) => Vec::new(),
+    };
+    let (auto, reason) = Device::auto();
+    let driver_text = match &driver {
+        Ok((major, minor)) => format!("for CUDA up to {major}.{minor}"),
+        Err(e) => e.to_string(),
+    };
+    if args.json {
+        return terminal::print(
+            &json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "target": format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
+                "cpu_features": cpu_features(),
+                "threads": rayon::current_num_threads(),
+                "driver": driver.as_ref().ok().map(|(major, minor)| format!("{major}.{minor}")),
+                "driver_problem": driver.as_ref().err().map(ToString::to_string),
+                "kernels": {"toolkit": kernels::TOOLKIT, "archs": kernels::ARCHS, "ptx": kernels::PTX},
+                "cards_problem": cards.as_ref().err().map(ToString::to_string),
+                "cards": tried.iter().map(card_json).collect::<Vec<_>>(),
+                "auto": auto.to_string(),
+            })
+            .to_string(),
+        );
+    }
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "hafuse   {} for {}-{}\ncpu      {} threads, {}\nkernels  {}\ndriver   {driver_text}",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::ARCH,
+        std::env::consts::OS,
+        rayon::current_num_threads(),
+        cpu_features(),
+        kernels::describe(),
+    );
+    for (card, trial) in &tried {
+        let _ = writeln!(
+            text,
+            "cuda:{}   {card}, {} multiprocessors, {}\n         {}",
+            card.ordinal,
+            card.multiprocessors,
+            terminal::bytes(card.memory as u64),
+            match trial {
+                Ok(t) => format!(
+                    "works: off from the CPU by {:.1e} in f32, {:.1e} in f16",
+                    t.f32_error, t.f16_error
+                ),
+                Err(e) => format!("cannot be used: {e}"),
+            }
+        );
+    }
+    let reason = reason.map_or(String::new(), |e| format!(" ({e})"));
+    let _ = writeln!(text, "auto     takes {auto}{reason}");
+    terminal::print(&text)
+}
+
+/// Largest difference from the CPU's result, in grey values of 0 to 1.
+struct Trial {
+    f32_error: f32,
+    f16_error: f32,
+}
+
+fn try_card(card: &Card) -> Result<Trial> {
+    let device = Device::Cuda(Cuda::open(card.ordinal)?);
+    let model = Model::builtin("ivif-fast")?;
+    let (h, w) = (48, 64);
+    let wave = |k: usize| (0..h * w).map(|i| (i * k % 97) as f32 / 96.0).collect();
+    let (a, b): (Vec<f32>, Vec<f32>) = (wave(5), wave(11));
+    let fuse = |device: &Device, precision| {
+        Engine::on(device, precision, &model, SessionOptions::default())?.fuse(h, w, &a, &b)
+    };
+    let cpu = fuse(&Device::Cpu, Precision::F32)?;
+    let error = |precision| -> Result<f32> {
+        let found = fuse(&device, precision)?;
+        let pairs = found.iter().zip(&cpu);
+        // `max` of f32 would swallow NaN.
+        Ok(pairs.fold(0.0, |m: f32, (a, b)| {
+            let d = (a - b).abs();
+            if d > m || d.is_nan() { d } else { m }
+        }))
+    };
+    Ok(Trial {
+        f32_error: error(Precision::F32)?,
+        f16_error: error(Precision::F16)?,
+    })
+}
+
+fn card_json((card, trial): &(Card, Result<Trial>)) -> Value {
+    let (major, minor) = card.capability;
+    json!({
+        "ordinal": card.ordinal, "name": card.name, "capability": format!("{major}.{minor}"),
+        "multiprocessors": card.multiprocessors, "memory_bytes": card.memory, "l2_bytes": card.l2,
+        "problem": trial.as_ref().err().map(ToString::to_string),
+        "f32_error": trial.as_ref().ok().map(|t| t.f32_error),
+        "f16_error": trial.as_ref().ok().map(|t| t.f16_error),
+    })
+}
