@@ -55,6 +55,13 @@ KERNEL(too_much_shared, THREADS, CopyParams) {
   p.y[0] = first[0];
 }
 
+// n is an index into an array of 4; found by AddressSanitizer only.
+KERNEL(local_write, THREADS, CopyParams) {
+  volatile float local[4] = {};
+  local[p.n] = p.x[0];
+  p.y[0] = local[0];
+}
+
 // More local variables than a thread has room for.
 KERNEL(deep_stack, THREADS, CopyParams) {
   volatile float local[1 << 18];
