@@ -121,6 +121,10 @@ impl Operator for ChannelConv {
     fn flops(&self, inputs: &[Meta], output: Meta) -> u64 {
         2 * (inputs[1].shape.len() * output.shape.len()) as u64
     }
+
+    fn multiply_adds(&self, inputs: &[Meta], output: Meta) -> u64 {
+        self.flops(inputs, output) / 2
+    }
 }
 
 /// `ChannelConv` of `kernels/channel_conv.cu`.
