@@ -168,20 +168,22 @@ pub fn run(args: &FuseArgs) -> Result<()> {
     let seconds = start.elapsed().as_secs_f64();
     fuser.notes.say();
     let name = &fuser.engine.model().name;
+    let dtype = fuser.engine.precision().dtype();
+    let device = format!("{} in {dtype}", fuser.engine.device());
     if args.json {
         terminal::print(&summary(
-            name, &jobs, &outputs, &failures, &unmatched, seconds,
+            name, &device, &jobs, &outputs, &failures, &unmatched, seconds,
         ))?;
     } else if folders {
         terminal::print(&format!(
-            "{} of {} pairs fused with {name} in {seconds:.1} s, written to {}",
+            "{} of {} pairs fused with {name} on {device} in {seconds:.1} s, written to {}",
             outputs.len(),
             jobs.len(),
             args.out.display()
         ))?;
     } else {
         terminal::print(&format!(
-            "{}: fused with {name} in {seconds:.2} s",
+            "{}: fused with {name} on {device} in {seconds:.2} s",
             args.out.display()
         ))?;
     }
@@ -400,6 +402,7 @@ impl Notes {
 
 fn summary(
     model: &str,
+    device: &str,
     jobs: &[Job],
     outputs: &[PathBuf],
     failures: &[(String, String)],
@@ -413,6 +416,7 @@ fn summary(
         .collect();
     serde_json::json!({
         "model": model,
+        "device": device,
         "pairs": jobs.len(),
         "outputs": outputs,
         "failures": failures,

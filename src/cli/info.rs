@@ -178,7 +178,7 @@ fn describe(args: &InfoArgs, model: &Model, text: &mut String, json: &mut Value)
         let megapixels = (width * height) as f64 / 1e6;
         let _ = writeln!(
             text,
-            "time     {:>8.3} s   {:.2} megapixels/s, {} threads (first run, with planning: {:.3} s)",
+            "time     {:>8.3} s   {:.2} megapixels/s on {device}, {} threads (first run, with planning: {:.3} s)",
             m.warm,
             megapixels / m.warm,
             rayon::current_num_threads(),
@@ -186,7 +186,7 @@ fn describe(args: &InfoArgs, model: &Model, text: &mut String, json: &mut Value)
         );
         json["run"] = json!({
             "seconds": m.warm, "first_seconds": m.first, "peak_bytes": m.peak,
-            "threads": rayon::current_num_threads(),
+            "threads": rayon::current_num_threads(), "device": device.to_string(),
         });
     }
     if args.tape {

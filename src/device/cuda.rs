@@ -247,7 +247,7 @@ impl Cuda {
             stream().map_err(fail)?,
             stream().map_err(fail)?,
         ];
-        Ok(Self {
+        let cuda = Self {
             card,
             device,
             context,
@@ -256,7 +256,14 @@ impl Cuda {
             modules: Mutex::new(HashMap::new()),
             sync: std::env::var_os("HAFUSE_SYNC").is_some_and(|v| v == "1"),
             label,
-        })
+        };
+        // One module shows whether this driver takes them: it may be older than the toolkit.
+        if let Some((name, _)) = kernels::IMAGES.first() {
+            let handle = cuda.load(name)?;
+            let functions = HashMap::new();
+            lock(&cuda.modules).insert(name, Module { handle, functions });
+        }
+        Ok(cuda)
     }
 
     pub fn card(&self) -> &Card {

@@ -65,8 +65,22 @@ fn a_pair_is_fused_in_both_precisions_as_on_the_cpu() {
 fn auto_says_which_device_it_took() {
     let Some(driver) = driver() else { return };
     let world = World::new();
-    let (_, err) = good(&world, driver, &format!("fuse a.png b.png -o f.png {TINY}"));
-    assert_eq!(err, "device: cuda:0 (emulated GPU)\n");
+    let (out, _) = good(&world, driver, &format!("fuse a.png b.png -o f.png {TINY}"));
+    assert!(out.contains("on cuda:0 (emulated GPU) in f16"), "{out}");
+    // A card that is there but lacks kernels is told of, and the CPU does the work.
+    let output = run(
+        &world,
+        driver,
+        &format!("fuse a.png b.png -o f.png {TINY}"),
+        false,
+    );
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{out}{err}");
+    assert!(out.contains("on cpu in f32"), "{out}");
+    assert!(
+        err.starts_with("note: computing on the CPU: device cuda:0: "),
+        "{err}"
+    );
 }
 
 #[test]
