@@ -160,6 +160,7 @@ fn compile(nvcc: &Path, archs: &[u32], source: &Path, out: &Path) -> Result<(), 
         "-std=c++17",
         "-Ikernels",
         "-Wno-deprecated-gpu-targets",
+        "-Xfatbin=-compress-all",
     ]);
     for arch in archs {
         command.arg(format!("-gencode=arch=compute_{arch},code=sm_{arch}"));

@@ -62,6 +62,7 @@ pub mod cli;
 pub mod data;
 pub mod device;
 pub mod error;
+mod hash;
 pub mod infer;
 pub mod loss;
 pub mod net;

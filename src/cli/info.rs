@@ -3,6 +3,7 @@
 use super::device::{DeviceArg, PrecisionArg};
 use super::memory::{fusion_tape, peak_bytes, shortage};
 use super::{open_model, terminal};
+use crate::hash::Fnv1a;
 use crate::infer::{BUILTIN, Engine, Model};
 use crate::net::{Genotype, count_parts, format_counts, initial_params, param_specs};
 use crate::tape::{NodeReport, format_table};
@@ -233,20 +234,15 @@ fn untrained(genotype: Genotype) -> Result<Model> {
 
 /// FNV-1a of names, shapes and values of all weights: equal for equal weights on every machine.
 fn hash(model: &Model) -> String {
-    let mut h = 0xcbf2_9ce4_8422_2325u64;
-    let mut eat = |bytes: &[u8]| {
-        for &b in bytes {
-            h = (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    };
+    let mut h = Fnv1a::new();
     for (name, tensor) in &model.weights {
-        eat(name.as_bytes());
-        eat(tensor.shape().to_string().as_bytes());
+        h.write(name.as_bytes());
+        h.write(tensor.shape().to_string().as_bytes());
         for v in tensor.to_f64() {
-            eat(&(v as f32).to_le_bytes());
+            h.write(&(v as f32).to_le_bytes());
         }
     }
-    format!("{h:016x}")
+    format!("{:016x}", h.finish())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Records layers with their parameters, named after the part of the network they stand in.
 
+use crate::hash::Fnv1a;
 use crate::ops::{self, Activation, ConvOptions, DepthwiseOptions, Padding};
 use crate::tape::{ParamStore, Tape, Var};
 use crate::tensor::{DType, Shape, Tensor};
@@ -183,7 +184,9 @@ pub fn initial_params(
         let value = match spec.init {
             Init::Zero => Tensor::full(spec.shape, dtype, 0.0),
             Init::Normal(std) => {
-                let mut rng = Pcg64Mcg::seed_from_u64(seed ^ fnv1a(spec.name.as_bytes()));
+                let mut name = Fnv1a::new();
+                name.write(spec.name.as_bytes());
+                let mut rng = Pcg64Mcg::seed_from_u64(seed ^ name.finish());
                 let normal = Normal::new(0.0, std)
                     .map_err(|e| Error::Internal(format!("initial {}: {e}", spec.name)))?;
                 let mut draw = || loop {
@@ -199,11 +202,4 @@ pub fn initial_params(
         store.set(&spec.name, &value)?;
     }
     Ok(())
-}
-
-/// FNV-1a, 64 bit: a hash that stays the same in every version of Rust.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }

@@ -123,8 +123,7 @@ impl Operator for BoxFilter {
             adjoint: self.adjoint.into(),
         };
         let blocks = io.blocks_for(shape.len());
-        let mut launch =
-            |kernel, blocks| io.launch("box_filter", kernel, blocks, THREADS, params);
+        let mut launch = |kernel, blocks| io.launch("box_filter", kernel, blocks, THREADS, params);
         match tiling {
             _ if self.naive => launch("box_filter_naive_fwd", blocks),
             Some(t) => launch("box_filter_fwd", t.blocks()),

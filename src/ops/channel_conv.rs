@@ -109,7 +109,13 @@ impl Operator for ChannelConv {
             transposed: self.transposed.into(),
         };
         let blocks = io.blocks_for(x.len());
-        io.launch("channel_conv", "channel_conv1d_fwd", blocks, THREADS, params)
+        io.launch(
+            "channel_conv",
+            "channel_conv1d_fwd",
+            blocks,
+            THREADS,
+            params,
+        )
     }
 
     fn flops(&self, inputs: &[Meta], output: Meta) -> u64 {
@@ -245,15 +251,22 @@ fn weight_grad<T: Real>(c: usize, x: &[T], g: &[T], out: &mut [T]) {
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    [(2, 32, 3), (1, 1, 3), (3, 7, 5), (1, 2, 7), (2, 13, 1), (3, 200, 9)]
-        .into_iter()
-        .map(|(n, c, k)| {
-            Case::new(
-                format!("channel_conv1d n {n} c {c} k {k}"),
-                ChannelConv { transposed: false },
-                vec![CaseInput::any([n, 1, 1, c]), CaseInput::any([k])],
-                k,
-            )
-        })
-        .collect()
+    [
+        (2, 32, 3),
+        (1, 1, 3),
+        (3, 7, 5),
+        (1, 2, 7),
+        (2, 13, 1),
+        (3, 200, 9),
+    ]
+    .into_iter()
+    .map(|(n, c, k)| {
+        Case::new(
+            format!("channel_conv1d n {n} c {c} k {k}"),
+            ChannelConv { transposed: false },
+            vec![CaseInput::any([n, 1, 1, c]), CaseInput::any([k])],
+            k,
+        )
+    })
+    .collect()
 }

@@ -329,8 +329,18 @@ pub(crate) fn cases() -> Vec<Case> {
                 };
                 let (two, three, both) = (two.clone(), three.clone(), both.clone());
                 out.push(Case::new(format!("gate {label}"), gate.clone(), two, 1));
-                out.push(Case::new(format!("gate, residual, {label}"), gate, three, 1));
-                out.push(Case::new(format!("gate_reduce {label}"), reduce, both, terms));
+                out.push(Case::new(
+                    format!("gate, residual, {label}"),
+                    gate,
+                    three,
+                    1,
+                ));
+                out.push(Case::new(
+                    format!("gate_reduce {label}"),
+                    reduce,
+                    both,
+                    terms,
+                ));
             }
         }
     }

@@ -2,10 +2,12 @@
 
 use super::registry::{Case, CaseInput, Fill};
 use crate::device::cpu::{CpuIo, for_chunks};
+use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::device::simd::simd_fn;
 use crate::tape::{Meta, Operator, check_inputs};
 use crate::tensor::{Real, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
+use bytemuck::{Pod, Zeroable};
 
 const NAME: &str = "max_pool2d";
 
@@ -36,6 +38,53 @@ pub fn max_pool2d(t: &mut Tape, x: Var) -> Result<Var> {
 fn pooled(x: Shape) -> Result<Shape> {
     let [n, h, w, c] = x.dims4(NAME)?;
     Ok(Shape::from([n, h.div_ceil(2), w.div_ceil(2), c]))
+}
+
+/// `Pool` of `kernels/pool.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct PoolParams {
+    x: DevicePtr,
+    y: DevicePtr,
+    sizes: Sizes,
+}
+
+/// `PoolGrad` of `kernels/pool.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct PoolGradParams {
+    x: DevicePtr,
+    y: DevicePtr,
+    g: DevicePtr,
+    dx: DevicePtr,
+    sizes: Sizes,
+}
+
+/// The integers at the end of both.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Sizes {
+    n: i32,
+    h: i32,
+    w: i32,
+    c: i32,
+    ho: i32,
+    wo: i32,
+}
+
+impl Sizes {
+    fn new(io: &CudaIo<'_>) -> Result<Self> {
+        let [n, h, w, c] = io.shape(0).padded4();
+        io.int(io.shape(0).len())?;
+        Ok(Self {
+            n: io.int(n)?,
+            h: io.int(h)?,
+            w: io.int(w)?,
+            c: io.int(c)?,
+            ho: io.int(h.div_ceil(2))?,
+            wo: io.int(w.div_ceil(2))?,
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -70,6 +119,16 @@ impl Operator for MaxPool2d {
             });
             Ok(())
         })
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let params = PoolParams {
+            x: io.input(0),
+            y: io.output(),
+            sizes: Sizes::new(io)?,
+        };
+        let blocks = io.blocks_for(io.output_shape().len());
+        io.launch("pool", "max_pool2d_fwd", blocks, THREADS, params)
     }
 
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {
@@ -143,6 +202,19 @@ impl Operator for MaxPool2dGrad {
         })
     }
 
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let params = PoolGradParams {
+            x: io.input(0),
+            y: io.input(1),
+            g: io.input(2),
+            dx: io.output(),
+            sizes: Sizes::new(io)?,
+        };
+        // One thread for each window.
+        let blocks = io.blocks_for(io.shape(1).len());
+        io.launch("pool", "max_pool2d_bwd_input", blocks, THREADS, params)
+    }
+
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {
         inputs[0].shape.len() as u64
     }
@@ -195,6 +267,8 @@ pub(crate) fn cases() -> Vec<Case> {
         [1, 9, 1, 5],
         [1, 1, 1, 1],
         [1, 3, 2, 13],
+        [2, 3, 5, 8],
+        [1, 4, 3, 12], // 16-byte vectors in f32, not in f16
     ];
     shapes
         .into_iter()

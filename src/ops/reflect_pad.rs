@@ -2,9 +2,11 @@
 
 use super::registry::{Case, CaseInput};
 use crate::device::cpu::{CpuIo, for_chunks};
+use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::tape::{Meta, Operator, check_inputs};
 use crate::tensor::{Real, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
+use bytemuck::{Pod, Zeroable};
 
 const NAME: &str = "reflect_pad";
 
@@ -45,6 +47,38 @@ fn padded(x: Shape, pad: usize) -> Result<Shape> {
     Ok(Shape::from([n, h + 2 * pad, w + 2 * pad, c]))
 }
 
+/// `ReflectPad` and `ReflectPadGrad` of `kernels/reflect_pad.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Params {
+    from: DevicePtr,
+    to: DevicePtr,
+    n: i32,
+    h: i32,
+    w: i32,
+    c: i32,
+    pad: i32,
+    unused: i32,
+}
+
+/// Launches `kernel`; `x` is the shape without padding.
+fn launch(io: &mut CudaIo<'_>, kernel: &str, x: Shape, pad: usize) -> Result<()> {
+    let [n, h, w, c] = x.padded4();
+    io.int(padded(x, pad)?.len())?;
+    let params = Params {
+        from: io.input(0),
+        to: io.output(),
+        n: io.int(n)?,
+        h: io.int(h)?,
+        w: io.int(w)?,
+        c: io.int(c)?,
+        pad: io.int(pad)?,
+        unused: 0,
+    };
+    let blocks = io.blocks_for(io.output_shape().len());
+    io.launch("reflect_pad", kernel, blocks, THREADS, params)
+}
+
 #[derive(Debug)]
 struct ReflectPad {
     pad: usize,
@@ -74,6 +108,10 @@ impl Operator for ReflectPad {
             forward::<T>(x, pad, io.input(0)?, io.output()?);
             Ok(())
         })
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        launch(io, "reflect_pad_fwd", io.shape(0), self.pad)
     }
 
     fn flops(&self, _inputs: &[Meta], _output: Meta) -> u64 {
@@ -116,6 +154,10 @@ impl Operator for ReflectPadGrad {
             backward::<T>(x, pad, io.input(0)?, io.output()?);
             Ok(())
         })
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        launch(io, "reflect_pad_bwd_input", self.x, self.pad)
     }
 
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {
@@ -183,6 +225,8 @@ pub(crate) fn cases() -> Vec<Case> {
         ([1, 1, 5, 2], 0),
         ([1, 1, 1, 1], 0),
         ([1, 4, 11, 1], 3),
+        ([1, 5, 3, 8], 2),
+        ([1, 3, 4, 12], 1), // 16-byte vectors in f32, not in f16
     ];
     shapes
         .into_iter()

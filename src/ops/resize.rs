@@ -2,10 +2,12 @@
 
 use super::registry::{Case, CaseInput};
 use crate::device::cpu::{CpuIo, for_chunks};
+use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::device::simd::simd_fn;
 use crate::tape::{Meta, Operator, check_inputs};
 use crate::tensor::{Real, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
+use bytemuck::{Pod, Zeroable};
 use std::sync::Arc;
 
 const NAME: &str = "resize_bilinear";
@@ -70,16 +72,18 @@ struct Axis {
 
 impl Axis {
     fn new(input: usize, output: usize) -> Self {
-        let scale = input as f64 / output as f64;
+        // In units of 1 / (2 output), so that the lower pixel is exact; kernels do the same.
+        let unit = 2 * output;
         let taps: Vec<Tap> = (0..output)
             .map(|i| {
-                let at = ((i as f64 + 0.5) * scale - 0.5).max(0.0);
-                let low = (at as usize).min(input - 1);
+                let at = ((2 * i + 1) * input).saturating_sub(output);
+                let low = at / unit;
                 let high = (low + 1).min(input - 1);
+                let weight = (at % unit) as f64 / unit as f64;
                 Tap {
                     low,
                     high,
-                    weight: if high == low { 0.0 } else { at - low as f64 },
+                    weight: if high == low { 0.0 } else { weight },
                 }
             })
             .collect();
@@ -153,6 +157,53 @@ fn expect(what: &str, found: Shape, wanted: Shape) -> Result<()> {
     Ok(())
 }
 
+/// `Resize` of `kernels/resize.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct ResizeParams {
+    x: DevicePtr,
+    residual: DevicePtr,
+    y: DevicePtr,
+    sizes: Sizes,
+}
+
+/// `ResizeGrad` of `kernels/resize.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct ResizeGradParams {
+    g: DevicePtr,
+    dx: DevicePtr,
+    sizes: Sizes,
+}
+
+/// The integers at the end of both.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Sizes {
+    n: i32,
+    h: i32,
+    w: i32,
+    c: i32,
+    ho: i32,
+    wo: i32,
+}
+
+impl Sizes {
+    fn new(io: &CudaIo<'_>, maps: &Maps) -> Result<Self> {
+        let [n, _, _, c] = io.shape(0).padded4();
+        io.int(maps.input(n, c).len())?;
+        io.int(maps.output(n, c).len())?;
+        Ok(Self {
+            n: io.int(n)?,
+            h: io.int(maps.h.input)?,
+            w: io.int(maps.w.input)?,
+            c: io.int(c)?,
+            ho: io.int(maps.h.taps.len())?,
+            wo: io.int(maps.w.taps.len())?,
+        })
+    }
+}
+
 /// Inputs x and, if there, the residual.
 #[derive(Debug)]
 struct Resize {
@@ -206,6 +257,17 @@ impl Operator for Resize {
             Ok(())
         }
         dispatch_real!(io.dtype(), NAME, T => run::<T>(&mut io, h, w, c))
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let params = ResizeParams {
+            x: io.input(0),
+            residual: io.optional((io.len() == 2).then_some(1)),
+            y: io.output(),
+            sizes: Sizes::new(io, &self.maps)?,
+        };
+        let blocks = io.blocks_for(io.output_shape().len());
+        io.launch("resize", "resize_bilinear_fwd", blocks, THREADS, params)
     }
 
     fn flops(&self, inputs: &[Meta], output: Meta) -> u64 {
@@ -273,6 +335,22 @@ impl Operator for ResizeGrad {
         })
     }
 
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let params = ResizeGradParams {
+            g: io.input(0),
+            dx: io.output(),
+            sizes: Sizes::new(io, &self.maps)?,
+        };
+        let blocks = io.blocks_for(io.output_shape().len());
+        io.launch(
+            "resize",
+            "resize_bilinear_bwd_input",
+            blocks,
+            THREADS,
+            params,
+        )
+    }
+
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {
         // Every output was read with four weights.
         8 * inputs[0].shape.len() as u64
@@ -312,6 +390,8 @@ pub(crate) fn cases() -> Vec<Case> {
         ([1, 1, 1, 3], [2, 3], false),
         ([1, 9, 11, 1], [1, 1], true),
         ([1, 3, 5, 1], [4, 31], false),
+        ([1, 3, 4, 8], [5, 8], true),
+        ([1, 3, 4, 12], [7, 7], true), // 16-byte vectors in f32, not in f16
     ];
     let mut cases = Vec::new();
     for (x, [h, w], residual) in sizes {

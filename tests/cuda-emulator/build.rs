@@ -12,8 +12,11 @@ fn main() {
     for variable in ["CXX", "HAFUSE_EMULATOR_SANITIZE"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
+    println!("cargo:rustc-check-cfg=cfg(sanitized)");
     let here = PathBuf::from(var("CARGO_MANIFEST_DIR"));
-    let kernels = here.join("../../kernels");
+    let root = here.join("../..");
+    let root = root.canonicalize().unwrap_or(root);
+    let kernels = root.join("kernels");
     for path in [&kernels, &here.join("runtime"), &here.join("faults")] {
         println!("cargo:rerun-if-changed={}", path.display());
     }
@@ -90,6 +93,7 @@ impl Build {
             let sanitize = format!("-fsanitize={}", var("HAFUSE_EMULATOR_SANITIZE"));
             common.extend([sanitize.clone(), "-fno-omit-frame-pointer".to_owned()]);
             link.push(sanitize);
+            println!("cargo:rustc-cfg=sanitized");
         }
 
         let runtime = files(&here.join("runtime"), "cpp")
@@ -210,12 +214,19 @@ fn kernel_flags(
         [
             "-ffp-contract=off", // sums as they are written
             "-fno-math-errno",
-            "-fno-strict-aliasing", // nvcc does not assume it either
+            "-fno-strict-aliasing",     // nvcc does not assume it either
+            "-fstack-clash-protection", // large frames must not step over the guard page
+            // Misaligned vectors trap, as they do on a GPU.
+            "-fsanitize=alignment",
+            "-fsanitize-undefined-trap-on-error",
             "-Wno-unknown-pragmas",
             "-DHAFUSE_EMULATED",
         ]
         .map(str::to_owned),
     );
+    // Faults then name files from the repository's root.
+    let root = kernels.parent().unwrap_or(kernels);
+    flags.push(format!("-fmacro-prefix-map={}/=", root.display()));
     flags.push(format!("-DHAFUSE_MODULE=\"{module}\""));
     flags.push(format!("-DHAFUSE_SOURCE=\"{}\"", cu.display()));
     flags.extend([here, kernels].map(|p| format!("-I{}", p.display())));

@@ -10,11 +10,15 @@ use hafuse::net::Genotype;
 use hafuse::tape::SessionOptions;
 use hafuse::train::{TrainConfig, Trainer};
 use hafuse::{DType, Session, Tensor};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A part of a sample pair.
 fn sample(height: usize, width: usize) -> [Vec<f32>; 2] {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
+    // Another machine has them elsewhere.
+    let folder = std::env::var_os("HAFUSE_SAMPLES").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("samples"),
+        PathBuf::from,
+    );
     ["street_1_ir.png", "street_1_vi.png"].map(|name| {
         let p = Picture::read(&folder.join(name)).expect("is a picture");
         let (top, left) = (150, 200);

@@ -196,7 +196,7 @@ fn parameters_of_the_wrong_size_never_reach_a_kernel() {
         .map(|e| e.to_string())
         .expect("is refused");
     assert!(
-        message.contains("unary_fwd_f32 takes 40 bytes"),
+        message.contains("unary_fwd_f32 takes 32 bytes"),
         "{message}"
     );
     assert!(message.contains("8 were given"), "{message}");

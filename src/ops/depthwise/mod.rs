@@ -1,11 +1,13 @@
 //! Depthwise convolution: each channel has its own window.
 
 mod cpu;
+mod cuda;
 
 use self::cpu::{Axis, Geometry};
 use super::Padding;
 use super::registry::{Case, CaseInput};
 use crate::device::cpu::CpuIo;
+use crate::device::launch::CudaIo;
 use crate::tape::{Meta, Operator, check_inputs};
 use crate::tensor::{Real, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
@@ -63,7 +65,10 @@ pub fn depthwise_conv2d(
     bias: Option<Var>,
     options: DepthwiseOptions,
 ) -> Result<Var> {
-    let op = DepthwiseConv2d { options };
+    let op = DepthwiseConv2d {
+        options,
+        naive: false,
+    };
     match bias {
         Some(b) => t.record(op, &[x, w, b]),
         None => t.record(op, &[x, w]),
@@ -147,6 +152,8 @@ fn expect(what: &str, found: Shape, wanted: Shape) -> Result<()> {
 #[derive(Debug)]
 struct DepthwiseConv2d {
     options: DepthwiseOptions,
+    /// Run the plain CUDA kernels, which the fast ones are compared with; so do the adjoints.
+    naive: bool,
 }
 
 impl Operator for DepthwiseConv2d {
@@ -168,11 +175,12 @@ impl Operator for DepthwiseConv2d {
         let inputs = t.inputs_of(node).to_vec();
         let (x, w) = (inputs[0], inputs[1]);
         let mut gradients = vec![
-            Some(input_grad(t, g, w, self.options, t.shape(x))?),
-            Some(weight_grad(t, x, g, self.options, t.shape(w))?),
+            Some(self.input_grad(t, g, w, t.shape(x))?),
+            Some(self.weight_grad(t, x, g, t.shape(w))?),
         ];
         if inputs.len() == 3 {
-            gradients.push(Some(t.record(DepthwiseBiasGrad, &[g])?));
+            let op = DepthwiseBiasGrad { naive: self.naive };
+            gradients.push(Some(t.record(op, &[g])?));
         }
         Ok(gradients)
     }
@@ -192,6 +200,11 @@ impl Operator for DepthwiseConv2d {
         dispatch_real!(io.dtype(), NAME, T => run::<T>(&mut io, g))
     }
 
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let g = geometry(io.shape(0), io.shape(1), self.options)?;
+        cuda::forward(io, io.shape(0).padded4()[0], &g, self.naive)
+    }
+
     fn flops(&self, inputs: &[Meta], output: Meta) -> u64 {
         let [kh, kw, ..] = inputs[1].shape.padded4();
         2 * (kh * kw * output.shape.len()) as u64
@@ -203,12 +216,16 @@ impl Operator for DepthwiseConv2d {
     }
 }
 
-fn input_grad(t: &mut Tape, g: Var, w: Var, options: DepthwiseOptions, x: Shape) -> Result<Var> {
-    t.record(DepthwiseInputGrad { options, x }, &[g, w])
-}
+impl DepthwiseConv2d {
+    fn input_grad(&self, t: &mut Tape, g: Var, w: Var, x: Shape) -> Result<Var> {
+        let &Self { options, naive } = self;
+        t.record(DepthwiseInputGrad { options, x, naive }, &[g, w])
+    }
 
-fn weight_grad(t: &mut Tape, x: Var, g: Var, options: DepthwiseOptions, w: Shape) -> Result<Var> {
-    t.record(DepthwiseWeightGrad { options, w }, &[x, g])
+    fn weight_grad(&self, t: &mut Tape, x: Var, g: Var, w: Shape) -> Result<Var> {
+        let &Self { options, naive } = self;
+        t.record(DepthwiseWeightGrad { options, w, naive }, &[x, g])
+    }
 }
 
 /// `dx[i, j, c] = sum of w[p, q, 0, c] * g[(i + pad - p d) / s, (j + pad - q d) / s, c]` where the
@@ -218,6 +235,7 @@ struct DepthwiseInputGrad {
     options: DepthwiseOptions,
     /// Shape of the gradient.
     x: Shape,
+    naive: bool,
 }
 
 impl Operator for DepthwiseInputGrad {
@@ -234,10 +252,10 @@ impl Operator for DepthwiseInputGrad {
 
     fn vjp(&self, t: &mut Tape, node: Var, u: Var) -> Result<Vec<Option<Var>>> {
         let (g, w) = (t.inputs_of(node)[0], t.inputs_of(node)[1]);
-        Ok(vec![
-            Some(depthwise_conv2d(t, u, w, None, self.options)?),
-            Some(weight_grad(t, u, g, self.options, t.shape(w))?),
-        ])
+        let &Self { options, naive, .. } = self;
+        let forward = DepthwiseConv2d { options, naive };
+        let dw = forward.weight_grad(t, u, g, t.shape(w))?;
+        Ok(vec![Some(t.record(forward, &[u, w])?), Some(dw)])
     }
 
     fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {
@@ -248,6 +266,11 @@ impl Operator for DepthwiseInputGrad {
             Ok(())
         }
         dispatch_real!(io.dtype(), NAME, T => run::<T>(&mut io, g))
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let g = geometry(self.x, io.shape(1), self.options)?;
+        cuda::input_grad(io, self.x.padded4()[0], &g, self.naive)
     }
 
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {
@@ -268,6 +291,7 @@ struct DepthwiseWeightGrad {
     options: DepthwiseOptions,
     /// Shape of the gradient.
     w: Shape,
+    naive: bool,
 }
 
 impl Operator for DepthwiseWeightGrad {
@@ -288,10 +312,10 @@ impl Operator for DepthwiseWeightGrad {
 
     fn vjp(&self, t: &mut Tape, node: Var, u: Var) -> Result<Vec<Option<Var>>> {
         let (x, g) = (t.inputs_of(node)[0], t.inputs_of(node)[1]);
-        Ok(vec![
-            Some(input_grad(t, g, u, self.options, t.shape(x))?),
-            Some(depthwise_conv2d(t, x, u, None, self.options)?),
-        ])
+        let &Self { options, naive, .. } = self;
+        let forward = DepthwiseConv2d { options, naive };
+        let dx = forward.input_grad(t, g, u, t.shape(x))?;
+        Ok(vec![Some(dx), Some(t.record(forward, &[x, u])?)])
     }
 
     fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {
@@ -305,6 +329,12 @@ impl Operator for DepthwiseWeightGrad {
         dispatch_real!(io.dtype(), NAME, T => run::<T>(&mut io, g))
     }
 
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let g = geometry(io.shape(0), self.w, self.options)?;
+        let pair = (io.input(0), io.input(1));
+        cuda::weight_grad(io, io.shape(0).padded4()[0], &g, pair, self.naive)
+    }
+
     fn flops(&self, inputs: &[Meta], output: Meta) -> u64 {
         let [kh, kw, ..] = output.shape.padded4();
         2 * (kh * kw * inputs[1].shape.len()) as u64
@@ -315,11 +345,19 @@ impl Operator for DepthwiseWeightGrad {
         geometry(inputs[0].shape, self.w, self.options)
             .map_or(0, |g| cpu::weight_grad_scratch(g, n) * output.dtype.size())
     }
+
+    fn cuda_workspace(&self, inputs: &[Meta], _output: Meta) -> usize {
+        let n = inputs[0].shape.padded4()[0];
+        geometry(inputs[0].shape, self.w, self.options)
+            .map_or(0, |g| cuda::weight_grad_bytes(n, &g))
+    }
 }
 
 /// `db[c] = sum over n, i, j of g[n, i, j, c]`; input g.
 #[derive(Debug)]
-struct DepthwiseBiasGrad;
+struct DepthwiseBiasGrad {
+    naive: bool,
+}
 
 impl Operator for DepthwiseBiasGrad {
     fn name(&self) -> &'static str {
@@ -352,6 +390,10 @@ impl Operator for DepthwiseBiasGrad {
         dispatch_real!(io.dtype(), NAME, T => run::<T>(&mut io, n * h))
     }
 
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        cuda::bias_grad(io, self.naive)
+    }
+
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {
         inputs[0].shape.len() as u64
     }
@@ -360,41 +402,68 @@ impl Operator for DepthwiseBiasGrad {
         let [n, h, _, c] = inputs[0].shape.padded4();
         cpu::channel_sum_scratch(n * h, c) * output.dtype.size()
     }
+
+    fn cuda_workspace(&self, inputs: &[Meta], _output: Meta) -> usize {
+        cuda::bias_grad_bytes(inputs[0].shape)
+    }
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    let mut cases = Vec::new();
-    let mut add = |x: [usize; 4], k: [usize; 2], stride, dilation, padding, bias: bool| {
+    use Padding::{Same, Valid};
+    let any_device = [
+        ([2, 5, 7, 3], [3, 3], 1, 1, Same, true),
+        ([1, 4, 23, 2], [3, 5], 1, 1, Same, false), // rows long enough for the block loop
+        ([1, 2, 3, 32], [3, 3], 1, 1, Same, true),
+        ([1, 3, 67, 1], [3, 3], 1, 2, Same, false),
+        ([1, 7, 6, 3], [3, 3], 2, 1, Same, true),
+        ([1, 8, 7, 2], [5, 3], 3, 1, Same, false),
+        ([1, 7, 9, 2], [3, 3], 2, 2, Valid, true),
+        ([1, 4, 37, 1], [2, 4], 1, 1, Valid, true),
+        ([1, 6, 5, 5], [2, 2], 2, 1, Valid, false),
+        ([1, 1, 11, 5], [7, 7], 1, 1, Same, true),
+        ([1, 11, 1, 9], [3, 3], 1, 1, Same, false),
+        ([2, 1, 1, 13], [3, 3], 1, 1, Same, true),
+        ([1, 1, 1, 1], [1, 1], 1, 1, Valid, true),
+    ];
+    // Runs, channel vectors, and several parts of a kernel gradient.
+    let fast_kernels = [
+        ([1, 4, 5, 8], [5, 5], 1, 1, Same, true),
+        ([1, 5, 6, 8], [3, 3], 1, 2, Valid, false),
+        ([1, 3, 9, 12], [5, 5], 1, 2, Same, true), // vectors of 4, not of 8
+        ([1, 6, 3, 2], [5, 5], 1, 3, Same, false), // the window is wider than the picture
+        ([2, 9, 13, 40], [3, 3], 1, 1, Same, true),
+        ([2, 9, 13, 40], [5, 5], 1, 2, Same, true),
+        ([2, 9, 13, 40], [3, 3], 2, 1, Same, true),
+        ([1, 40, 131, 1], [11, 1], 1, 1, Valid, false),
+        ([1, 40, 131, 1], [3, 3], 1, 1, Valid, true),
+    ];
+    let naive_kernels = [
+        ([1, 5, 6, 8], [3, 3], 1, 1, Same, true),
+        ([1, 4, 9, 2], [5, 5], 1, 2, Same, false),
+        ([1, 5, 7, 3], [3, 3], 2, 1, Same, true),
+    ];
+    let case = |(x, k, stride, dilation, padding, bias): (_, [usize; 2], _, _, _, _), naive| {
+        let (x, [kh, kw]): ([usize; 4], _) = (x, k);
         let options = DepthwiseOptions {
             stride,
             dilation,
             padding,
         };
-        let [kh, kw] = k;
         let mut inputs = vec![CaseInput::any(x), CaseInput::any([kh, kw, 1, x[3]])];
         if bias {
             inputs.push(CaseInput::any([x[3]]));
         }
-        cases.push(Case::new(
-            format!("depthwise {x:?} {kh}x{kw} s{stride} d{dilation} {padding:?} bias {bias}"),
-            DepthwiseConv2d { options },
-            inputs,
-            kh * kw + 1,
-        ));
+        let mut label =
+            format!("depthwise {x:?} {kh}x{kw} s{stride} d{dilation} {padding:?} bias {bias}");
+        if naive {
+            label += " naive";
+        }
+        let op = DepthwiseConv2d { options, naive };
+        Case::new(label, op, inputs, kh * kw + 1)
     };
-    use Padding::{Same, Valid};
-    add([2, 5, 7, 3], [3, 3], 1, 1, Same, true);
-    add([1, 4, 23, 2], [3, 5], 1, 1, Same, false); // rows long enough for the block loop
-    add([1, 2, 3, 32], [3, 3], 1, 1, Same, true);
-    add([1, 3, 67, 1], [3, 3], 1, 2, Same, false);
-    add([1, 7, 6, 3], [3, 3], 2, 1, Same, true);
-    add([1, 8, 7, 2], [5, 3], 3, 1, Same, false);
-    add([1, 7, 9, 2], [3, 3], 2, 2, Valid, true);
-    add([1, 4, 37, 1], [2, 4], 1, 1, Valid, true);
-    add([1, 6, 5, 5], [2, 2], 2, 1, Valid, false);
-    add([1, 1, 11, 5], [7, 7], 1, 1, Same, true);
-    add([1, 11, 1, 9], [3, 3], 1, 1, Same, false);
-    add([2, 1, 1, 13], [3, 3], 1, 1, Same, true);
-    add([1, 1, 1, 1], [1, 1], 1, 1, Valid, true);
+    let fast = any_device.into_iter().chain(fast_kernels);
+    let cases = fast.map(|c| case(c, false));
     cases
+        .chain(naive_kernels.into_iter().map(|c| case(c, true)))
+        .collect()
 }

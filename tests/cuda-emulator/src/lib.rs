@@ -37,6 +37,10 @@ use std::sync::OnceLock;
 /// The emulated `libcuda.so`; `None` where no C++ compiler was found or the system is not Linux.
 pub const LIBRARY: Option<&str> = option_env!("HAFUSE_EMULATOR_LIBRARY");
 
+/// Whether the library was built with AddressSanitizer, which ends the process at an access to the bytes
+/// beside an allocation where the emulator alone would report a fault.
+pub const SANITIZED: bool = cfg!(sanitized);
+
 /// The order in which the threads of a block, and the blocks, run between barriers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
