@@ -128,6 +128,7 @@ pub fn registry() -> Vec<Entry> {
         reduce,
         channel_stats,
         gate,
+        attention,
         concat,
         mixed,
     ]

@@ -306,6 +306,10 @@ impl Operator for Conv2d {
             .map_or(0, |s| 2 * macs(&s, w[2], w[3]))
     }
 
+    fn multiply_adds(&self, inputs: &[Meta], output: Meta) -> u64 {
+        self.flops(inputs, output) / 2
+    }
+
     fn workspace(&self, inputs: &[Meta], _output: Meta) -> usize {
         packed_bytes(inputs[0].dtype, inputs[1].shape.padded4(), false)
     }

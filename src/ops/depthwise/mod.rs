@@ -210,6 +210,10 @@ impl Operator for DepthwiseConv2d {
         2 * (kh * kw * output.shape.len()) as u64
     }
 
+    fn multiply_adds(&self, inputs: &[Meta], output: Meta) -> u64 {
+        self.flops(inputs, output) / 2
+    }
+
     fn workspace(&self, inputs: &[Meta], _output: Meta) -> usize {
         geometry(inputs[0].shape, inputs[1].shape, self.options)
             .map_or(0, |g| g.tiles_len() * inputs[0].dtype.size())
