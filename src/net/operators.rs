@@ -29,20 +29,16 @@ pub fn record_operator(b: &mut Builder<'_>, kind: OpKind, x: Var) -> Result<Var>
 
 /// (sigma, depthwise k x k, 1 x 1) twice. The second sigma is the first 1 x 1's epilogue.
 fn separable(b: &mut Builder<'_>, x: Var, k: usize) -> Result<Var> {
-    let c = b.channels(x);
-    let y = ops::leaky_relu(b.tape, x, f64::from(SLOPE))?;
-    let y = b.depthwise("depthwise1", y, k, 1)?;
-    let y = b.conv("pointwise1", y, Layer::new(1, c).activation(SIGMA))?;
-    let y = b.depthwise("depthwise2", y, k, 1)?;
-    b.conv("pointwise2", y, Layer::new(1, c))
+    let layer = Layer::new(1, b.channels(x));
+    let names = ["depthwise1", "pointwise1"];
+    let y = b.separable(names, x, (k, 1), Some(SLOPE), layer.activation(SIGMA))?;
+    b.separable(["depthwise2", "pointwise2"], y, (k, 1), None, layer)
 }
 
 /// sigma, depthwise k x k of dilation 2, 1 x 1, + x.
 fn dilated(b: &mut Builder<'_>, x: Var, k: usize) -> Result<Var> {
-    let c = b.channels(x);
-    let y = ops::leaky_relu(b.tape, x, f64::from(SLOPE))?;
-    let y = b.depthwise("depthwise", y, k, 2)?;
-    b.conv("pointwise", y, Layer::new(1, c).onto(x))
+    let layer = Layer::new(1, b.channels(x)).onto(x);
+    b.separable(["depthwise", "pointwise"], x, (k, 2), Some(SLOPE), layer)
 }
 
 /// conv k x k, sigma, conv k x k, + x.

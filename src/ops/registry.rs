@@ -117,9 +117,11 @@ pub fn registry() -> Vec<Entry> {
     entries![
         conv,
         depthwise,
+        separable,
         reflect_pad,
         pool,
         resize,
+        upsample,
         box_filter,
         guided,
         channel_conv,

@@ -134,6 +134,25 @@ fn geometry(x: Shape, w: Shape, options: DepthwiseOptions) -> Result<Geometry> {
     })
 }
 
+/// Elements of scratch for [`convolve`].
+pub(crate) fn scratch_len(x: Shape, w: Shape, options: DepthwiseOptions) -> usize {
+    geometry(x, w, options).map_or(0, |g| g.tiles_len())
+}
+
+/// The forward convolution on plain slices, for operators that contain one. Writes all of `out`.
+pub(crate) fn convolve<T: Real>(
+    options: DepthwiseOptions,
+    (x, x_shape): (&[T], Shape),
+    (w, w_shape): (&[T], Shape),
+    bias: Option<&[T]>,
+    scratch: &mut [T],
+    out: &mut [T],
+) -> Result<()> {
+    let g = geometry(x_shape, w_shape, options)?;
+    cpu::convolve(g, x, w, bias, scratch, out);
+    Ok(())
+}
+
 fn output_shape(x: Shape, g: &Geometry) -> Shape {
     Shape::from([x.padded4()[0], g.h.output, g.w.output, g.c])
 }
