@@ -134,21 +134,25 @@ fn geometry(x: Shape, w: Shape, options: DepthwiseOptions) -> Result<Geometry> {
     })
 }
 
-/// Elements of scratch for [`convolve`].
+/// Elements of scratch for [`convolve_rows`].
 pub(crate) fn scratch_len(x: Shape, w: Shape, options: DepthwiseOptions) -> usize {
     geometry(x, w, options).map_or(0, |g| g.tiles_len())
 }
 
-/// The forward convolution on plain slices, for operators that contain one. Writes all of `out`.
-pub(crate) fn convolve<T: Real>(
+/// The forward convolution of stride 1 on plain slices, for operators that contain one: `rows` rows of
+/// output, the first of which has its window's top `above` rows over the first row of `x`. Writes
+/// all of `out`.
+pub(crate) fn convolve_rows<T: Real>(
     options: DepthwiseOptions,
     (x, x_shape): (&[T], Shape),
     (w, w_shape): (&[T], Shape),
     bias: Option<&[T]>,
+    (above, rows): (usize, usize),
     scratch: &mut [T],
     out: &mut [T],
 ) -> Result<()> {
-    let g = geometry(x_shape, w_shape, options)?;
+    let mut g = geometry(x_shape, w_shape, options)?;
+    (g.h.pad, g.h.output) = (above, rows);
     cpu::convolve(g, x, w, bias, scratch, out);
     Ok(())
 }
