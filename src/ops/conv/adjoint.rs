@@ -1,6 +1,8 @@
 //! What the gradients of a convolution are made of: the epilogue's derivative and the two adjoints.
 
-use super::{Conv2d, ConvOptions, Kernels, Sizes, cuda, fast, macs, packed_bytes, reference, weight};
+use super::{
+    Conv2d, ConvOptions, Kernels, Sizes, cuda, fast, macs, packed_bytes, reference, weight,
+};
 use crate::device::cpu::{CpuIo, for_chunks};
 use crate::device::launch::CudaIo;
 use crate::ops::Activation;

@@ -1,11 +1,11 @@
 //! The convolution's kernels on a CUDA card: their parameters, and which one fits which shape.
 
-use super::geometry::AxisSize;
 use super::Sizes;
+use super::geometry::AxisSize;
+use crate::Result;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::ops::Activation;
 use crate::tensor::DType;
-use crate::Result;
 use bytemuck::{Pod, Zeroable};
 
 /// Which kernels a convolution and its gradients run; only tests want other than `Auto`.
@@ -205,8 +205,8 @@ fn ffma(
     };
     let blocks = |(m, n): Tile| positions.div_ceil(m) * phases * written.div_ceil(n);
     let sms = io.card().multiprocessors;
-    let ((m, n), blocks) = choose(tiles, job.kernels, sms, |t| Some(blocks(t)))
-        .unwrap_or((SMALL, blocks(SMALL)));
+    let ((m, n), blocks) =
+        choose(tiles, job.kernels, sms, |t| Some(blocks(t))).unwrap_or((SMALL, blocks(SMALL)));
     Choice {
         module: "conv",
         kernel: format!("{op}_m{m}n{n}"),
@@ -312,7 +312,13 @@ pub(super) fn input_grad(io: &mut CudaIo<'_>, job: &Job) -> Result<()> {
     };
     let choice = match job.kernels {
         Kernels::Naive => naive(io, "bwd_input"),
-        _ => ffma(io, job, "conv2d_bwd_input", (cout, cin), (positions, phases)),
+        _ => ffma(
+            io,
+            job,
+            "conv2d_bwd_input",
+            (cout, cin),
+            (positions, phases),
+        ),
     };
     launch(io, &choice, params)
 }
@@ -385,9 +391,21 @@ pub(super) fn weight_grad(io: &mut CudaIo<'_>, job: &Job) -> Result<()> {
     }
     let rows = split.warps * WEIGHT_ROWS;
     let kernel = format!("conv2d_bwd_weight_m{rows}");
-    io.launch("conv_grad", &kernel, split.tiles * split.parts, rows, params)?;
+    io.launch(
+        "conv_grad",
+        &kernel,
+        split.tiles * split.parts,
+        rows,
+        params,
+    )?;
     let blocks = weights.div_ceil(WEIGHT_ROWS);
-    io.launch("conv_grad", "conv2d_bwd_weight_sum", blocks, THREADS, params)
+    io.launch(
+        "conv_grad",
+        "conv2d_bwd_weight_sum",
+        blocks,
+        THREADS,
+        params,
+    )
 }
 
 /// Inputs y, cotangent and, if one was added, the residual.
@@ -404,5 +422,11 @@ pub(super) fn activation_grad(io: &mut CudaIo<'_>, activation: Activation) -> Re
         slope,
         unused: 0,
     };
-    io.launch("conv_grad", "activation_grad", io.blocks_for(n), THREADS, params)
+    io.launch(
+        "conv_grad",
+        "activation_grad",
+        io.blocks_for(n),
+        THREADS,
+        params,
+    )
 }
