@@ -2,6 +2,7 @@
 
 mod adjoint;
 mod cases;
+mod cuda;
 mod fast;
 mod forward;
 pub(crate) mod geometry;
@@ -10,13 +11,18 @@ mod reference;
 mod weight;
 
 pub(crate) use cases::cases;
+<<<<<<< HEAD
 pub(crate) use forward::{Convolve, Forward};
+=======
+pub use cuda::Kernels;
+>>>>>>> 9b73f93a3d6e3857be3fe3f9b915d20a75efa67f
 pub use geometry::MAX_K;
 
 use self::adjoint::{ActivationGrad, Conv2dInputGrad, Conv2dWeightGrad};
 use self::geometry::AxisSize;
 use super::{Activation, Padding};
 use crate::device::cpu::CpuIo;
+use crate::device::launch::CudaIo;
 use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::DType;
 use crate::{Error, Result, dispatch_real};
@@ -80,6 +86,7 @@ pub fn conv2d(
         options,
         bias: bias.is_some(),
         residual: residual.is_some(),
+        kernels: Kernels::Auto,
     };
     let inputs: Vec<Var> = [Some(x), Some(w), bias, residual]
         .into_iter()
@@ -94,6 +101,8 @@ pub struct Conv2d {
     pub options: ConvOptions,
     pub bias: bool,
     pub residual: bool,
+    #[doc(hidden)]
+    pub kernels: Kernels,
 }
 
 /// Sizes of a convolution, checked.
@@ -271,7 +280,50 @@ impl Operator for Conv2d {
 
     fn vjp(&self, t: &mut Tape, node: Var, cotangent: Var) -> Result<Vec<Option<Var>>> {
         let inputs = t.inputs_of(node).to_vec();
+<<<<<<< HEAD
         self.adjoints(t, &inputs, node, cotangent)
+=======
+        let (x, w) = (inputs[0], inputs[1]);
+        let residual = self.residual.then(|| inputs[inputs.len() - 1]);
+        let g = match self.options.activation {
+            Activation::None => cotangent,
+            activation => {
+                let op = ActivationGrad { activation };
+                let args: Vec<Var> = [Some(node), Some(cotangent), residual]
+                    .into_iter()
+                    .flatten()
+                    .collect();
+                t.record(op, &args)?
+            }
+        };
+        let [_, h, width, _] = t.shape(x).dims4("conv2d")?;
+        let [kh, kw, ..] = t.shape(w).dims4("conv2d")?;
+        let dx = t.record(
+            Conv2dInputGrad {
+                options: self.options,
+                size: (h, width),
+                kernels: self.kernels,
+            },
+            &[g, w],
+        )?;
+        let dw = t.record(
+            Conv2dWeightGrad {
+                options: self.options,
+                kernel: (kh, kw),
+                kernels: self.kernels,
+            },
+            &[x, g],
+        )?;
+        let mut out = vec![Some(dx), Some(dw)];
+        if self.bias {
+            let shape = t.shape(inputs[2]);
+            out.push(Some(super::sum_to(t, g, shape)?));
+        }
+        if self.residual {
+            out.push(Some(cotangent));
+        }
+        Ok(out)
+>>>>>>> 9b73f93a3d6e3857be3fe3f9b915d20a75efa67f
     }
 
     fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {
@@ -287,6 +339,18 @@ impl Operator for Conv2d {
             };
             T::convolve("conv2d", &self.options, &f, io.output()?, io.scratch()?)
         })
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let (x, w) = (io.shape(0).dims4("conv2d")?, io.shape(1).dims4("conv2d")?);
+        let job = cuda::Job {
+            sizes: self.options.sizes("conv2d", x, w)?,
+            channels: (w[2], w[3]),
+            kernels: self.kernels,
+        };
+        let bias = self.bias.then_some(2);
+        let residual = self.residual.then(|| io.len() - 1);
+        cuda::forward(io, &job, bias, residual, self.options.activation)
     }
 
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {
