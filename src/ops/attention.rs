@@ -4,7 +4,7 @@
 use super::broadcast::Repeat;
 use super::channel_conv::{ChannelConv, channel_conv1d};
 use super::channel_stats::{Stats, channel_stats};
-use super::conv::{Conv2d, ConvOptions, conv2d};
+use super::conv::{Conv2d, ConvOptions, Kernels, conv2d};
 use super::gate::{Gate, gate};
 use super::lanes::{Columns, ColumnsParams, group, pack};
 use super::reduce::{SumTo, mean_positions};
@@ -172,6 +172,7 @@ const MAP: Conv2d = Conv2d {
     options: MAP_OPTIONS,
     bias: true,
     residual: false,
+    kernels: Kernels::Auto,
 };
 
 impl SpatialAttention {
