@@ -198,7 +198,7 @@ impl<'t> Builder<'t> {
 }
 
 /// He, Zhang, Ren, Sun 2015 for a leaky ReLU of slope 0.2: variance `2 / ((1 + 0.2^2) fan_in)`.
-fn he_normal(fan_in: usize, gain: f64) -> Init {
+pub(super) fn he_normal(fan_in: usize, gain: f64) -> Init {
     let slope = f64::from(super::SLOPE);
     Init::Normal(gain * (2.0 / ((1.0 + slope * slope) * fan_in as f64)).sqrt())
 }

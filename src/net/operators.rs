@@ -1,6 +1,6 @@
 //! The ten operators of section 2.2.2. All keep shape and channels.
 
-use super::builder::{Builder, Init, Layer};
+use super::builder::{Builder, Init, Layer, he_normal};
 use super::genotype::OpKind;
 use crate::Result;
 use crate::ops::{self, Activation};
@@ -74,18 +74,14 @@ fn attention_trunk(b: &mut Builder<'_>, x: Var) -> Result<Var> {
 /// u * sigmoid(conv 5x5([max_c u, mean_c u])) + x.
 fn spatial_attention(b: &mut Builder<'_>, x: Var) -> Result<Var> {
     let u = attention_trunk(b, x)?;
-    let stats = ops::channel_stats(b.tape, u)?;
-    let layer = Layer::new(5, 1).activation(Activation::Sigmoid);
-    let m = b.conv("attention", stats, layer)?;
-    ops::gate(b.tape, u, m, Some(x))
+    let w = b.param("attention.weight", [5, 5, 2, 1], he_normal(5 * 5 * 2, 1.0))?;
+    let bias = b.param("attention.bias", [1], Init::Zero)?;
+    ops::spatial_attention(b.tape, u, w, bias, x)
 }
 
 /// u * sigmoid(conv1d over channels, k = 3 (mean over positions of u)) + x.
 fn channel_attention(b: &mut Builder<'_>, x: Var) -> Result<Var> {
     let u = attention_trunk(b, x)?;
-    let mean = ops::mean_positions(b.tape, u)?;
     let w = b.param("attention.weight", [3], Init::Normal(0.3))?;
-    let z = ops::channel_conv1d(b.tape, mean, w)?;
-    let m = ops::sigmoid(b.tape, z)?;
-    ops::gate(b.tape, u, m, Some(x))
+    ops::channel_attention(b.tape, u, w, x)
 }

@@ -2,6 +2,7 @@
 //! call, the operator with its shape rule and vjp, its CPU code, and its cases for the registry.
 
 mod activation;
+mod attention;
 mod binary;
 mod box_filter;
 mod broadcast;
@@ -29,6 +30,7 @@ mod upsample;
 mod window;
 
 pub use activation::Activation;
+pub use attention::{channel_attention, spatial_attention};
 pub use binary::{add, div, maximum, mul, sub};
 pub use box_filter::box_filter;
 pub use channel_conv::channel_conv1d;

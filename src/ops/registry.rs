@@ -130,6 +130,7 @@ pub fn registry() -> Vec<Entry> {
         reduce,
         channel_stats,
         gate,
+        attention,
         concat,
         mixed,
     ]
