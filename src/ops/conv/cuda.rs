@@ -21,15 +21,6 @@ pub enum Kernels {
     Naive,
 }
 
-/// `Activation` of `kernels/common/kernel.cuh`: kind and slope.
-fn code(activation: Activation) -> (i32, f32) {
-    match activation {
-        Activation::None => (0, 0.0),
-        Activation::LeakyRelu(slope) => (1, slope),
-        Activation::Sigmoid => (2, 0.0),
-    }
-}
-
 /// The sizes that `Conv` and `ConvWeight` of `kernels/common/conv.cuh` have in common.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -272,7 +263,7 @@ pub(super) fn forward(
     residual: Option<usize>,
     activation: Activation,
 ) -> Result<()> {
-    let (activation, slope) = code(activation);
+    let (activation, slope) = activation.code();
     let params = ConvParams {
         input: io.input(0),
         w: io.input(1),
@@ -411,7 +402,7 @@ pub(super) fn weight_grad(io: &mut CudaIo<'_>, job: &Job) -> Result<()> {
 /// Inputs y, cotangent and, if one was added, the residual.
 pub(super) fn activation_grad(io: &mut CudaIo<'_>, activation: Activation) -> Result<()> {
     let n = io.output_shape().len();
-    let (activation, slope) = code(activation);
+    let (activation, slope) = activation.code();
     let params = ActivationGradParams {
         y: io.input(0),
         g: io.input(1),
