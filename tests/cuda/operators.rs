@@ -4,7 +4,7 @@ use crate::card::{card, fault, orders, set_order};
 use crate::common::*;
 use hafuse::device::Device;
 use hafuse::device::launch::{CudaIo, DevicePtr};
-use hafuse::ops::registry::{Case, CaseInput, registry};
+use hafuse::ops::registry::{Case, CaseInput, Fill, registry};
 use hafuse::tape::{Meta, Operator, SessionOptions};
 use hafuse::{DType, Error, Shape, Tape, Tensor, Var};
 use rayon::prelude::*;
@@ -158,6 +158,27 @@ fn f32_agrees_with_f64_on_the_cpu_in_every_order_of_threads() {
 #[test]
 fn f16_is_as_good_as_a_plain_f16_evaluation() {
     check_all("f16", check_f16);
+}
+
+/// Where a maximum is attained several times, the gradient goes to the same one as on the CPU.
+#[test]
+fn ties_are_broken_as_on_the_cpu() {
+    let Some(device) = card() else { return };
+    let mut operators = std::collections::BTreeSet::new();
+    for mut case in all_cases() {
+        let distinct = |i: &CaseInput| matches!(i.fill, Fill::Distinct);
+        if !case.inputs.iter().any(distinct) {
+            continue;
+        }
+        for input in case.inputs.iter_mut().filter(|i| distinct(i)) {
+            input.fill = Fill::Ties;
+        }
+        operators.insert(case.op.name());
+        for check in [check_f32, check_f16] {
+            check(&device, &case).unwrap_or_else(|e| panic!("ties: {e}"));
+        }
+    }
+    assert!(operators.contains("max_pool2d"), "{operators:?}");
 }
 
 /// Launches an existing kernel with parameters of another size.

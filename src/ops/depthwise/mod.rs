@@ -461,6 +461,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ([2, 9, 13, 40], [3, 3], 1, 1, Same, true),
         ([2, 9, 13, 40], [5, 5], 1, 2, Same, true),
         ([2, 9, 13, 40], [3, 3], 2, 1, Same, true),
+        ([2, 65, 5, 17], [3, 3], 1, 1, Same, true), // more parts than the second stage has warps
         ([1, 40, 131, 1], [11, 1], 1, 1, Valid, false),
         ([1, 40, 131, 1], [3, 3], 1, 1, Valid, true),
     ];
