@@ -317,6 +317,8 @@ DEVICE void for_window(const Window& s, const Place& at, F f) {
     for (int x = columns.from; x < columns.to; ++x) f(pixel_at(s, at.n, y, x), y, x);
 }
 
+// Moments of a window; the means are kept as differences from the values at its centre, whose digits
+// would otherwise be lost where gradients multiply I - mean I.
 template <class T>
 DEVICE Moments window_moments(const Window& s, const Place& at, const T* guide, const T* x) {
   int centre = pixel_at(s, at.n, at.y, at.x);
@@ -327,11 +329,11 @@ DEVICE Moments window_moments(const Window& s, const Place& at, const T* guide, 
     sx += load(&x[j * s.c + at.c]) - x0;
   });
   float share = 1.0f / window_size(s, at.y, at.x);
-  Moments m = {guide0 + si * share, x0 + sx * share, 0.0f, 0.0f};
+  Moments m = {si * share, sx * share, 0.0f, 0.0f};
   for_window(s, at, [&](int j, int, int) {
-    float i = load(&guide[j]) - m.guide;
+    float i = load(&guide[j]) - guide0 - m.guide;
     m.ii += i * i;
-    m.ix += i * (load(&x[j * s.c + at.c]) - m.x);
+    m.ix += i * (load(&x[j * s.c + at.c]) - x0 - m.x);
   });
   return m;
 }
@@ -342,10 +344,9 @@ DEVICE void naive_lines(const Guided<T>& p) {
   for (unsigned i = grid_index(); i < elements(p); i += grid_size()) {
     Place at = place_of(s, i);
     Moments m = window_moments(s, at, p.guide, p.x);
-    float centre = load(&p.guide[pixel_at(s, at.n, at.y, at.x)]);
-    Line l = line_of(m, window_size(s, at.y, at.x), p.eps, centre);
+    Line l = line_of(m, window_size(s, at.y, at.x), p.eps, 0.0f);
     p.slope[i] = l.slope;
-    p.value[i] = l.value;
+    p.value[i] = load(&p.x[i]) + l.value;
   }
 }
 
@@ -380,11 +381,11 @@ struct GuidedGrad {
   T* dx;            // [N, H, W, C] or null
   T* dguide;        // [N, H, W] or null
   float* slope;     // [N, H, W, C]
-  float* mean_x;    // [N, H, W, C]
+  float* mean_x;    // [N, H, W, C], of a window, minus x at its centre
   float* dmean;     // [N, H, W, C], of the mean of x, over the window's size
   float* dcov;      // [N, H, W, C], of the covariance, over the window's size
   float* parts;     // [N, H, W, C], summands of dguide; null for dx
-  float* mean_i;    // [N, H, W]
+  float* mean_i;    // [N, H, W], of a window, minus the guide at its centre
   Window s;
   float eps;
   int padding;
@@ -399,10 +400,11 @@ DEVICE void gradient_of_lines(const GuidedGrad<T>& p) {
     Place at = place_of(s, i);
     Moments m = window_moments(s, at, p.guide, p.x);
     float db = 0.0f, da = 0.0f, size = window_size(s, at.y, at.x);
+    float centre = load(&p.guide[pixel_at(s, at.n, at.y, at.x)]);
     for_window(s, at, [&](int j, int y, int x) {
       float h = load(&p.g[j * s.c + at.c]) / window_size(s, y, x);
       db += h;
-      da += h * (load(&p.guide[j]) - m.guide);
+      da += h * (load(&p.guide[j]) - centre - m.guide);
     });
     float spread = m.ii + size * p.eps;
     p.slope[i] = m.ix / spread;
@@ -422,7 +424,7 @@ DEVICE void gradient_of_x(const GuidedGrad<T>& p) {
     float guide = load(&p.guide[pixel_at(s, at.n, at.y, at.x)]), sum = 0.0f;
     for_window(s, at, [&](int j, int, int) {
       int k = j * s.c + at.c;
-      sum += p.dmean[k] + p.dcov[k] * (guide - p.mean_i[j]);
+      sum += p.dmean[k] + p.dcov[k] * (guide - load(&p.guide[j]) - p.mean_i[j]);
     });
     store(&p.dx[i], sum);
   }
@@ -440,7 +442,9 @@ DEVICE void gradient_of_guide_parts(const GuidedGrad<T>& p) {
     for_window(s, at, [&](int j, int, int) {
       int k = j * s.c + at.c;
       float a = p.slope[k];
-      sum += a * (h - p.dmean[k]) + p.dcov[k] * (x - p.mean_x[k] - 2.0f * a * (guide - p.mean_i[j]));
+      float from_x = x - load(&p.x[k]) - p.mean_x[k];
+      float from_guide = guide - load(&p.guide[j]) - p.mean_i[j];
+      sum += a * (h - p.dmean[k]) + p.dcov[k] * (from_x - 2.0f * a * from_guide);
     });
     p.parts[i] = sum;
   }

@@ -1,5 +1,7 @@
 //! The real binary, run as a user runs it.
 
+#[path = "cli/cuda.rs"]
+mod cuda;
 #[path = "cli/refusals.rs"]
 mod refusals;
 #[path = "cli/results.rs"]

@@ -3,6 +3,7 @@
 use super::terminal;
 use crate::Result;
 use crate::device::Device;
+use crate::device::cuda::driver_version;
 use crate::infer::Precision;
 use clap::ValueEnum;
 
@@ -15,7 +16,8 @@ pub struct DeviceArg {
 }
 
 impl DeviceArg {
-    /// Opens the device; with `auto` says in a line which it is.
+    /// Opens the device. With `auto`, a card that is there but cannot be used is named in a line; which
+    /// device it became stands in the result.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) if a card was asked for and cannot be used.
@@ -24,8 +26,10 @@ impl DeviceArg {
             return Device::open(&self.device);
         }
         let (device, reason) = Device::auto();
-        let reason = reason.map_or(String::new(), |e| format!(" ({e})"));
-        terminal::say(&format!("device: {device}{reason}"));
+        // Most machines have no driver; that is no news.
+        if let Some(reason) = reason.filter(|_| driver_version().is_ok()) {
+            terminal::say(&format!("note: computing on the CPU: {reason}"));
+        }
         Ok(device)
     }
 }

@@ -4,6 +4,7 @@ use super::device::{DeviceArg, PrecisionArg};
 use super::memory::{fusion_tape, shortage};
 use super::{open_model, output, terminal};
 use crate::data::{Picture, WriteOptions, check_output_path, list_pairs};
+use crate::device::Device;
 use crate::infer::Engine;
 use crate::tape::SessionOptions;
 use crate::{Error, Result};
@@ -92,6 +93,12 @@ struct Job {
     out: PathBuf,
 }
 
+/// A fusion under way: where its colour comes from and how deep the result is.
+struct Begun {
+    colour: Picture,
+    bit_depth: u8,
+}
+
 /// What was noticed on the way; said once at the end.
 #[derive(Default)]
 struct Notes {
@@ -161,20 +168,22 @@ pub fn run(args: &FuseArgs) -> Result<()> {
     let seconds = start.elapsed().as_secs_f64();
     fuser.notes.say();
     let name = &fuser.engine.model().name;
+    let dtype = fuser.engine.precision().dtype();
+    let device = format!("{} in {dtype}", fuser.engine.device());
     if args.json {
         terminal::print(&summary(
-            name, &jobs, &outputs, &failures, &unmatched, seconds,
+            name, &device, &jobs, &outputs, &failures, &unmatched, seconds,
         ))?;
     } else if folders {
         terminal::print(&format!(
-            "{} of {} pairs fused with {name} in {seconds:.1} s, written to {}",
+            "{} of {} pairs fused with {name} on {device} in {seconds:.1} s, written to {}",
             outputs.len(),
             jobs.len(),
             args.out.display()
         ))?;
     } else {
         terminal::print(&format!(
-            "{}: fused with {name} in {seconds:.2} s",
+            "{}: fused with {name} on {device} in {seconds:.2} s",
             args.out.display()
         ))?;
     }
@@ -271,8 +280,8 @@ impl Fuser {
             "{wide_bar} {pos}/{len} pairs  {per_sec}  {eta} left",
         );
         let (mut outputs, mut failures) = (Vec::new(), Vec::new());
-        for job in jobs {
-            match self.run_one(job) {
+        let mut done = |job: &Job, result: Result<()>| {
+            match result {
                 Ok(()) => outputs.push(job.out.clone()),
                 Err(e) => {
                     bar.suspend(|| terminal::say(&format!("failed: pair {}: {e}", job.name)));
@@ -280,12 +289,34 @@ impl Fuser {
                 }
             }
             bar.inc(1);
+        };
+        // A card computes one pair while the next is decoded.
+        let mut begun: Option<(&Job, Begun)> = None;
+        for job in jobs {
+            let next = self.decode(job);
+            if let Some((job, fusion)) = begun.take() {
+                done(job, self.finish(job, fusion));
+            }
+            match next.and_then(|pair| self.start(job, pair)) {
+                Ok(fusion) => begun = Some((job, fusion)),
+                Err(e) => done(job, Err(e)),
+            }
+        }
+        if let Some((job, fusion)) = begun {
+            done(job, self.finish(job, fusion));
         }
         bar.finish_and_clear();
         (outputs, failures)
     }
 
     fn run_one(&mut self, job: &Job) -> Result<()> {
+        let pair = self.decode(job)?;
+        let fusion = self.start(job, pair)?;
+        self.finish(job, fusion)
+    }
+
+    /// Reads both pictures, which must be of one size.
+    fn decode(&self, job: &Job) -> Result<(Picture, Picture)> {
         output::check_file(&job.out, &[&job.a, &job.b])?;
         let (a, b) = (Picture::read(&job.a)?, Picture::read(&job.b)?);
         let (w, h) = (a.width, a.height);
@@ -300,6 +331,11 @@ impl Fuser {
                 ),
             ));
         }
+        Ok((a, b))
+    }
+
+    fn start(&mut self, job: &Job, (a, b): (Picture, Picture)) -> Result<Begun> {
+        let (w, h) = (a.width, a.height);
         self.check_memory(&job.a, w, h)?;
         for (picture, path) in [(&a, &job.a), (&b, &job.b)] {
             if picture.oriented {
@@ -309,13 +345,20 @@ impl Fuser {
         if a.chroma.is_some() && b.chroma.is_some() {
             self.notes.both_coloured.push(job.name.clone());
         }
-        let luma = self.engine.fuse(h, w, &a.luma, &b.luma)?;
+        self.engine.start(1, h, w, &a.luma, &b.luma)?;
         let bit_depth = a.bit_depth.max(b.bit_depth);
         let colour = if b.chroma.is_none() && a.chroma.is_some() {
             a
         } else {
             b
         };
+        Ok(Begun { colour, bit_depth })
+    }
+
+    fn finish(&mut self, job: &Job, begun: Begun) -> Result<()> {
+        let Begun { colour, bit_depth } = begun;
+        let mut luma = vec![0.0; colour.width * colour.height];
+        self.engine.finish(&mut luma)?;
         let mut fused = Picture::with_chroma_of(luma, &colour)?;
         fused.bit_depth = bit_depth;
         output::make_parent(&job.out)?;
@@ -324,7 +367,8 @@ impl Fuser {
 
     /// Refuses a picture whose fusion would not fit in memory, which would end the process.
     fn check_memory(&mut self, path: &Path, width: usize, height: usize) -> Result<()> {
-        if self.fits == Some((width, height)) {
+        // A card says so itself when it cannot allocate.
+        if self.fits == Some((width, height)) || matches!(self.engine.device(), Device::Cuda(_)) {
             return Ok(());
         }
         let tape = fusion_tape(&self.engine.model().genotype, height, width)?;
@@ -358,6 +402,7 @@ impl Notes {
 
 fn summary(
     model: &str,
+    device: &str,
     jobs: &[Job],
     outputs: &[PathBuf],
     failures: &[(String, String)],
@@ -371,6 +416,7 @@ fn summary(
         .collect();
     serde_json::json!({
         "model": model,
+        "device": device,
         "pairs": jobs.len(),
         "outputs": outputs,
         "failures": failures,

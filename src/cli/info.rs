@@ -3,6 +3,7 @@
 use super::device::{DeviceArg, PrecisionArg};
 use super::memory::{fusion_tape, peak_bytes, shortage};
 use super::{open_model, terminal};
+use crate::device::Device;
 use crate::hash::Fnv1a;
 use crate::infer::{BUILTIN, Engine, Model};
 use crate::net::{Genotype, count_parts, format_counts, initial_params, param_specs};
@@ -153,7 +154,8 @@ fn describe(args: &InfoArgs, model: &Model, text: &mut String, json: &mut Value)
     if !(args.run || args.tape) {
         return Ok(());
     }
-    if let Some(shortage) = shortage(&tape) {
+    let device = args.device.open()?;
+    if let (Device::Cpu, Some(shortage)) = (&device, shortage(&tape)) {
         return Err(Error::config(
             "--size",
             format!("{width}x{height}: {shortage}; give a smaller one"),
@@ -163,7 +165,6 @@ fn describe(args: &InfoArgs, model: &Model, text: &mut String, json: &mut Value)
         profile: args.run && args.tape,
         ..SessionOptions::default()
     };
-    let device = args.device.open()?;
     let precision = args.precision.on(&device);
     let mut engine = Engine::on(&device, precision, model, options)?;
     if args.run {
@@ -177,7 +178,7 @@ fn describe(args: &InfoArgs, model: &Model, text: &mut String, json: &mut Value)
         let megapixels = (width * height) as f64 / 1e6;
         let _ = writeln!(
             text,
-            "time     {:>8.3} s   {:.2} megapixels/s, {} threads (first run, with planning: {:.3} s)",
+            "time     {:>8.3} s   {:.2} megapixels/s on {device}, {} threads (first run, with planning: {:.3} s)",
             m.warm,
             megapixels / m.warm,
             rayon::current_num_threads(),
@@ -185,7 +186,7 @@ fn describe(args: &InfoArgs, model: &Model, text: &mut String, json: &mut Value)
         );
         json["run"] = json!({
             "seconds": m.warm, "first_seconds": m.first, "peak_bytes": m.peak,
-            "threads": rayon::current_num_threads(),
+            "threads": rayon::current_num_threads(), "device": device.to_string(),
         });
     }
     if args.tape {

@@ -142,6 +142,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         data: &data,
         left: args.stop_after,
     };
+    terminal::say(&format!("training on {device}"));
     let result = trainer.run(|event| watch.on_event(event));
     watch.progress.finish();
     if watch.left == Some(0) && matches!(result, Err(Error::Stopped(_))) {

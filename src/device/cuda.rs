@@ -138,13 +138,23 @@ fn card(ordinal: usize) -> Result<Card> {
     })
 }
 
-/// A card in use: context, stream, kernels. Sessions and stores share it.
+/// The streams of a card: kernels run on one; copies have their own, so that those of one session
+/// pass while another computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queue {
+    Compute,
+    Upload,
+    Download,
+}
+
+/// A card in use: context, streams, kernels. Sessions and stores share it.
 pub struct Cuda {
     card: Card,
     label: String,
     device: sys::CUdevice,
     context: sys::CUcontext,
-    stream: sys::CUstream,
+    /// By [`Queue`]; never the null stream, which cannot be captured.
+    streams: [sys::CUstream; 3],
     folder: Option<PathBuf>,
     modules: Mutex<HashMap<&'static str, Module>>,
     /// Check after every launch.
@@ -231,18 +241,29 @@ impl Cuda {
         let context = unsafe { result::primary_ctx::retain(device) }.map_err(fail)?;
         // SAFETY: the context was just retained.
         unsafe { result::ctx::set_current(context) }.map_err(fail)?;
-        let stream =
-            result::stream::create(result::stream::StreamKind::NonBlocking).map_err(fail)?;
-        Ok(Self {
+        let stream = || result::stream::create(result::stream::StreamKind::NonBlocking);
+        let streams = [
+            stream().map_err(fail)?,
+            stream().map_err(fail)?,
+            stream().map_err(fail)?,
+        ];
+        let cuda = Self {
             card,
             device,
             context,
-            stream,
+            streams,
             folder,
             modules: Mutex::new(HashMap::new()),
             sync: std::env::var_os("HAFUSE_SYNC").is_some_and(|v| v == "1"),
             label,
-        })
+        };
+        // One module shows whether this driver takes them: it may be older than the toolkit.
+        if let Some((name, _)) = kernels::IMAGES.first() {
+            let handle = cuda.load(name)?;
+            let functions = HashMap::new();
+            lock(&cuda.modules).insert(name, Module { handle, functions });
+        }
+        Ok(cuda)
     }
 
     pub fn card(&self) -> &Card {
@@ -271,12 +292,19 @@ impl Cuda {
         result.map_err(|e| fail(&self.label, what, e))
     }
 
-    /// Waits for everything that was put on the stream.
+    fn stream(&self, queue: Queue) -> sys::CUstream {
+        self.streams[queue as usize]
+    }
+
+    /// Waits for everything that was put on the streams.
     pub fn synchronize(&self) -> Result<()> {
         self.bind()?;
-        // SAFETY: the stream lives as long as self.
-        let done = unsafe { result::stream::synchronize(self.stream) };
-        self.check("waiting for the card", done)
+        for stream in self.streams {
+            // SAFETY: the stream lives as long as self.
+            let done = unsafe { result::stream::synchronize(stream) };
+            self.check("waiting for the card", done)?;
+        }
+        Ok(())
     }
 
     /// Device memory, uninitialised.
@@ -390,7 +418,7 @@ impl Cuda {
         })
     }
 
-    /// Puts a launch on the stream.
+    /// Puts a launch on the compute stream.
     pub(crate) fn launch(&self, p: &Prepared) -> Result<()> {
         let mut params = [p.launch.params().cast_mut().cast::<c_void>()];
         let named = |e| {
@@ -406,10 +434,11 @@ impl Cuda {
         unsafe {
             let grid = (p.launch.blocks, 1, 1);
             let block = (p.launch.threads, 1, 1);
-            result::launch_kernel(p.function, grid, block, 0, self.stream, &mut params)
+            let stream = self.stream(Queue::Compute);
+            result::launch_kernel(p.function, grid, block, 0, stream, &mut params)
                 .map_err(named)?;
             if self.sync {
-                result::stream::synchronize(self.stream).map_err(named)?;
+                result::stream::synchronize(stream).map_err(named)?;
             }
         }
         Ok(())
@@ -420,16 +449,17 @@ impl Cuda {
         self.sync
     }
 
-    /// Captures what `f` puts on the stream.
+    /// Captures what `f` puts on the compute stream.
     pub(crate) fn capture(self: &Arc<Self>, f: impl FnOnce() -> Result<()>) -> Result<Graph> {
         self.bind()?;
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        let stream = self.stream(Queue::Compute);
         // SAFETY: the stream is ours and not the null stream.
-        let begun = unsafe { result::stream::begin_capture(self.stream, mode) };
+        let begun = unsafe { result::stream::begin_capture(stream, mode) };
         self.check("beginning a graph capture", begun)?;
         let recorded = f();
         // SAFETY: the capture was begun above and must end whatever `f` did.
-        let ended = unsafe { result::stream::end_capture(self.stream) };
+        let ended = unsafe { result::stream::end_capture(stream) };
         recorded?;
         let graph = ended.map_err(|e| fail(&self.label, "ending a graph capture", e))?;
         // SAFETY: the graph was just captured; the executable copy is kept, the graph is not.
@@ -446,7 +476,7 @@ impl Cuda {
         })
     }
 
-    /// Copies to the card, in stream order.
+    /// Copies to the card, in order on the upload stream.
     pub(crate) fn upload(
         &self,
         to: DevicePtr,
@@ -456,11 +486,11 @@ impl Cuda {
     ) -> Result<()> {
         let slice = from.bytes(at, bytes);
         // SAFETY: `bytes` checked the host side; sessions keep both sides alive until they wait.
-        let done = unsafe { result::memcpy_htod_async(to.0, slice, self.stream) };
+        let done = unsafe { result::memcpy_htod_async(to.0, slice, self.stream(Queue::Upload)) };
         self.check("copying to the card", done)
     }
 
-    /// Copies from the card, in stream order.
+    /// Copies from the card, in order on the download stream.
     pub(crate) fn download(
         &self,
         to: &mut Pinned,
@@ -468,21 +498,21 @@ impl Cuda {
         bytes: usize,
         from: DevicePtr,
     ) -> Result<()> {
-        let stream = self.stream;
+        let stream = self.stream(Queue::Download);
         let slice = to.bytes_mut(at, bytes);
         // SAFETY: `bytes_mut` checked the host side; sessions keep both sides alive until they wait.
         let done = unsafe { result::memcpy_dtoh_async(slice, from.0, stream) };
         self.check("copying from the card", done)
     }
 
-    /// Fills device memory with a byte, in stream order.
+    /// Fills device memory with a byte, in order on the compute stream.
     pub(crate) fn fill(&self, memory: &Memory, value: u8) -> Result<()> {
         if memory.bytes == 0 {
             return Ok(());
         }
+        let stream = self.stream(Queue::Compute);
         // SAFETY: the region is the whole allocation.
-        let done =
-            unsafe { result::memset_d8_async(memory.ptr.0, value, memory.bytes, self.stream) };
+        let done = unsafe { result::memset_d8_async(memory.ptr.0, value, memory.bytes, stream) };
         self.check("filling memory", done)
     }
 
@@ -519,11 +549,13 @@ impl Drop for Cuda {
         // SAFETY: nobody holds a handle any more: all owners keep an Arc of self.
         unsafe {
             let _ = result::ctx::set_current(self.context);
-            let _ = result::stream::synchronize(self.stream);
+            for stream in self.streams {
+                let _ = result::stream::synchronize(stream);
+                let _ = result::stream::destroy(stream);
+            }
             for (_, module) in lock(&self.modules).drain() {
                 let _ = result::module::unload(module.handle);
             }
-            let _ = result::stream::destroy(self.stream);
             let _ = result::primary_ctx::release(self.device);
         }
     }
@@ -652,8 +684,9 @@ unsafe impl Send for Graph {}
 
 impl Graph {
     pub fn launch(&self) -> Result<()> {
+        let stream = self.cuda.stream(Queue::Compute);
         // SAFETY: made by `Cuda::capture`; the session keeps what the nodes touch.
-        let done = unsafe { result::graph::launch(self.exec, self.cuda.stream) };
+        let done = unsafe { result::graph::launch(self.exec, stream) };
         self.cuda.check("replaying a graph", done)
     }
 }
@@ -667,7 +700,7 @@ impl Drop for Graph {
     }
 }
 
-/// A point in the stream with a time.
+/// A point in a stream with a time.
 pub(crate) struct Event {
     cuda: Arc<Cuda>,
     event: sys::CUevent,
@@ -677,10 +710,28 @@ pub(crate) struct Event {
 unsafe impl Send for Event {}
 
 impl Event {
-    pub fn record(&self) -> Result<()> {
+    /// Marks the point that `queue` has reached.
+    pub fn record(&self, queue: Queue) -> Result<()> {
         // SAFETY: event and stream live.
-        let done = unsafe { result::event::record(self.event, self.cuda.stream) };
+        let done = unsafe { result::event::record(self.event, self.cuda.stream(queue)) };
         self.cuda.check("recording an event", done)
+    }
+
+    /// Holds `queue` back until this point has passed.
+    pub fn hold(&self, queue: Queue) -> Result<()> {
+        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        // SAFETY: event and stream live.
+        let done =
+            unsafe { result::stream::wait_event(self.cuda.stream(queue), self.event, flags) };
+        self.cuda.check("waiting for an event", done)
+    }
+
+    /// Waits on the host until this point has passed.
+    pub fn wait(&self) -> Result<()> {
+        self.cuda.bind()?;
+        // SAFETY: the event lives.
+        let done = unsafe { result::event::synchronize(self.event) };
+        self.cuda.check("waiting for the card", done)
     }
 
     /// Time from this event to a later one; both must have passed.

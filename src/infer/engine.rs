@@ -116,8 +116,25 @@ impl Engine {
         b: &[f32],
         out: &mut [f32],
     ) -> Result<()> {
+        self.start(n, height, width, a, b)?;
+        self.finish(out)
+    }
+
+    /// Begins a fusion: on a card it computes while the caller does something else; [`Engine::finish`]
+    /// gives the result.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a slice does not hold `n * height * width` values.
+    pub fn start(
+        &mut self,
+        n: usize,
+        height: usize,
+        width: usize,
+        a: &[f32],
+        b: &[f32],
+    ) -> Result<()> {
         let len = n * height * width;
-        for (name, found) in [("a", a.len()), ("b", b.len()), ("out", out.len())] {
+        for (name, found) in [("a", a.len()), ("b", b.len())] {
             if found != len {
                 return Err(Error::shape(
                     "fuse",
@@ -135,8 +152,28 @@ impl Engine {
                     .convert_from_f32_slice(values),
             }
         }
-        session.run()?;
-        match precision {
+        session.start()
+    }
+
+    /// The result of the fusion that was begun last, clamped to [0, 1].
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `out` has another length than its inputs; [`Error::Tape`] if none was begun.
+    pub fn finish(&mut self, out: &mut [f32]) -> Result<()> {
+        let Some((key, session)) = &mut self.session else {
+            return Err(Error::Tape(
+                "no fusion was begun; call `start` first".into(),
+            ));
+        };
+        let len: usize = key.iter().product();
+        if out.len() != len {
+            return Err(Error::shape(
+                "fuse",
+                format!("`out` has {} values, the pictures have {len}", out.len()),
+            ));
+        }
+        session.finish()?;
+        match self.precision {
             Precision::F32 => out.copy_from_slice(session.output("fused")?),
             Precision::F16 => session
                 .output::<half::f16>("fused")?

@@ -1,7 +1,7 @@
 //! Records layers with their parameters, named after the part of the network they stand in.
 
 use crate::hash::Fnv1a;
-use crate::ops::{self, Activation, ConvOptions, DepthwiseOptions, Padding};
+use crate::ops::{self, Activation, ConvOptions, Padding, SeparableOptions, SeparableWeights};
 use crate::tape::{ParamStore, Tape, Var};
 use crate::tensor::{DType, Shape, Tensor};
 use crate::{Error, Result};
@@ -130,12 +130,9 @@ impl<'t> Builder<'t> {
 
     /// `conv k x k` with parameters `NAME.weight` and `NAME.bias`.
     pub fn conv(&mut self, name: &str, x: Var, layer: Layer) -> Result<Var> {
-        let cin = self.channels(x);
-        let init = he_normal(layer.k * layer.k * cin, layer.gain);
-        let shape = [layer.k, layer.k, cin, layer.cout];
-        let w = self.param(&format!("{name}.weight"), shape, init)?;
+        let w = self.kernel(name, x, layer)?;
         let bias = if layer.bias {
-            Some(self.param(&format!("{name}.bias"), [layer.cout], Init::Zero)?)
+            Some(self.bias(name, layer.cout)?)
         } else {
             None
         };
@@ -148,26 +145,60 @@ impl<'t> Builder<'t> {
         ops::conv2d(self.tape, x, w, bias, layer.residual, options)
     }
 
-    /// Depthwise `k x k` with parameters `NAME.weight` and `NAME.bias`.
-    pub fn depthwise(&mut self, name: &str, x: Var, k: usize, dilation: usize) -> Result<Var> {
+    /// sigma, then depthwise `k x k` with parameters `DEPTHWISE.weight` and `.bias`, then the 1 x 1
+    /// `layer` with `POINTWISE.weight` and `.bias`. `slope` is that of sigma, if it stands there.
+    pub fn separable(
+        &mut self,
+        [depthwise, pointwise]: [&str; 2],
+        x: Var,
+        (k, dilation): (usize, usize),
+        slope: Option<f32>,
+        layer: Layer,
+    ) -> Result<Var> {
         let c = self.channels(x);
-        let w = self.param(
-            &format!("{name}.weight"),
-            [k, k, 1, c],
-            he_normal(k * k, 1.0),
-        )?;
-        let b = self.param(&format!("{name}.bias"), [c], Init::Zero)?;
-        let options = DepthwiseOptions {
-            stride: 1,
-            dilation,
-            padding: Padding::Same,
+        let init = he_normal(k * k, 1.0);
+        let weights = SeparableWeights {
+            depthwise: self.param(&format!("{depthwise}.weight"), [k, k, 1, c], init)?,
+            depthwise_bias: self.bias(depthwise, c)?,
+            pointwise: self.kernel(pointwise, x, layer)?,
+            pointwise_bias: self.bias(pointwise, layer.cout)?,
         };
-        ops::depthwise_conv2d(self.tape, x, w, Some(b), options)
+        let options = SeparableOptions {
+            dilation,
+            slope,
+            activation: layer.activation,
+        };
+        ops::separable_conv2d(self.tape, x, weights, layer.residual, options)
+    }
+
+    /// The 1 x 1 `layer` with parameter `NAME.weight` and no bias, enlarged to `size`, plus its residual.
+    pub fn upsample(
+        &mut self,
+        name: &str,
+        x: Var,
+        size: (usize, usize),
+        layer: Layer,
+    ) -> Result<Var> {
+        let w = self.kernel(name, x, layer)?;
+        ops::pointwise_upsample(self.tape, x, w, size, layer.residual)
+    }
+
+    /// The parameter `NAME.weight` of a convolution of `x`.
+    fn kernel(&mut self, name: &str, x: Var, layer: Layer) -> Result<Var> {
+        let cin = self.channels(x);
+        let init = he_normal(layer.k * layer.k * cin, layer.gain);
+        let shape = [layer.k, layer.k, cin, layer.cout];
+        self.param(&format!("{name}.weight"), shape, init)
+    }
+
+    /// The parameter `NAME.bias`.
+    fn bias(&mut self, name: &str, channels: usize) -> Result<Var> {
+        self.param(&format!("{name}.bias"), [channels], Init::Zero)
     }
 }
 
 /// He, Zhang, Ren, Sun 2015 for a leaky ReLU of slope 0.2: variance `2 / ((1 + 0.2^2) fan_in)`.
-fn he_normal(fan_in: usize, gain: f64) -> Init {
+pub(super) fn he_normal(fan_in: usize, gain: f64) -> Init {
     let slope = f64::from(super::SLOPE);
     Init::Normal(gain * (2.0 / ((1.0 + slope * slope) * fan_in as f64)).sqrt())
 }

@@ -60,12 +60,6 @@ fn multi_scale(b: &mut Builder<'_>, blocks: &[OpKind], x: Var) -> Result<Var> {
     let half = b.part("scale2", |b| row(b, blocks, half))?;
     let quarter = b.part("scale4", |b| row(b, blocks, quarter))?;
     let y = b.conv("fuse1", full, Layer::new(1, c).onto(x))?;
-    let small = |layer: Layer| Layer {
-        gain: 0.1,
-        ..layer.no_bias()
-    };
-    let half = b.conv("fuse2", half, small(Layer::new(1, c)))?;
-    let y = ops::resize_bilinear(b.tape, half, h, w, Some(y))?;
-    let quarter = b.conv("fuse4", quarter, small(Layer::new(1, c)))?;
-    ops::resize_bilinear(b.tape, quarter, h, w, Some(y))
+    let y = b.upsample("fuse2", half, (h, w), Layer::new(1, c).onto(y))?;
+    b.upsample("fuse4", quarter, (h, w), Layer::new(1, c).onto(y))
 }

@@ -11,7 +11,7 @@ use std::fmt::Write;
 pub struct PartCount {
     pub part: String,
     pub params: usize,
-    /// Multiply-adds of convolutions (half their FLOPs).
+    /// Multiply-adds of convolutions.
     pub macs: u64,
     /// All floating-point operations, a multiply-add counted as two.
     pub flops: u64,
@@ -47,14 +47,9 @@ pub fn count_parts(g: &Genotype, height: usize, width: usize) -> Result<Vec<Part
     for var in t.vars() {
         let node = &t.nodes()[var.index()];
         if let Source::Op(op) = &node.source {
-            let flops = op.flops(&t.input_metas(var), node.meta);
-            let convolution = op.name().contains("conv");
-            add(
-                &node.scope,
-                0,
-                if convolution { flops / 2 } else { 0 },
-                flops,
-            );
+            let inputs = t.input_metas(var);
+            let macs = op.multiply_adds(&inputs, node.meta);
+            add(&node.scope, 0, macs, op.flops(&inputs, node.meta));
         }
     }
     for spec in &specs {

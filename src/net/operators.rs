@@ -1,6 +1,6 @@
 //! The ten operators of section 2.2.2. All keep shape and channels.
 
-use super::builder::{Builder, Init, Layer};
+use super::builder::{Builder, Init, Layer, he_normal};
 use super::genotype::OpKind;
 use crate::Result;
 use crate::ops::{self, Activation};
@@ -29,20 +29,16 @@ pub fn record_operator(b: &mut Builder<'_>, kind: OpKind, x: Var) -> Result<Var>
 
 /// (sigma, depthwise k x k, 1 x 1) twice. The second sigma is the first 1 x 1's epilogue.
 fn separable(b: &mut Builder<'_>, x: Var, k: usize) -> Result<Var> {
-    let c = b.channels(x);
-    let y = ops::leaky_relu(b.tape, x, f64::from(SLOPE))?;
-    let y = b.depthwise("depthwise1", y, k, 1)?;
-    let y = b.conv("pointwise1", y, Layer::new(1, c).activation(SIGMA))?;
-    let y = b.depthwise("depthwise2", y, k, 1)?;
-    b.conv("pointwise2", y, Layer::new(1, c))
+    let layer = Layer::new(1, b.channels(x));
+    let names = ["depthwise1", "pointwise1"];
+    let y = b.separable(names, x, (k, 1), Some(SLOPE), layer.activation(SIGMA))?;
+    b.separable(["depthwise2", "pointwise2"], y, (k, 1), None, layer)
 }
 
 /// sigma, depthwise k x k of dilation 2, 1 x 1, + x.
 fn dilated(b: &mut Builder<'_>, x: Var, k: usize) -> Result<Var> {
-    let c = b.channels(x);
-    let y = ops::leaky_relu(b.tape, x, f64::from(SLOPE))?;
-    let y = b.depthwise("depthwise", y, k, 2)?;
-    b.conv("pointwise", y, Layer::new(1, c).onto(x))
+    let layer = Layer::new(1, b.channels(x)).onto(x);
+    b.separable(["depthwise", "pointwise"], x, (k, 2), Some(SLOPE), layer)
 }
 
 /// conv k x k, sigma, conv k x k, + x.
@@ -78,18 +74,14 @@ fn attention_trunk(b: &mut Builder<'_>, x: Var) -> Result<Var> {
 /// u * sigmoid(conv 5x5([max_c u, mean_c u])) + x.
 fn spatial_attention(b: &mut Builder<'_>, x: Var) -> Result<Var> {
     let u = attention_trunk(b, x)?;
-    let stats = ops::channel_stats(b.tape, u)?;
-    let layer = Layer::new(5, 1).activation(Activation::Sigmoid);
-    let m = b.conv("attention", stats, layer)?;
-    ops::gate(b.tape, u, m, Some(x))
+    let w = b.param("attention.weight", [5, 5, 2, 1], he_normal(5 * 5 * 2, 1.0))?;
+    let bias = b.param("attention.bias", [1], Init::Zero)?;
+    ops::spatial_attention(b.tape, u, w, bias, x)
 }
 
 /// u * sigmoid(conv1d over channels, k = 3 (mean over positions of u)) + x.
 fn channel_attention(b: &mut Builder<'_>, x: Var) -> Result<Var> {
     let u = attention_trunk(b, x)?;
-    let mean = ops::mean_positions(b.tape, u)?;
     let w = b.param("attention.weight", [3], Init::Normal(0.3))?;
-    let z = ops::channel_conv1d(b.tape, mean, w)?;
-    let m = ops::sigmoid(b.tape, z)?;
-    ops::gate(b.tape, u, m, Some(x))
+    ops::channel_attention(b.tape, u, w, x)
 }

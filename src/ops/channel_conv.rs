@@ -33,7 +33,7 @@ const NAME: &str = "channel_conv1d";
 /// # Ok::<(), hafuse::Error>(())
 /// ```
 pub fn channel_conv1d(t: &mut Tape, x: Var, w: Var) -> Result<Var> {
-    t.record(ChannelConv { transposed: false }, &[x, w])
+    t.record(ChannelConv::forward(), &[x, w])
 }
 
 fn check(x: Shape, w: Shape) -> Result<()> {
@@ -50,8 +50,15 @@ fn check(x: Shape, w: Shape) -> Result<()> {
 /// `y[c] = sum of w[j] x[c + j - p]`; transposed, the adjoint in x: `y[c] = sum of w[j] x[c + p - j]`.
 /// Inputs x, w.
 #[derive(Debug)]
-struct ChannelConv {
+pub(super) struct ChannelConv {
     transposed: bool,
+}
+
+impl ChannelConv {
+    /// The operator of [`channel_conv1d`].
+    pub fn forward() -> Self {
+        Self { transposed: false }
+    }
 }
 
 impl Operator for ChannelConv {
@@ -120,6 +127,10 @@ impl Operator for ChannelConv {
 
     fn flops(&self, inputs: &[Meta], output: Meta) -> u64 {
         2 * (inputs[1].shape.len() * output.shape.len()) as u64
+    }
+
+    fn multiply_adds(&self, inputs: &[Meta], output: Meta) -> u64 {
+        self.flops(inputs, output) / 2
     }
 }
 
@@ -263,7 +274,7 @@ pub(crate) fn cases() -> Vec<Case> {
     .map(|(n, c, k)| {
         Case::new(
             format!("channel_conv1d n {n} c {c} k {k}"),
-            ChannelConv { transposed: false },
+            ChannelConv::forward(),
             vec![CaseInput::any([n, 1, 1, c]), CaseInput::any([k])],
             k,
         )

@@ -68,7 +68,7 @@ impl Kind {
 }
 
 #[derive(Clone, Debug)]
-struct Stats {
+pub(super) struct Stats {
     kind: Kind,
     /// On CUDA, one thread for a pixel.
     naive: bool,
@@ -77,6 +77,11 @@ struct Stats {
 impl Stats {
     fn new(kind: Kind) -> Self {
         Self { kind, naive: false }
+    }
+
+    /// The operator of [`channel_stats`].
+    pub fn max_mean() -> Self {
+        Self::new(Kind::MaxMean)
     }
 }
 

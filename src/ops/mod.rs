@@ -2,6 +2,7 @@
 //! call, the operator with its shape rule and vjp, its CPU code, and its cases for the registry.
 
 mod activation;
+mod attention;
 mod binary;
 mod box_filter;
 mod broadcast;
@@ -21,12 +22,15 @@ mod reduce;
 mod reflect_pad;
 pub mod registry;
 mod resize;
+mod separable;
 mod stencil;
 mod sum;
 mod unary;
+mod upsample;
 mod window;
 
 pub use activation::Activation;
+pub use attention::{channel_attention, spatial_attention};
 pub use binary::{add, div, maximum, mul, sub};
 pub use box_filter::box_filter;
 pub use channel_conv::channel_conv1d;
@@ -43,10 +47,12 @@ pub use pool::max_pool2d;
 pub use reduce::{broadcast_to, mean_all, mean_positions, mean_samples, sum_all, sum_to};
 pub use reflect_pad::reflect_pad;
 pub use resize::resize_bilinear;
+pub use separable::{SeparableOptions, SeparableWeights, separable_conv2d};
 pub use stencil::{gaussian_window, image_gradient, laplacian};
 pub use unary::{
     abs, clamp, exp, leaky_relu, log, neg, offset, recip, relu, scale, sigmoid, sqrt, square, tanh,
 };
+pub use upsample::pointwise_upsample;
 
 /// What surrounds the picture under a sliding window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

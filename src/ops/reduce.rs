@@ -169,9 +169,19 @@ fn split(r: Repeat) -> (usize, usize) {
 
 /// `scale` times the sum over one group of axes.
 #[derive(Clone, Debug)]
-struct SumTo {
+pub(super) struct SumTo {
     shape: Shape,
     scale: f64,
+}
+
+impl SumTo {
+    /// The operator of [`mean_positions`] for pictures `[n, h, w, c]`.
+    pub fn mean_of_positions([n, h, w, c]: [usize; 4]) -> Self {
+        Self {
+            shape: Shape::from([n, 1, 1, c]),
+            scale: 1.0 / (h * w) as f64,
+        }
+    }
 }
 
 impl Operator for SumTo {

@@ -117,9 +117,11 @@ pub fn registry() -> Vec<Entry> {
     entries![
         conv,
         depthwise,
+        separable,
         reflect_pad,
         pool,
         resize,
+        upsample,
         box_filter,
         guided,
         channel_conv,
@@ -128,6 +130,7 @@ pub fn registry() -> Vec<Entry> {
         reduce,
         channel_stats,
         gate,
+        attention,
         concat,
         mixed,
     ]

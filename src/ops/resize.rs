@@ -117,14 +117,16 @@ impl Axis {
     }
 }
 
+/// The maps of both axes.
 #[derive(Clone, Debug)]
-struct Maps {
+pub(super) struct Maps {
     h: Arc<Axis>,
     w: Arc<Axis>,
 }
 
 impl Maps {
-    fn new(x: Shape, h: usize, w: usize) -> Result<Self> {
+    /// From the size of `x` to `h` by `w`.
+    pub fn new(x: Shape, h: usize, w: usize) -> Result<Self> {
         let [_, hi, wi, _] = x.dims4(NAME)?;
         if hi * wi * h * w == 0 {
             return Err(Error::shape(
@@ -142,8 +144,27 @@ impl Maps {
         Shape::from([n, self.h.input, self.w.input, c])
     }
 
-    fn output(&self, n: usize, c: usize) -> Shape {
+    /// Shape of the output for `n` pictures of `c` channels.
+    pub fn output(&self, n: usize, c: usize) -> Shape {
         Shape::from([n, self.h.taps.len(), self.w.taps.len(), c])
+    }
+
+    /// Resizes pictures of `c` channels. Writes all of `out`.
+    pub fn resize<T: Real>(&self, c: usize, x: &[T], residual: Option<&[T]>, out: &mut [T]) {
+        let (h, w) = (&*self.h, &*self.w);
+        let (row_in, row_out) = (w.input * c, w.taps.len() * c);
+        for_chunks(out, row_out, |r, row| {
+            let (n, tap) = (r / h.taps.len(), h.taps[r % h.taps.len()]);
+            let line = |i: usize| &x[(n * h.input + i) * row_in..][..row_in];
+            let residual = residual.map(|v| &v[r * row_out..(r + 1) * row_out]);
+            resize_row(w, tap.weight, line(tap.low), line(tap.high), residual, row);
+        });
+    }
+
+    /// Records the gradient of the resized pictures.
+    pub fn gradient(&self, t: &mut Tape, g: Var) -> Result<Var> {
+        let maps = self.clone();
+        t.record(ResizeGrad { maps }, &[g])
     }
 }
 
@@ -227,10 +248,7 @@ impl Operator for Resize {
     }
 
     fn vjp(&self, t: &mut Tape, node: Var, g: Var) -> Result<Vec<Option<Var>>> {
-        let op = ResizeGrad {
-            maps: self.maps.clone(),
-        };
-        let dx = t.record(op, &[g])?;
+        let dx = self.maps.gradient(t, g)?;
         Ok(match t.inputs_of(node).len() {
             1 => vec![Some(dx)],
             _ => vec![Some(dx), Some(g)],
@@ -239,24 +257,11 @@ impl Operator for Resize {
 
     fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {
         let c = io.shape(0).padded4()[3];
-        let (h, w) = (&*self.maps.h, &*self.maps.w);
-        fn run<T: Real>(io: &mut CpuIo<'_>, h: &Axis, w: &Axis, c: usize) -> Result<()> {
-            let (x, out) = (io.input::<T>(0)?, io.output::<T>()?);
-            let residual = if io.len() == 2 {
-                Some(io.input::<T>(1)?)
-            } else {
-                None
-            };
-            let (row_in, row_out) = (w.input * c, w.taps.len() * c);
-            for_chunks(out, row_out, |r, row| {
-                let (n, tap) = (r / h.taps.len(), h.taps[r % h.taps.len()]);
-                let line = |i: usize| &x[(n * h.input + i) * row_in..][..row_in];
-                let residual = residual.map(|v| &v[r * row_out..(r + 1) * row_out]);
-                resize_row(w, tap.weight, line(tap.low), line(tap.high), residual, row);
-            });
+        dispatch_real!(io.dtype(), NAME, T => {
+            let residual = if io.len() == 2 { Some(io.input::<T>(1)?) } else { None };
+            self.maps.resize(c, io.input(0)?, residual, io.output()?);
             Ok(())
-        }
-        dispatch_real!(io.dtype(), NAME, T => run::<T>(&mut io, h, w, c))
+        })
     }
 
     fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {

@@ -100,6 +100,11 @@ pub fn clamp(t: &mut Tape, x: Var, lo: f64, hi: f64) -> Result<Var> {
     unary(t, Kind::Clamp(lo, hi), x)
 }
 
+/// [`sigmoid`] of slices.
+pub(super) fn sigmoid_of<T: Real>(x: &[T], out: &mut [T]) {
+    Kind::Sigmoid.apply(x, out);
+}
+
 fn unary(t: &mut Tape, kind: Kind, x: Var) -> Result<Var> {
     t.record(Unary { kind }, &[x])
 }

@@ -66,6 +66,11 @@ pub trait Operator: Debug + Send + Sync {
     /// Floating-point operations; a multiply-add is two.
     fn flops(&self, inputs: &[Meta], output: Meta) -> u64;
 
+    /// Multiply-adds of its convolutions in a forward pass, by which the literature measures networks.
+    fn multiply_adds(&self, _inputs: &[Meta], _output: Meta) -> u64 {
+        0
+    }
+
     /// Bytes of scratch memory that [`Operator::cpu`] wants.
     fn workspace(&self, _inputs: &[Meta], _output: Meta) -> usize {
         0

@@ -2,14 +2,14 @@
 //!
 //! Kernels, parameters and addresses are fixed when the session is made; a run uploads the inputs
 //! that were touched, replays the launches (as one graph from the second run on) and downloads the
-//! outputs.
+//! outputs. Copies have streams of their own, tied to the kernels by events.
 
 use super::layout::{Layout, Step, Target};
 use super::params::SlotMemory;
 use super::session::no_memory;
 use super::{ParamStore, SessionOptions, Source, Tape, Var};
 use crate::Result;
-use crate::device::cuda::{Cuda, Event, Graph, Memory, Pinned, Prepared};
+use crate::device::cuda::{Cuda, Event, Graph, Memory, Pinned, Prepared, Queue};
 use crate::device::launch::{CudaIo, DevicePtr, DeviceView};
 use crate::tensor::Shape;
 use std::sync::Arc;
@@ -22,6 +22,11 @@ pub(super) struct CudaRun {
     steps: Vec<CudaStep>,
     /// One event before each step and one behind the last, for profiling.
     events: Vec<Event>,
+    uploaded: Event,
+    computed: Event,
+    downloaded: Event,
+    /// Started and not waited for.
+    pending: bool,
     inputs: Vec<Staged>,
     outputs: Vec<Staged>,
     staging: Pinned,
@@ -163,6 +168,10 @@ impl CudaRun {
             launches,
             steps,
             events,
+            uploaded: cuda.event()?,
+            computed: cuda.event()?,
+            downloaded: cuda.event()?,
+            pending: false,
             inputs: run_inputs,
             outputs,
             staging: cuda.pinned(staged)?,
@@ -192,7 +201,7 @@ impl CudaRun {
         })
     }
 
-    /// The host side of an input, to fill; it is uploaded with the next run.
+    /// The host side of an input, to fill; it is uploaded with the next run. Nothing may be pending.
     pub fn input(&mut self, var: Var) -> Option<&mut [u8]> {
         let s = self.inputs.iter_mut().find(|s| s.var == var)?;
         s.dirty = true;
@@ -205,28 +214,43 @@ impl CudaRun {
         Some(self.staging.bytes(s.at, s.bytes))
     }
 
-    /// The caller holds the store's lock.
-    pub fn run(&mut self, options: SessionOptions, times: &mut [Duration]) -> Result<()> {
+    /// Puts a run on the streams and returns.
+    pub fn start(&mut self, options: SessionOptions) -> Result<()> {
+        self.finish(options, &mut [])?;
         self.cuda.enter()?;
+        // Whatever fails below, memory may be in use until the card was waited for.
+        self.pending = true;
         for s in self.inputs.iter_mut().filter(|s| s.dirty) {
             self.cuda.upload(s.ptr, &self.staging, s.at, s.bytes)?;
             s.dirty = false;
         }
+        self.uploaded.record(Queue::Upload)?;
+        self.uploaded.hold(Queue::Compute)?;
         for &r in &self.poisoned {
             self.cuda.fill(&self.regions[r], 0xff)?;
         }
-        let eager = options.eager || options.profile || self.cuda.checks_launches();
-        if let Some(graph) = &self.graph {
-            graph.launch()?;
-        } else {
-            self.launch_all()?;
+        match &self.graph {
+            Some(graph) => graph.launch()?,
+            None => self.launch_all()?,
         }
+        self.computed.record(Queue::Compute)?;
+        self.computed.hold(Queue::Download)?;
         for s in &self.outputs {
             let staging = &mut self.staging;
             self.cuda.download(staging, s.at, s.bytes, s.ptr)?;
         }
-        self.cuda.synchronize()?;
+        self.downloaded.record(Queue::Download)
+    }
+
+    /// Waits for what was started.
+    pub fn finish(&mut self, options: SessionOptions, times: &mut [Duration]) -> Result<()> {
+        if !self.pending {
+            return Ok(());
+        }
+        self.downloaded.wait()?;
+        self.pending = false;
         // The first run loads kernels lazily, which a capture may not; later ones need no list.
+        let eager = options.eager || options.profile || self.cuda.checks_launches();
         if self.graph.is_none() && !eager {
             self.graph = Some(self.cuda.capture(|| self.launch_all())?);
         }
@@ -239,14 +263,14 @@ impl CudaRun {
     fn launch_all(&self) -> Result<()> {
         for (i, s) in self.steps.iter().enumerate() {
             if let Some(event) = self.events.get(i) {
-                event.record()?;
+                event.record(Queue::Compute)?;
             }
             for launch in &self.launches[s.launches.clone()] {
                 self.cuda.launch(launch)?;
             }
         }
         match self.events.last() {
-            Some(event) => event.record(),
+            Some(event) => event.record(Queue::Compute),
             None => Ok(()),
         }
     }

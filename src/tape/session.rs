@@ -144,6 +144,8 @@ impl Session {
         let meta = self.input_meta(name)?;
         expect_dtype::<T>(name, meta)?;
         let var = self.tape.input_vars()[name];
+        // The copy of a started run may still be reading.
+        self.finish()?;
         match backend!(self.input(var)) {
             Some(bytes) => Ok(bytemuck::cast_slice_mut(bytes)),
             None => Err(Error::Tape(format!(
@@ -171,14 +173,48 @@ impl Session {
     /// Runs every step once, in order. Effects write into the parameter store.
     pub fn run(&mut self) -> Result<()> {
         let store = self.params.clone();
-        let (options, times) = (self.options, &mut self.times);
         // Updates exclude every other session on this store; plain runs exclude only updates.
         if self.has_effects {
             let _guard = store.write();
-            backend!(self.run(options, times))
+            self.run_locked()
         } else {
             let _guard = store.read();
-            backend!(self.run(options, times))
+            self.run_locked()
+        }
+    }
+
+    fn run_locked(&mut self) -> Result<()> {
+        match &mut self.backend {
+            Backend::Cpu(b) => b.run(self.options, &mut self.times),
+            Backend::Cuda(b) => {
+                b.start(self.options)?;
+                b.finish(self.options, &mut self.times)
+            }
+        }
+    }
+
+    /// Starts a run on a card and returns while it computes; on the CPU, runs. [`Session::finish`]
+    /// waits, and so does everything that needs the run to be over but [`Session::output`].
+    ///
+    /// # Errors
+    /// [`Error::Tape`] for a session that updates parameters: it must hold them to the end.
+    pub fn start(&mut self) -> Result<()> {
+        if self.has_effects {
+            return Err(Error::Tape(
+                "a session that updates parameters runs in one piece; use `run`".into(),
+            ));
+        }
+        match &mut self.backend {
+            Backend::Cpu(_) => self.run(),
+            Backend::Cuda(b) => b.start(self.options),
+        }
+    }
+
+    /// Waits for a run that was started; outputs are those of that run afterwards.
+    pub fn finish(&mut self) -> Result<()> {
+        match &mut self.backend {
+            Backend::Cpu(_) => Ok(()),
+            Backend::Cuda(b) => b.finish(self.options, &mut self.times),
         }
     }
 

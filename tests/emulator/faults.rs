@@ -76,7 +76,7 @@ fn global_accesses_out_of_bounds() {
 fn bytes_beside_an_allocation() {
     let Some(gpu) = gpu() else { return };
     if cuda_emulator::SANITIZED {
-        return; // which ends the process at the access
+        return; // see below
     }
     // 61 floats leave 12 bytes up to the guard page, and most of a page before them.
     let x = Memory::of(*gpu, &ramp(61));
@@ -99,6 +99,35 @@ fn bytes_beside_an_allocation() {
     launched.expect("not seen by itself");
     let y: Vec<f32> = y.read();
     assert!(y[60] == 60.0 && y[61].is_nan() && y[62] == 62.0, "{y:?}");
+}
+
+/// AddressSanitizer ends the process at the access, so that each is planted in a process of its own.
+#[test]
+fn what_the_sanitizer_finds() {
+    const PLANT: &str = "HAFUSE_PLANTED_KERNEL";
+    let Some(gpu) = gpu() else { return };
+    if !cuda_emulator::SANITIZED {
+        return;
+    }
+    if let Ok(kernel) = std::env::var(PLANT) {
+        let n = if kernel == "local_write" { 4 } else { -1 };
+        let (result, _) = run(*gpu, &kernel, 1, n);
+        panic!("went on after the access: {result:?}");
+    }
+    for (kernel, report) in [
+        ("write_beside", "use-after-poison"),
+        ("local_write", "stack-buffer-overflow"),
+    ] {
+        let this = std::env::current_exe().expect("the test's path");
+        let output = std::process::Command::new(this)
+            .args(["--exact", "faults::what_the_sanitizer_finds"])
+            .arg("--nocapture")
+            .env(PLANT, kernel)
+            .output()
+            .expect("a second process");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains(report), "{kernel}: {text}");
+    }
 }
 
 #[test]

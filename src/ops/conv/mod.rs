@@ -4,6 +4,7 @@ mod adjoint;
 mod cases;
 mod cuda;
 mod fast;
+mod forward;
 pub(crate) mod geometry;
 mod kernel;
 mod reference;
@@ -11,6 +12,7 @@ mod weight;
 
 pub(crate) use cases::cases;
 pub use cuda::Kernels;
+pub(crate) use forward::{Convolve, Forward};
 pub use geometry::MAX_K;
 
 use self::adjoint::{ActivationGrad, Conv2dInputGrad, Conv2dWeightGrad};
@@ -189,6 +191,59 @@ fn macs(sizes: &Sizes, cin: usize, cout: usize) -> u64 {
         * (cin * cout) as u64
 }
 
+impl Conv2d {
+    /// The gradients of `inputs` (those of a convolution) from the cotangent of `output`, which may be
+    /// a node that computes more than this convolution but ends with it.
+    pub(crate) fn adjoints(
+        &self,
+        t: &mut Tape,
+        inputs: &[Var],
+        output: Var,
+        cotangent: Var,
+    ) -> Result<Vec<Option<Var>>> {
+        let (x, w) = (inputs[0], inputs[1]);
+        let residual = self.residual.then(|| inputs[inputs.len() - 1]);
+        let g = match self.options.activation {
+            Activation::None => cotangent,
+            activation => {
+                let op = ActivationGrad { activation };
+                let args: Vec<Var> = [Some(output), Some(cotangent), residual]
+                    .into_iter()
+                    .flatten()
+                    .collect();
+                t.record(op, &args)?
+            }
+        };
+        let [_, h, width, _] = t.shape(x).dims4("conv2d")?;
+        let [kh, kw, ..] = t.shape(w).dims4("conv2d")?;
+        let dx = t.record(
+            Conv2dInputGrad {
+                options: self.options,
+                size: (h, width),
+                kernels: self.kernels,
+            },
+            &[g, w],
+        )?;
+        let dw = t.record(
+            Conv2dWeightGrad {
+                options: self.options,
+                kernel: (kh, kw),
+                kernels: self.kernels,
+            },
+            &[x, g],
+        )?;
+        let mut out = vec![Some(dx), Some(dw)];
+        if self.bias {
+            let shape = t.shape(inputs[2]);
+            out.push(Some(super::sum_to(t, g, shape)?));
+        }
+        if self.residual {
+            out.push(Some(cotangent));
+        }
+        Ok(out)
+    }
+}
+
 impl Operator for Conv2d {
     fn name(&self) -> &'static str {
         "conv2d"
@@ -224,81 +279,21 @@ impl Operator for Conv2d {
 
     fn vjp(&self, t: &mut Tape, node: Var, cotangent: Var) -> Result<Vec<Option<Var>>> {
         let inputs = t.inputs_of(node).to_vec();
-        let (x, w) = (inputs[0], inputs[1]);
-        let residual = self.residual.then(|| inputs[inputs.len() - 1]);
-        let g = match self.options.activation {
-            Activation::None => cotangent,
-            activation => {
-                let op = ActivationGrad { activation };
-                let args: Vec<Var> = [Some(node), Some(cotangent), residual]
-                    .into_iter()
-                    .flatten()
-                    .collect();
-                t.record(op, &args)?
-            }
-        };
-        let [_, h, width, _] = t.shape(x).dims4("conv2d")?;
-        let [kh, kw, ..] = t.shape(w).dims4("conv2d")?;
-        let dx = t.record(
-            Conv2dInputGrad {
-                options: self.options,
-                size: (h, width),
-                kernels: self.kernels,
-            },
-            &[g, w],
-        )?;
-        let dw = t.record(
-            Conv2dWeightGrad {
-                options: self.options,
-                kernel: (kh, kw),
-                kernels: self.kernels,
-            },
-            &[x, g],
-        )?;
-        let mut out = vec![Some(dx), Some(dw)];
-        if self.bias {
-            let shape = t.shape(inputs[2]);
-            out.push(Some(super::sum_to(t, g, shape)?));
-        }
-        if self.residual {
-            out.push(Some(cotangent));
-        }
-        Ok(out)
+        self.adjoints(t, &inputs, node, cotangent)
     }
 
     fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {
-        let (x, w) = (io.shape(0).dims4("conv2d")?, io.shape(1).dims4("conv2d")?);
-        let sizes = self.options.sizes("conv2d", x, w)?;
         let residual = self.residual.then(|| io.len() - 1);
-        if io.dtype() == DType::F32 {
-            let weight = io.input::<f32>(1)?;
-            let (cin, cout) = (w[2], w[3]);
-            let job = fast::Job {
-                input: io.input(0)?,
-                batch: sizes.n,
-                rows: sizes.rows,
-                cols: sizes.cols,
-                cin,
-                cout,
-                epilogue: fast::Epilogue {
-                    bias: if self.bias { Some(io.input(2)?) } else { None },
-                    activation: self.options.activation,
-                    residual: residual.map(|i| io.input(i)).transpose()?,
-                },
-                transposed: false,
-            };
-            let at = |ky, kx, ci, co| weight[((ky * w[1] + kx) * cin + ci) * cout + co];
-            fast::run(&job, at, io.output()?, io.scratch()?);
-            return Ok(());
-        }
         dispatch_real!(io.dtype(), "conv2d", T => {
-            let bias = if self.bias { Some(io.input::<T>(2)?) } else { None };
-            let residual = residual.map(|i| io.input::<T>(i)).transpose()?;
-            let (xs, ws) = (io.input::<T>(0)?, io.input::<T>(1)?);
-            let y = io.output::<T>()?;
-            reference::forward(&sizes, (w[2], w[3]), xs, ws, y);
-            reference::epilogue(w[3], bias, self.options.activation, residual, y);
-            Ok(())
+            let f = Forward {
+                x: io.input::<T>(0)?,
+                x_shape: io.shape(0).dims4("conv2d")?,
+                w: io.input(1)?,
+                w_shape: io.shape(1).dims4("conv2d")?,
+                bias: if self.bias { Some(io.input(2)?) } else { None },
+                residual: residual.map(|i| io.input(i)).transpose()?,
+            };
+            T::convolve("conv2d", &self.options, &f, io.output()?, io.scratch()?)
         })
     }
 
@@ -324,6 +319,10 @@ impl Operator for Conv2d {
         self.options
             .sizes("conv2d", x, w)
             .map_or(0, |s| 2 * macs(&s, w[2], w[3]))
+    }
+
+    fn multiply_adds(&self, inputs: &[Meta], output: Meta) -> u64 {
+        self.flops(inputs, output) / 2
     }
 
     fn workspace(&self, inputs: &[Meta], _output: Meta) -> usize {

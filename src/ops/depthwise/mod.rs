@@ -134,6 +134,29 @@ fn geometry(x: Shape, w: Shape, options: DepthwiseOptions) -> Result<Geometry> {
     })
 }
 
+/// Elements of scratch for [`convolve_rows`].
+pub(crate) fn scratch_len(x: Shape, w: Shape, options: DepthwiseOptions) -> usize {
+    geometry(x, w, options).map_or(0, |g| g.tiles_len())
+}
+
+/// The forward convolution of stride 1 on plain slices, for operators that contain one: `rows` rows of
+/// output, the first of which has its window's top `above` rows over the first row of `x`. Writes
+/// all of `out`.
+pub(crate) fn convolve_rows<T: Real>(
+    options: DepthwiseOptions,
+    (x, x_shape): (&[T], Shape),
+    (w, w_shape): (&[T], Shape),
+    bias: Option<&[T]>,
+    (above, rows): (usize, usize),
+    scratch: &mut [T],
+    out: &mut [T],
+) -> Result<()> {
+    let mut g = geometry(x_shape, w_shape, options)?;
+    (g.h.pad, g.h.output) = (above, rows);
+    cpu::convolve(g, x, w, bias, scratch, out);
+    Ok(())
+}
+
 fn output_shape(x: Shape, g: &Geometry) -> Shape {
     Shape::from([x.padded4()[0], g.h.output, g.w.output, g.c])
 }
@@ -208,6 +231,10 @@ impl Operator for DepthwiseConv2d {
     fn flops(&self, inputs: &[Meta], output: Meta) -> u64 {
         let [kh, kw, ..] = inputs[1].shape.padded4();
         2 * (kh * kw * output.shape.len()) as u64
+    }
+
+    fn multiply_adds(&self, inputs: &[Meta], output: Meta) -> u64 {
+        self.flops(inputs, output) / 2
     }
 
     fn workspace(&self, inputs: &[Meta], _output: Meta) -> usize {

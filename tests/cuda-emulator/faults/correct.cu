@@ -65,7 +65,7 @@ struct ProductParams {
 KERNEL(product, WARP, ProductParams) {
   int group = int(threadIdx.x) / 4, pair = int(threadIdx.x) % 4 * 2;
   auto two = [](half low, half high) {
-    half both[2] = {low, high};
+    alignas(4) half both[2] = {low, high};
     return *reinterpret_cast<unsigned*>(both);
   };
   unsigned a[4], b[2];

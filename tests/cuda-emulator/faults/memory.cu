@@ -52,7 +52,14 @@ KERNEL(too_much_shared, THREADS, CopyParams) {
   SHARED(float, first, 8192);
   SHARED2(float, second, 65, 64);
   first[0] = second[0][0] = 1.0f;
-  p.y[0] = first[0];
+  p.y[0] = first[0] + second[0][0];
+}
+
+// n is an index into an array of 4; found by AddressSanitizer only.
+KERNEL(local_write, THREADS, CopyParams) {
+  volatile float local[4] = {};
+  local[p.n] = p.x[0];
+  p.y[0] = local[0];
 }
 
 // More local variables than a thread has room for.

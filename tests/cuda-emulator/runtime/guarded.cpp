@@ -81,6 +81,10 @@ void GuardedBlock::free() {
   *this = {};
 }
 
+void GuardedBlock::retire() {
+  mmap(map, map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+}
+
 void GuardedBlock::fill_unwritten() { memset(data, 0xFF, bytes); }
 
 ptrdiff_t GuardedBlock::overwritten() {

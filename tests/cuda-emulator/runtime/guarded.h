@@ -15,6 +15,7 @@ struct GuardedBlock {
 
   bool allocate(size_t bytes);  // false when memory is out
   void free();
+  void retire();  // the pages go, their addresses stay taken and inaccessible until `free`
   void fill_unwritten();  // all bits set: NaN as float and as half
   // Offset from `data` of the first changed byte beside it, or 0 when all are as they were (no byte
   // beside the data has offset 0). Puts the pattern back.

@@ -18,6 +18,9 @@ Result Machine::run(const Launch& l, Order o, uint64_t s) {
   fault = {};
   prepare_block_shape();
   shared_total = launch.dynamic_shared;
+  // Fibers that an earlier launch has parked may hold the address of its OS thread's `current`.
+  if (home != &current) restart_fibers();
+  home = &current;
   adopt_thread(main);
   current.block_dim = launch.block;
   current.grid_dim = launch.grid;
@@ -30,12 +33,15 @@ Result Machine::run(const Launch& l, Order o, uint64_t s) {
     fiber_landed(main);
     if (fault.code == SUCCESS) fault = describe_signal();
     current.machine = nullptr;
-    // Their stacks were left in the middle.
-    free_fibers = fibers;
-    for (Fiber* fiber : fibers) reset_fiber(*fiber, fiber_main);
+    restart_fibers();  // their stacks were left in the middle
   }
   end_launch();
   return fault.code;
+}
+
+void Machine::restart_fibers() {
+  free_fibers = fibers;
+  for (Fiber* fiber : fibers) reset_fiber(*fiber, fiber_main);
 }
 
 void Machine::prepare_block_shape() {
@@ -54,7 +60,7 @@ void Machine::prepare_block_shape() {
   }
 }
 
-bool Machine::run_blocks() {
+void Machine::run_blocks() {
   uint64_t x = launch.grid.x, xy = x * launch.grid.y, count = xy * launch.grid.z;
   // Random order: an arithmetic progression, which needs no table of the blocks.
   uint64_t step = 1, first = 0;
@@ -72,7 +78,6 @@ bool Machine::run_blocks() {
     }
     run_block({unsigned(b % x), unsigned(b % xy / x), unsigned(b / xy)});
   }
-  return true;
 }
 
 void Machine::run_block(Index block) {

@@ -94,7 +94,7 @@ struct Machine {
 
  private:
   static void fiber_main();
-  bool run_blocks();
+  void run_blocks();
   void run_block(Index block);
   void begin_phase();
   int choose();
@@ -104,6 +104,7 @@ struct Machine {
   void complete(Warp& warp);
   void prepare_block_shape();
   void end_launch();
+  void restart_fibers();
   void clear_queues();
   Fault describe_signal() const;
   [[noreturn]] void diverged_warp(const Warp& warp);
@@ -125,6 +126,7 @@ struct Machine {
   unsigned done = 0, waiting = 0;
   Site barrier{};
 
+  const Current* home = nullptr;  // `current` of the OS thread that ran the last launch
   Fiber main;
   Fiber* self = nullptr;        // the fiber that runs
   Fiber* fiber_of[MAX_THREADS]; // of each thread that has started

@@ -1,5 +1,6 @@
 #include "memory.h"
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -30,7 +31,9 @@ struct Allocation {
 // Never destroyed: threads may end after static destructors have run.
 std::mutex& table_mutex = *new std::mutex;
 std::map<uint64_t, std::unique_ptr<Allocation>>& table = *new std::map<uint64_t, std::unique_ptr<Allocation>>;
-std::map<uint64_t, size_t>& freed = *new std::map<uint64_t, size_t>;  // for messages
+// The last to be freed; their addresses are not used again for a while, so that a use after the free shows.
+constexpr size_t MAX_FREED = 256;
+std::deque<GuardedBlock>& freed = *new std::deque<GuardedBlock>;
 size_t in_use = 0;
 
 thread_local std::shared_ptr<Owner> this_owner = std::make_shared<Owner>();
@@ -43,6 +46,13 @@ const Allocation* find(uint64_t pointer) {
   if (next == table.begin()) return nullptr;
   const Allocation* allocation = std::prev(next)->second.get();
   return pointer - address(allocation->memory.data) < allocation->memory.bytes ? allocation : nullptr;
+}
+
+// The freed memory that holds `pointer`, or null; the table's mutex is held.
+const GuardedBlock* find_freed(uint64_t pointer) {
+  for (const GuardedBlock& memory : freed)
+    if (pointer - address(memory.data) < memory.bytes) return &memory;
+  return nullptr;
 }
 
 Result guard_fault(const GuardedBlock& memory, ptrdiff_t at, const std::string& where) {
@@ -72,7 +82,6 @@ Result allocate(uint64_t* pointer, size_t bytes) {
     this_owner->allocations.insert(allocation.get());
   }
   std::lock_guard<std::mutex> lock(table_mutex);
-  freed.erase(*pointer);
   table[*pointer] = std::move(allocation);
   return SUCCESS;
 }
@@ -83,12 +92,13 @@ Result release(uint64_t pointer) {
     std::lock_guard<std::mutex> lock(table_mutex);
     auto found = table.find(pointer);
     if (found == table.end()) {
-      const char* what = freed.count(pointer) ? "double free" : "free of what was not allocated";
+      const GuardedBlock* memory = find_freed(pointer);
+      bool again = memory && address(memory->data) == pointer;
+      const char* what = again ? "double free" : "free of what was not allocated";
       return report(INVALID_VALUE, format("%s: %#llx", what, static_cast<unsigned long long>(pointer)));
     }
     allocation = std::move(found->second);
     table.erase(found);
-    freed[pointer] = allocation->memory.bytes;
     in_use -= allocation->memory.bytes;
   }
   {
@@ -97,7 +107,13 @@ Result release(uint64_t pointer) {
   }
   ptrdiff_t at = allocation->memory.overwritten();
   Result result = at ? guard_fault(allocation->memory, at, "seen when it was freed") : SUCCESS;
-  allocation->memory.free();
+  allocation->memory.retire();
+  std::lock_guard<std::mutex> lock(table_mutex);
+  freed.push_back(allocation->memory);
+  if (freed.size() > MAX_FREED) {
+    freed.front().free();
+    freed.pop_front();
+  }
   return result;
 }
 
@@ -138,11 +154,8 @@ std::string describe_address(const void* p) {
   if (next != table.end() && next->second->memory.maps(p))
     return format("%llu bytes before an allocation of %zu bytes",
                   static_cast<unsigned long long>(next->first - at), next->second->memory.bytes);
-  auto gone = freed.upper_bound(at);
-  if (gone != freed.begin()) {
-    --gone;
-    if (at - gone->first < gone->second) return "in memory that has been freed";
-  }
+  if (const GuardedBlock* memory = find_freed(at))
+    return format("in an allocation of %zu bytes that has been freed", memory->bytes);
   return "in no allocation";
 }
 

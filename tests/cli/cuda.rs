@@ -1,0 +1,181 @@
+//! Whole commands on a card, which is emulated: the binary finds `libcuda.so` where it is told to look.
+
+use super::world::{World, text};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Output;
+
+const TINY: &str = "--model tiny.safetensors";
+
+/// The folder of the emulated driver; `None`, with a printed reason, without one.
+fn driver() -> Option<&'static Path> {
+    let folder = cuda_emulator::LIBRARY.and_then(|l| Path::new(l).parent());
+    // The binary is not built for the sanitizer's run time.
+    let folder = folder.filter(|_| !cuda_emulator::SANITIZED);
+    if folder.is_none() {
+        println!("skipped: no emulated driver for the binary");
+    }
+    folder
+}
+
+/// Runs with the emulated driver; `kernels` says whether its kernels may be loaded.
+fn run(world: &World, driver: &Path, args: &str, kernels: bool) -> Output {
+    let mut command = world.command(args);
+    command.env("LD_LIBRARY_PATH", driver);
+    if kernels {
+        command.env("HAFUSE_KERNELS", driver.join("images"));
+    }
+    command.output().unwrap()
+}
+
+/// What has to succeed: standard output and standard error.
+fn good(world: &World, driver: &Path, args: &str) -> (String, String) {
+    let output = run(world, driver, args, true);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{args}\n{out}{err}");
+    (out, err)
+}
+
+fn grey(path: &Path) -> Vec<u8> {
+    image::open(path).unwrap().into_luma8().into_raw()
+}
+
+#[test]
+fn a_pair_is_fused_in_both_precisions_as_on_the_cpu() {
+    let Some(driver) = driver() else { return };
+    let world = World::new();
+    world.good(&format!("fuse a.png b.png -o cpu.png {TINY} --device cpu"));
+    for precision in ["f32", "f16"] {
+        let args =
+            format!("fuse a.png b.png -o gpu.png {TINY} --device cuda --precision {precision}");
+        let (_, err) = good(&world, driver, &args);
+        assert!(
+            err.is_empty(),
+            "a device that was asked for is no news: {err}"
+        );
+        let (cpu, gpu) = (grey(&world.at("cpu.png")), grey(&world.at("gpu.png")));
+        let worst = cpu.iter().zip(&gpu).map(|(a, b)| a.abs_diff(*b)).max();
+        // Rounding to 8 bits may tip over; nothing else may differ.
+        assert!(worst <= Some(1), "{precision}: {worst:?}");
+        std::fs::remove_file(world.at("gpu.png")).unwrap();
+    }
+}
+
+#[test]
+fn auto_says_which_device_it_took() {
+    let Some(driver) = driver() else { return };
+    let world = World::new();
+    let (out, _) = good(&world, driver, &format!("fuse a.png b.png -o f.png {TINY}"));
+    assert!(out.contains("on cuda:0 (emulated GPU) in f16"), "{out}");
+    // A card that is there but lacks kernels is told of, and the CPU does the work.
+    let output = run(
+        &world,
+        driver,
+        &format!("fuse a.png b.png -o f.png {TINY}"),
+        false,
+    );
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{out}{err}");
+    assert!(out.contains("on cpu in f32"), "{out}");
+    assert!(
+        err.starts_with("note: computing on the CPU: device cuda:0: "),
+        "{err}"
+    );
+}
+
+#[test]
+fn a_folder_is_fused_and_a_network_is_trained() {
+    let Some(driver) = driver() else { return };
+    let world = World::new();
+    let args = format!("fuse ir vi -o fused {TINY} --device cuda:0 --json");
+    let (out, _) = good(&world, driver, &args);
+    let summary: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(summary["failures"], Value::Array(Vec::new()), "{summary}");
+    let args = "train --a ir --b vi --perceptual none --out run --device cuda --set genotype=tiny.json \
+                --set patch=16 --set batch=2 --set stage1.epochs=1 --set stage2.epochs=1";
+    good(&world, driver, args);
+    let model = "--model run/model.safetensors";
+    good(
+        &world,
+        driver,
+        &format!("fuse a.png b.png -o g.png {model} --device cuda"),
+    );
+}
+
+#[test]
+fn doctor_and_benches_tell_of_the_card() {
+    let Some(driver) = driver() else { return };
+    let world = World::new();
+    let (out, _) = good(&world, driver, "doctor --json");
+    let found: Value = serde_json::from_str(&out).unwrap();
+    let card = &found["cards"][0];
+    assert_eq!(card["name"], "emulated GPU");
+    assert_eq!(card["problem"], Value::Null);
+    assert!(card["f32_error"].as_f64() < Some(1e-4), "{card}");
+    assert!(card["f16_error"].as_f64() < Some(2e-2), "{card}");
+    assert_eq!(found["auto"], "cuda:0 (emulated GPU)");
+    let args = "bench ops --size 24x17 --channels 8 --runs 1 --effort 1 --only 3-SC --device cuda --json t.json";
+    good(&world, driver, args);
+    let table = std::fs::read_to_string(world.at("t.json")).unwrap();
+    let table: Value = serde_json::from_str(&table).unwrap();
+    assert_eq!(table["dtype"], "f16");
+    let row = &table["entries"][0];
+    assert_eq!(row["name"], "3-SC@1");
+    assert!(row["median_ms"].as_f64() > Some(0.0), "{row}");
+    assert!(row["percent"].as_f64() > Some(0.0), "{row}");
+    assert!(
+        row["kernels"][0].as_str().unwrap().ends_with("_f16"),
+        "{row}"
+    );
+    let (out, _) = good(
+        &world,
+        driver,
+        &format!("bench net {TINY} --size 20x16 --runs 2 --device cuda"),
+    );
+    assert!(out.contains("pairs/s"), "{out}");
+    let (out, _) = good(
+        &world,
+        driver,
+        &format!("info {TINY} --size 20x16 --run --tape --device cuda"),
+    );
+    assert!(out.contains("guided_filter"), "{out}");
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let Some(driver) = driver() else { return };
+    let world = World::new();
+    let refused = |output: Output, words: &str| {
+        let err = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(5), "{err}");
+        assert!(err.contains(words) && err.lines().count() == 1, "{err}");
+        assert!(!world.at("f.png").exists());
+    };
+    let fuse = |device: &str| format!("fuse a.png b.png -o f.png {TINY} --device {device}");
+    refused(
+        run(&world, driver, &fuse("cuda:7"), true),
+        "there are 1 cards",
+    );
+    // Without kernels for it: none at all, or none that the emulated card takes.
+    refused(run(&world, driver, &fuse("cuda"), false), "cuda:0");
+    let mut bare = world.command(&fuse("cuda"));
+    bare.env("LD_LIBRARY_PATH", world.at("void"));
+    let output = bare.output().unwrap();
+    if output.status.success() {
+        println!("skipped in part: this machine has a driver and a card");
+        return;
+    }
+    refused(output, "device cuda");
+}
+
+#[test]
+fn an_unknown_device_is_a_usage_error() {
+    let world = World::new();
+    let output = world.run(&format!("fuse a.png b.png -o f.png {TINY} --device tpu"));
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{err}");
+    assert!(
+        err.contains("`tpu` is none of auto, cpu, cuda, cuda:N"),
+        "{err}"
+    );
+}
