@@ -430,3 +430,6 @@ pub(super) fn activation_grad(io: &mut CudaIo<'_>, activation: Activation) -> Re
         params,
     )
 }
+
+#[cfg(test)]
+mod tests;
