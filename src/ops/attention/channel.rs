@@ -10,7 +10,7 @@ use crate::ops::lanes::{Columns, ColumnsParams, pack};
 use crate::ops::reduce::{SumTo, mean_positions};
 use crate::ops::unary::{sigmoid, sigmoid_of};
 use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
-use crate::tensor::Shape;
+use crate::tensor::{Element, Shape};
 use crate::{DType, Error, Result, dispatch_real};
 use bytemuck::{Pod, Zeroable};
 

@@ -107,9 +107,7 @@ pub(crate) fn cases() -> Vec<Case> {
 mod tests {
     use super::spatial::MAP_OPTIONS;
     use super::*;
-    use crate::ops::{
-        channel_conv1d, channel_stats, conv2d, gate, mean_positions, sigmoid,
-    };
+    use crate::ops::{channel_conv1d, channel_stats, conv2d, gate, mean_positions, sigmoid};
     use crate::tape::{Tape, Var};
     use crate::{DType, ParamStore, Session, Tensor};
 

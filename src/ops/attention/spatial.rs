@@ -4,7 +4,7 @@ use super::{run, take, words};
 use crate::device::cpu::CpuIo;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::ops::channel_stats::{Stats, channel_stats};
-use crate::ops::conv::{Conv2d, ConvOptions, conv2d};
+use crate::ops::conv::{Conv2d, ConvOptions, Kernels, conv2d};
 use crate::ops::gate::{Gate, gate};
 use crate::ops::lanes::group;
 use crate::ops::{Activation, Padding};
@@ -93,6 +93,7 @@ const MAP: Conv2d = Conv2d {
     options: MAP_OPTIONS,
     bias: true,
     residual: false,
+    kernels: Kernels::Auto,
 };
 
 impl SpatialAttention {

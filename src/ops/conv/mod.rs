@@ -11,11 +11,8 @@ mod reference;
 mod weight;
 
 pub(crate) use cases::cases;
-<<<<<<< HEAD
-pub(crate) use forward::{Convolve, Forward};
-=======
 pub use cuda::Kernels;
->>>>>>> 9b73f93a3d6e3857be3fe3f9b915d20a75efa67f
+pub(crate) use forward::{Convolve, Forward};
 pub use geometry::MAX_K;
 
 use self::adjoint::{ActivationGrad, Conv2dInputGrad, Conv2dWeightGrad};
@@ -223,6 +220,7 @@ impl Conv2d {
             Conv2dInputGrad {
                 options: self.options,
                 size: (h, width),
+                kernels: self.kernels,
             },
             &[g, w],
         )?;
@@ -230,6 +228,7 @@ impl Conv2d {
             Conv2dWeightGrad {
                 options: self.options,
                 kernel: (kh, kw),
+                kernels: self.kernels,
             },
             &[x, g],
         )?;
@@ -280,50 +279,7 @@ impl Operator for Conv2d {
 
     fn vjp(&self, t: &mut Tape, node: Var, cotangent: Var) -> Result<Vec<Option<Var>>> {
         let inputs = t.inputs_of(node).to_vec();
-<<<<<<< HEAD
         self.adjoints(t, &inputs, node, cotangent)
-=======
-        let (x, w) = (inputs[0], inputs[1]);
-        let residual = self.residual.then(|| inputs[inputs.len() - 1]);
-        let g = match self.options.activation {
-            Activation::None => cotangent,
-            activation => {
-                let op = ActivationGrad { activation };
-                let args: Vec<Var> = [Some(node), Some(cotangent), residual]
-                    .into_iter()
-                    .flatten()
-                    .collect();
-                t.record(op, &args)?
-            }
-        };
-        let [_, h, width, _] = t.shape(x).dims4("conv2d")?;
-        let [kh, kw, ..] = t.shape(w).dims4("conv2d")?;
-        let dx = t.record(
-            Conv2dInputGrad {
-                options: self.options,
-                size: (h, width),
-                kernels: self.kernels,
-            },
-            &[g, w],
-        )?;
-        let dw = t.record(
-            Conv2dWeightGrad {
-                options: self.options,
-                kernel: (kh, kw),
-                kernels: self.kernels,
-            },
-            &[x, g],
-        )?;
-        let mut out = vec![Some(dx), Some(dw)];
-        if self.bias {
-            let shape = t.shape(inputs[2]);
-            out.push(Some(super::sum_to(t, g, shape)?));
-        }
-        if self.residual {
-            out.push(Some(cotangent));
-        }
-        Ok(out)
->>>>>>> 9b73f93a3d6e3857be3fe3f9b915d20a75efa67f
     }
 
     fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {

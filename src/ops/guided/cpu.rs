@@ -90,7 +90,13 @@ impl Filter {
     }
 }
 
-pub(super) fn forward<T: Real>(f: Filter, guide: &[T], x: &[T], scratch: &mut [f64], out: &mut [T]) {
+pub(super) fn forward<T: Real>(
+    f: Filter,
+    guide: &[T],
+    x: &[T],
+    scratch: &mut [f64],
+    out: &mut [T],
+) {
     let (c, k) = (f.c, f.moments());
     let (first, rest) = scratch.split_at_mut(k * f.pixels);
     let (second, box_scratch) = rest.split_at_mut(k * f.pixels);

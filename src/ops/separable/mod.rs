@@ -5,7 +5,7 @@ mod cuda;
 
 pub(crate) use cases::cases;
 
-use super::conv::{Conv2d, ConvOptions, Convolve, Forward};
+use super::conv::{Conv2d, ConvOptions, Convolve, Forward, Kernels};
 use super::depthwise::{self, DepthwiseOptions, depthwise_conv2d};
 use super::{Activation, Padding, leaky_relu};
 use crate::device::cpu::{CpuIo, for_chunks};
@@ -319,6 +319,7 @@ impl Operator for SeparableConv2d {
             options: self.options.pointwise(),
             bias: true,
             residual: self.residual,
+            kernels: Kernels::Auto,
         };
         let last = [&[mid], &inputs[3..]].concat();
         let mut last = pointwise.adjoints(t, &last, node, cotangent)?.into_iter();
