@@ -145,6 +145,8 @@ pub(crate) enum Queue {
     Compute,
     Upload,
     Download,
+    /// Nothing runs here: a capture takes whatever any thread puts on its stream.
+    Capture,
 }
 
 /// A card in use: context, streams, kernels. Sessions and stores share it.
@@ -154,7 +156,8 @@ pub struct Cuda {
     device: sys::CUdevice,
     context: sys::CUcontext,
     /// By [`Queue`]; never the null stream, which cannot be captured.
-    streams: [sys::CUstream; 3],
+    streams: [sys::CUstream; 4],
+    capturing: Mutex<()>,
     folder: Option<PathBuf>,
     modules: Mutex<HashMap<&'static str, Module>>,
     /// Check after every launch.
@@ -246,12 +249,14 @@ impl Cuda {
             stream().map_err(fail)?,
             stream().map_err(fail)?,
             stream().map_err(fail)?,
+            stream().map_err(fail)?,
         ];
         let cuda = Self {
             card,
             device,
             context,
             streams,
+            capturing: Mutex::new(()),
             folder,
             modules: Mutex::new(HashMap::new()),
             sync: std::env::var_os("HAFUSE_SYNC").is_some_and(|v| v == "1"),
@@ -299,7 +304,8 @@ impl Cuda {
     /// Waits for everything that was put on the streams.
     pub fn synchronize(&self) -> Result<()> {
         self.bind()?;
-        for stream in self.streams {
+        for queue in [Queue::Compute, Queue::Upload, Queue::Download] {
+            let stream = self.stream(queue);
             // SAFETY: the stream lives as long as self.
             let done = unsafe { result::stream::synchronize(stream) };
             self.check("waiting for the card", done)?;
@@ -418,8 +424,8 @@ impl Cuda {
         })
     }
 
-    /// Puts a launch on the compute stream.
-    pub(crate) fn launch(&self, p: &Prepared) -> Result<()> {
+    /// Puts a launch on a stream.
+    pub(crate) fn launch(&self, p: &Prepared, queue: Queue) -> Result<()> {
         let mut params = [p.launch.params().cast_mut().cast::<c_void>()];
         let named = |e| {
             let l = &p.launch;
@@ -434,7 +440,7 @@ impl Cuda {
         unsafe {
             let grid = (p.launch.blocks, 1, 1);
             let block = (p.launch.threads, 1, 1);
-            let stream = self.stream(Queue::Compute);
+            let stream = self.stream(queue);
             result::launch_kernel(p.function, grid, block, 0, stream, &mut params)
                 .map_err(named)?;
             if self.sync {
@@ -449,11 +455,12 @@ impl Cuda {
         self.sync
     }
 
-    /// Captures what `f` puts on the compute stream.
+    /// Captures what `f` puts on [`Queue::Capture`].
     pub(crate) fn capture(self: &Arc<Self>, f: impl FnOnce() -> Result<()>) -> Result<Graph> {
         self.bind()?;
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        let stream = self.stream(Queue::Compute);
+        let stream = self.stream(Queue::Capture);
+        let _alone = lock(&self.capturing);
         // SAFETY: the stream is ours and not the null stream.
         let begun = unsafe { result::stream::begin_capture(stream, mode) };
         self.check("beginning a graph capture", begun)?;

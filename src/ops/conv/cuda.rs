@@ -421,3 +421,6 @@ pub(super) fn activation_grad(io: &mut CudaIo<'_>, activation: Activation) -> Re
         params,
     )
 }
+
+#[cfg(test)]
+mod tests;

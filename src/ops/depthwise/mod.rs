@@ -8,7 +8,7 @@ use super::Padding;
 use super::registry::{Case, CaseInput};
 use crate::device::cpu::CpuIo;
 use crate::device::launch::CudaIo;
-use crate::tape::{Meta, Operator, check_inputs};
+use crate::tape::{Meta, Operator, check_inputs, expect_shape};
 use crate::tensor::{Real, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
 
@@ -161,16 +161,6 @@ fn output_shape(x: Shape, g: &Geometry) -> Shape {
     Shape::from([x.padded4()[0], g.h.output, g.w.output, g.c])
 }
 
-fn expect(what: &str, found: Shape, wanted: Shape) -> Result<()> {
-    if found != wanted {
-        return Err(Error::shape(
-            NAME,
-            format!("{what} has shape {found}, must be {wanted}"),
-        ));
-    }
-    Ok(())
-}
-
 /// `y = b + w * x`; inputs x, w and, if there, b.
 #[derive(Debug)]
 struct DepthwiseConv2d {
@@ -189,7 +179,7 @@ impl Operator for DepthwiseConv2d {
         let (x, w) = (inputs[0].shape, inputs[1].shape);
         let g = geometry(x, w, self.options)?;
         if let Some(b) = inputs.get(2) {
-            expect("bias", b.shape, Shape::from([g.c]))?;
+            expect_shape(NAME, "bias", b.shape, Shape::from([g.c]))?;
         }
         Ok(Meta::new(output_shape(x, &g), dtype))
     }
@@ -273,7 +263,7 @@ impl Operator for DepthwiseInputGrad {
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(self.name(), inputs, 2..=2)?;
         let g = geometry(self.x, inputs[1].shape, self.options)?;
-        expect("cotangent", inputs[0].shape, output_shape(self.x, &g))?;
+        expect_shape(NAME, "cotangent", inputs[0].shape, output_shape(self.x, &g))?;
         Ok(Meta::new(self.x, dtype))
     }
 
@@ -329,7 +319,8 @@ impl Operator for DepthwiseWeightGrad {
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(self.name(), inputs, 2..=2)?;
         let g = geometry(inputs[0].shape, self.w, self.options)?;
-        expect(
+        expect_shape(
+            NAME,
             "cotangent",
             inputs[1].shape,
             output_shape(inputs[0].shape, &g),

@@ -10,7 +10,7 @@ use super::depthwise::{self, DepthwiseOptions, depthwise_conv2d};
 use super::{Activation, Padding, leaky_relu};
 use crate::device::cpu::{CpuIo, for_chunks};
 use crate::device::launch::CudaIo;
-use crate::tape::{Meta, Operator, check_inputs};
+use crate::tape::{Meta, Operator, check_inputs, expect_shape};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
 
@@ -135,16 +135,6 @@ struct SeparableConv2d {
     residual: bool,
     /// Run the plain CUDA kernel, which the fast ones are compared with.
     naive: bool,
-}
-
-fn expect(what: &str, found: Shape, wanted: Shape) -> Result<()> {
-    if found != wanted {
-        return Err(Error::shape(
-            NAME,
-            format!("{what} has shape {found}, must be {wanted}"),
-        ));
-    }
-    Ok(())
 }
 
 /// Elements of `m` that the CPU computes at a time: they stay in its caches.
@@ -295,13 +285,18 @@ impl Operator for SeparableConv2d {
                 format!("nothing to compute from {} and {}", shape(0), shape(3)),
             ));
         }
-        expect("depthwise kernel", shape(1), Shape::from([k, k, 1, c]))?;
-        expect("depthwise bias", shape(2), Shape::from([c]))?;
-        expect("1 x 1 kernel", shape(3), Shape::from([1, 1, c, cout]))?;
-        expect("1 x 1 bias", shape(4), Shape::from([cout]))?;
+        expect_shape(
+            NAME,
+            "depthwise kernel",
+            shape(1),
+            Shape::from([k, k, 1, c]),
+        )?;
+        expect_shape(NAME, "depthwise bias", shape(2), Shape::from([c]))?;
+        expect_shape(NAME, "1 x 1 kernel", shape(3), Shape::from([1, 1, c, cout]))?;
+        expect_shape(NAME, "1 x 1 bias", shape(4), Shape::from([cout]))?;
         let out = Shape::from([n, h, w, cout]);
         if self.residual {
-            expect("residual", shape(5), out)?;
+            expect_shape(NAME, "residual", shape(5), out)?;
         }
         Ok(Meta::new(out, dtype))
     }
