@@ -1,6 +1,6 @@
 //! Memory of a card, and host memory that it copies from and to.
 
-use super::Cuda;
+use super::{Cuda, Queue};
 use crate::device::launch::DevicePtr;
 use crate::{Error, Result};
 use cudarc::driver::result;
@@ -26,11 +26,15 @@ impl Memory {
     /// Overwrites the first bytes and waits.
     pub fn write(&self, bytes: &[u8]) -> Result<()> {
         self.check(bytes.len())?;
-        // Work on the stream may still use the old values.
-        self.cuda.synchronize()?;
-        // SAFETY: the size was checked.
-        let done = unsafe { result::memcpy_htod_sync(self.ptr.0, bytes) };
-        self.cuda.check("copying to the card", done)
+        // On the compute stream, behind work that uses the old values and before work that uses the
+        // new ones: a synchronous copy of pageable memory may return before it has arrived.
+        self.cuda.bind()?;
+        let stream = self.cuda.stream(Queue::Compute);
+        // SAFETY: the size was checked; both sides live until the wait below is over.
+        let begun = unsafe { result::memcpy_htod_async(self.ptr.0, bytes, stream) };
+        let waited = self.cuda.synchronize();
+        self.cuda.check("copying to the card", begun)?;
+        waited
     }
 
     /// Reads the first bytes, after all work on the stream.
