@@ -5,6 +5,7 @@ mod config;
 pub mod latency;
 mod schedule;
 mod searcher;
+mod step;
 mod timing;
 
 pub use architecture::{LayerWeights, brief, read_layers};
@@ -14,5 +15,6 @@ pub use config::{
 };
 pub use latency::{LatencyKey, LatencyTable, record_lat};
 pub use schedule::{Phase, Place, Schedule};
-pub use searcher::{EpochReport, SearchEvent, SearchProgress, Searcher, StepReport, Update};
+pub use searcher::{EpochReport, SearchEvent, SearchProgress, Searcher, StepReport};
+pub use step::Update;
 pub use timing::Timing;
