@@ -11,7 +11,8 @@
 //! 4. [`ops`]: the operators, one file each: shape rule, derivative, code, test cases.
 //! 5. [`net`]: the paper's ten operators, three cells and whole network, from a [`net::Genotype`].
 //! 6. [`loss`]: Eq. 4, 5, 6, SSIM and the adaptive weights.
-//! 7. [`train`] and [`infer`]: the two-stage training loop; models and the engine that fuses pictures.
+//! 7. [`train`], [`infer`] and [`search`]: the two-stage training loop; models and the engine that fuses
+//!    pictures; Algorithm 1 on the supernet, with the latency table that it charges by.
 //! 8. [`data`], [`synth`]: pictures, pairs and patches; a generator of scenes seen by two sensors.
 //! 9. [`cli`]: the command line, one file for each subcommand.
 //!
@@ -67,6 +68,7 @@ pub mod infer;
 pub mod loss;
 pub mod net;
 pub mod ops;
+pub mod search;
 pub mod synth;
 pub mod tape;
 pub mod tensor;

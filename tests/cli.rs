@@ -6,6 +6,8 @@ mod cuda;
 mod refusals;
 #[path = "cli/results.rs"]
 mod results;
+#[path = "cli/search.rs"]
+mod search;
 #[path = "cli/training.rs"]
 mod training;
 #[path = "cli/world.rs"]

@@ -8,3 +8,5 @@ mod common;
 mod network;
 #[path = "cuda/operators.rs"]
 mod operators;
+#[path = "cuda/search.rs"]
+mod search;

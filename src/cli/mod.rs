@@ -3,11 +3,14 @@
 mod bench;
 mod device;
 mod doctor;
+mod folder;
 mod fuse;
 mod info;
 mod memory;
 mod output;
 mod preview;
+mod search;
+mod search_log;
 pub mod synth;
 mod terminal;
 mod train;
@@ -25,6 +28,7 @@ Examples:
   hafuse fuse mri/ pet/ -o fused/ --model mif      two folders, pictures matched by name
   hafuse synth data --scene street --count 16      pairs to try things on
   hafuse train my.toml --a data/ir --b data/vi     train the network
+  hafuse search my.toml --a data/ir --b data/vi    search an architecture for data and device
   hafuse info --size 640x480 --run                 size, speed and memory on this machine
   hafuse doctor                                    which devices are there and work
   hafuse bench ops --device cuda                   latency of each operator
@@ -67,6 +71,7 @@ pub struct Cli {
 enum Command {
     Fuse(fuse::FuseArgs),
     Train(Box<train::TrainArgs>),
+    Search(Box<search::SearchArgs>),
     Info(info::InfoArgs),
     Bench(bench::BenchArgs),
     Doctor(doctor::DoctorArgs),
@@ -87,6 +92,7 @@ pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Fuse(args) => fuse::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Search(args) => search::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -1,16 +1,15 @@
 //! `hafuse train`: a training run in a folder, resumable at any time.
 
 use super::device::DeviceArg;
+use super::folder::{self, PerceptualArg};
 use super::train_log::{Metrics, Progress, prune};
 use super::{output, preview, terminal};
 use crate::data::PairDataset;
 use crate::infer::{BUILTIN, Model};
-use crate::loss::FeatureNet;
 use crate::net::Genotype;
 use crate::tensor::io::{self, write_atomic};
-use crate::train::{Checkpoint, DEFAULT_CONFIG, Perceptual, TrainConfig, TrainEvent, Trainer};
+use crate::train::{Checkpoint, DEFAULT_CONFIG, TrainConfig, TrainEvent, Trainer};
 use crate::{Error, Result};
-use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 
 const AFTER_HELP: &str = "\
@@ -20,6 +19,7 @@ Examples:
   hafuse train runs/mine/config.toml --resume       go on after a stop, a crash or a kill
   hafuse train my.toml --set stage2.epochs=200 --set loss.object.gradient=5
   hafuse train my.toml --perceptual none            without a feature network
+  hafuse train my.toml --genotype runs/search/genotype.json   what `hafuse search` found
 
 What a run writes into its folder:
   config.toml             the configuration in full
@@ -45,6 +45,9 @@ pub struct TrainArgs {
     /// Set one key, as in --set stage1.lr=1e-3; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Architecture: a genotype file, of `hafuse search` say, or the name of a built-in model; key `genotype`
+    #[arg(long, value_name = "FILE|NAME")]
+    pub genotype: Option<String>,
     /// Feature network (a VGG-16 or VGG-19 as safetensors), key `features`
     #[arg(long, value_name = "FILE")]
     pub features: Option<PathBuf>,
@@ -76,15 +79,6 @@ pub struct TrainArgs {
     pub device: DeviceArg,
 }
 
-/// [`Perceptual`] as a command line value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum PerceptualArg {
-    /// From the feature network that --features names
-    Vgg,
-    /// No perceptual term, equal weights
-    None,
-}
-
 /// Trains, or goes on training.
 ///
 /// # Errors
@@ -94,30 +88,22 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     if args.print_config {
         return terminal::print(&printed(args, &config)?);
     }
-    check_config(&config)?;
+    folder::check_named(
+        &config.data,
+        &config.out,
+        config.perceptual,
+        &config.features,
+    )?;
     let out = config.out.clone();
     let file = |name: &str| out.join(name);
     output::check_folder(&out, &[&config.data.a, &config.data.b])?;
-    let checkpoint = open_checkpoint(args, &config, &file("checkpoint.safetensors"))?;
+    let text = config.to_toml()?;
+    let checkpoint: Option<Checkpoint> =
+        folder::open_checkpoint(args.resume, &out, &text, "model.safetensors")?;
 
     let genotype = open_genotype(&config.genotype)?;
-    let features = match config.perceptual {
-        Perceptual::Vgg => Some(open_features(&config.features)?),
-        Perceptual::None => None,
-    };
-    let data = PairDataset::load(&config.data.a, &config.data.b, config.patch)?;
-    if !data.unmatched().is_empty() {
-        let names: Vec<String> = data
-            .unmatched()
-            .iter()
-            .map(|p| p.display().to_string())
-            .collect();
-        terminal::say(&format!(
-            "warning: no partner for {} pictures: {}",
-            names.len(),
-            terminal::few(&names)
-        ));
-    }
+    let features = folder::open_features(config.perceptual, &config.features)?;
+    let data = folder::load_pairs(&config.data, config.patch)?;
     let device = args.device.open()?;
     let resumed = checkpoint.is_some();
     let mut trainer = Trainer::new(
@@ -133,8 +119,10 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     }
 
     std::fs::create_dir_all(&out).map_err(|e| Error::output(&out, e))?;
-    write_atomic(&file("config.toml"), config.to_toml()?.as_bytes())?;
-    prune(&file("metrics.jsonl"), resumed.then(|| trainer.progress()))?;
+    write_atomic(&file("config.toml"), text.as_bytes())?;
+    let p = trainer.progress();
+    let seen = resumed.then_some((p.stage, p.step));
+    prune(&file("metrics.jsonl"), "step", seen)?;
     let mut watch = Watch {
         out: &out,
         metrics: Metrics::open(&file("metrics.jsonl"), config.log_every, config.batch)?,
@@ -170,12 +158,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
 
 /// File, `--set`, then the options that have a name of their own.
 fn configure(args: &TrainArgs) -> Result<TrainConfig> {
-    if let Some(path) = args.config.as_deref().filter(|p| !p.exists()) {
-        return Err(Error::input(
-            path,
-            "no such configuration; `hafuse train --print-config` prints one to begin with",
-        ));
-    }
+    folder::check_exists(args.config.as_deref(), "train")?;
     let mut config = TrainConfig::load(args.config.as_deref(), &args.set)?;
     let paths = [
         (&mut config.features, &args.features),
@@ -183,24 +166,12 @@ fn configure(args: &TrainArgs) -> Result<TrainConfig> {
         (&mut config.data.b, &args.b),
         (&mut config.out, &args.out),
     ];
-    for (key, given) in paths {
-        if let Some(path) = given {
-            if path.to_str().is_none() {
-                return Err(Error::config(
-                    "training configuration",
-                    format!(
-                        "{} is not UTF-8, so config.toml cannot hold it; rename it",
-                        path.display()
-                    ),
-                ));
-            }
-            key.clone_from(path);
-        }
+    folder::set_paths(paths)?;
+    if let Some(perceptual) = args.perceptual {
+        config.perceptual = perceptual.into();
     }
-    match args.perceptual {
-        Some(PerceptualArg::Vgg) => config.perceptual = Perceptual::Vgg,
-        Some(PerceptualArg::None) => config.perceptual = Perceptual::None,
-        None => {}
+    if let Some(genotype) = &args.genotype {
+        config.genotype.clone_from(genotype);
     }
     config.seed = args.seed.unwrap_or(config.seed);
     Ok(config)
@@ -213,41 +184,6 @@ fn printed(args: &TrainArgs, config: &TrainConfig) -> Result<String> {
     } else {
         config.to_toml()
     }
-}
-
-fn check_config(config: &TrainConfig) -> Result<()> {
-    let folders = [
-        ("data.a", "--a", &config.data.a),
-        ("data.b", "--b", &config.data.b),
-        ("out", "--out", &config.out),
-    ];
-    for (key, option, path) in folders {
-        if path.as_os_str().is_empty() {
-            return Err(Error::config(
-                key,
-                format!("names no folder; set it in the configuration or give {option} DIR"),
-            ));
-        }
-    }
-    if config.perceptual == Perceptual::Vgg && config.features.as_os_str().is_empty() {
-        return Err(Error::config(
-            "features",
-            "perceptual = \"vgg\" needs a feature network; give --features FILE (a VGG-16 or \
-             VGG-19 as safetensors), or say --perceptual none",
-        ));
-    }
-    Ok(())
-}
-
-fn open_features(path: &Path) -> Result<FeatureNet> {
-    if !path.exists() {
-        return Err(Error::input(
-            path,
-            "no such feature network; give --features FILE (a VGG-16 or VGG-19 as safetensors), \
-             or say --perceptual none",
-        ));
-    }
-    FeatureNet::load(path)
 }
 
 /// The genotype of a built-in model, or that of a file.
@@ -267,56 +203,6 @@ fn open_genotype(name: &str) -> Result<Genotype> {
             known.join(", ")
         ),
     ))
-}
-
-/// The checkpoint to go on from; refuses to overwrite a run that nobody asked to resume.
-fn open_checkpoint(
-    args: &TrainArgs,
-    config: &TrainConfig,
-    path: &Path,
-) -> Result<Option<Checkpoint>> {
-    let out = config.out.display();
-    match (args.resume, path.exists()) {
-        (false, false) => {
-            // A run killed before its first checkpoint may start over; nothing else is overwritten.
-            let same = |text: String| config.to_toml().is_ok_and(|mine| mine == text);
-            let other = std::fs::read_to_string(config.out.join("config.toml"))
-                .is_ok_and(|text| !same(text));
-            if other || config.out.join("model.safetensors").exists() {
-                return Err(Error::config(
-                    "out",
-                    format!("{out} holds files of another run; give another --out"),
-                ));
-            }
-            Ok(None)
-        }
-        (false, true) => Err(Error::config(
-            "out",
-            format!("{out} already holds a run; go on with --resume or give another --out"),
-        )),
-        (true, false) => Err(Error::config(
-            "--resume",
-            format!("{out} has no checkpoint.safetensors; start without --resume"),
-        )),
-        (true, true) => {
-            let checkpoint = Checkpoint::load(path)?;
-            let ours = config.to_toml()?;
-            let differ = ours
-                .lines()
-                .zip(checkpoint.config.lines())
-                .find(|(x, y)| x != y);
-            if let Some((here, there)) = differ {
-                return Err(Error::config(
-                    "--resume",
-                    format!(
-                        "`{here}` here but `{there}` in the checkpoint; resume with {out}/config.toml \
-                         alone, or start another run with `init` set to the checkpoint"
-                    ),
-                ));
-            }
-            Ok(Some(checkpoint))
-        }
-    }
 }
 
 /// Starts from the weights of a model or checkpoint; the optimiser begins anew.

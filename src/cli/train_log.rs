@@ -2,7 +2,7 @@
 
 use super::terminal;
 use crate::tensor::io::write_atomic;
-use crate::train::{self, StepReport};
+use crate::train::StepReport;
 use crate::{Error, Result};
 use indicatif::{FormattedDuration, ProgressBar};
 use serde_json::{Map, Value};
@@ -11,29 +11,29 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Drops the lines of metrics.jsonl that were written after the checkpoint (all, without one), so
-/// that a resumed run does not write them a second time.
-pub fn prune(path: &Path, checkpoint: Option<&train::Progress>) -> Result<()> {
+/// Drops the lines of metrics.jsonl that were written after the checkpoint (stage and `count`; all,
+/// without one), so that a resumed run does not write them a second time.
+pub fn prune(path: &Path, count: &str, checkpoint: Option<(u8, u64)>) -> Result<()> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Error::input(path, e)),
     };
-    let Some(progress) = checkpoint else {
+    let Some((stage, seen)) = checkpoint else {
         return write_atomic(path, b"");
     };
     let kept: String = String::from_utf8_lossy(&bytes)
         .lines()
-        .filter(|line| position(line).is_some_and(|p| p <= (progress.stage.into(), progress.step)))
+        .filter(|line| position(line, count).is_some_and(|p| p <= (stage.into(), seen)))
         .flat_map(|line| [line, "\n"])
         .collect();
     write_atomic(path, kept.as_bytes())
 }
 
-/// Stage and step of a line; `None` if it was cut short.
-fn position(line: &str) -> Option<(u64, u64)> {
+/// Stage and `count` (steps, epochs) of a line; `None` if it was cut short.
+fn position(line: &str, count: &str) -> Option<(u64, u64)> {
     let value: Value = serde_json::from_str(line).ok()?;
-    value["stage"].as_u64().zip(value["step"].as_u64())
+    value["stage"].as_u64().zip(value[count].as_u64())
 }
 
 /// Steps since some moment, as images a second.
@@ -211,7 +211,6 @@ fn terms(r: &StepReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::EpochSampler;
 
     #[test]
     fn pruning_keeps_what_the_checkpoint_has_seen() {
@@ -220,20 +219,15 @@ mod tests {
         let line = |stage: u8, step: u64| format!("{{\"stage\":{stage},\"step\":{step}}}\n");
         let text =
             [line(1, 10), line(1, 20), line(2, 10), line(2, 20)].concat() + "{\"stage\":2,\"st";
-        let progress = |stage, step| train::Progress {
-            stage,
-            step,
-            sampler: EpochSampler::new(3, 1).unwrap(),
-        };
-        let kept = |p: Option<train::Progress>| {
+        let kept = |seen: Option<(u8, u64)>| {
             std::fs::write(&path, &text).unwrap();
-            prune(&path, p.as_ref()).unwrap();
+            prune(&path, "step", seen).unwrap();
             std::fs::read_to_string(&path).unwrap().lines().count()
         };
-        assert_eq!(kept(Some(progress(1, 15))), 1);
-        assert_eq!(kept(Some(progress(2, 10))), 3);
-        assert_eq!(kept(Some(progress(3, 0))), 4);
+        assert_eq!(kept(Some((1, 15))), 1);
+        assert_eq!(kept(Some((2, 10))), 3);
+        assert_eq!(kept(Some((3, 0))), 4);
         assert_eq!(kept(None), 0);
-        assert!(prune(&dir.path().join("none"), None).is_ok());
+        assert!(prune(&dir.path().join("none"), "step", None).is_ok());
     }
 }

@@ -1,9 +1,10 @@
 //! The whole network (section 2.1, Fig. 1a).
 
 use super::builder::{Builder, Layer, ParamSpec};
-use super::cells::record_cell;
-use super::genotype::{CellGene, Genotype};
+use super::cells::record_layer;
+use super::genotype::Genotype;
 use super::operators::SLOPE;
+use super::plan::{LayerPlan, NetworkPlan};
 use crate::Result;
 use crate::ops::{self, Activation};
 use crate::tape::{Tape, Var};
@@ -26,32 +27,42 @@ pub struct Fused {
 
 /// FFM: concat(A, B) -> conv 3x3 -> C -> cells -> conv 3x3 -> 1 = I_f.
 ///
-/// `a`, `b`: `[N, H, W, 1]`, grey values in [0, 1].
-pub fn record_ffm(b: &mut Builder<'_>, g: &Genotype, a: Var, other: Var) -> Result<Var> {
+/// `plan`: a [`Genotype`] or a [`NetworkPlan`]. `a`, `b`: `[N, H, W, 1]`, grey values in [0, 1].
+pub fn record_ffm(
+    b: &mut Builder<'_>,
+    plan: impl Into<NetworkPlan>,
+    a: Var,
+    other: Var,
+) -> Result<Var> {
+    ffm(b, &plan.into(), a, other)
+}
+
+fn ffm(b: &mut Builder<'_>, plan: &NetworkPlan, a: Var, other: Var) -> Result<Var> {
     b.part("ffm", |b| {
         let pair = ops::concat(b.tape, &[a, other])?;
-        let x = b.conv("stem", pair, Layer::new(3, g.channels))?;
-        let x = g.ffm.iter().enumerate().try_fold(x, |x, (i, gene)| {
-            b.part(&format!("cell{i}"), |b| {
-                record_cell(b, gene, g.guided_filter, x)
-            })
+        let x = b.conv("stem", pair, Layer::new(3, plan.channels))?;
+        let x = plan.ffm.iter().enumerate().try_fold(x, |x, (i, layer)| {
+            b.part(&format!("cell{i}"), |b| record_layer(b, layer, plan, x))
         })?;
         b.conv("head", x, Layer::new(3, 1))
     })
 }
 
 /// The whole network: FFM, OFM (target row on (I_f, A), detail row on (I_f, B)) and aggregation.
-pub fn record_fusion(b: &mut Builder<'_>, g: &Genotype, a: Var, other: Var) -> Result<Fused> {
-    let feature = record_ffm(b, g, a, other)?;
-    let (target_features, target) = b.part("ofm.target", |b| row(b, g, &g.target, feature, a))?;
+pub fn record_fusion(
+    b: &mut Builder<'_>,
+    plan: impl Into<NetworkPlan>,
+    a: Var,
+    other: Var,
+) -> Result<Fused> {
+    let plan = &plan.into();
+    let feature = ffm(b, plan, a, other)?;
+    let (target_features, target) =
+        b.part("ofm.target", |b| row(b, plan, &plan.target, feature, a))?;
     let (detail_features, detail) =
-        b.part("ofm.detail", |b| row(b, g, &g.detail, feature, other))?;
+        b.part("ofm.detail", |b| row(b, plan, &plan.detail, feature, other))?;
     let mask = b.part("aggregation", |b| {
-        let both = ops::concat(b.tape, &[target_features, detail_features])?;
-        let hidden =
-            Layer::new(3, (g.channels / 2).max(1)).activation(Activation::LeakyRelu(SLOPE));
-        let x = b.conv("conv1", both, hidden)?;
-        b.conv("conv2", x, Layer::new(3, 1).activation(Activation::Sigmoid))
+        record_aggregation(b, plan.channels, target_features, detail_features)
     })?;
     let output = b.tape.scope("aggregation", |t| {
         let difference = ops::sub(t, target, detail)?;
@@ -64,6 +75,19 @@ pub fn record_fusion(b: &mut Builder<'_>, g: &Genotype, a: Var, other: Var) -> R
         mask,
         output,
     })
+}
+
+/// The mask M from the features of both rows: conv 3x3 -> C / 2, sigma, conv 3x3 -> 1, sigmoid.
+pub(crate) fn record_aggregation(
+    b: &mut Builder<'_>,
+    channels: usize,
+    target: Var,
+    detail: Var,
+) -> Result<Var> {
+    let both = ops::concat(b.tape, &[target, detail])?;
+    let hidden = Layer::new(3, (channels / 2).max(1)).activation(Activation::LeakyRelu(SLOPE));
+    let x = b.conv("conv1", both, hidden)?;
+    b.conv("conv2", x, Layer::new(3, 1).activation(Activation::Sigmoid))
 }
 
 /// The parameters of the whole network, in order. Their shapes do not depend on the picture.
@@ -79,14 +103,14 @@ pub fn param_specs(g: &Genotype) -> Result<Vec<ParamSpec>> {
 /// One row of the OFM: its features and its picture.
 fn row(
     b: &mut Builder<'_>,
-    g: &Genotype,
-    gene: &CellGene,
+    plan: &NetworkPlan,
+    layer: &LayerPlan,
     feature: Var,
     source: Var,
 ) -> Result<(Var, Var)> {
     let pair = ops::concat(b.tape, &[feature, source])?;
-    let x = b.conv("stem", pair, Layer::new(3, g.channels))?;
-    let x = b.part("cell", |b| record_cell(b, gene, g.guided_filter, x))?;
+    let x = b.conv("stem", pair, Layer::new(3, plan.channels))?;
+    let x = b.part("cell", |b| record_layer(b, layer, plan, x))?;
     let y = b.conv("head", x, Layer::new(3, 1))?;
     Ok((x, y))
 }

@@ -1,5 +1,6 @@
 //! A network architecture as readable, versioned JSON.
 
+use super::plan::layer_names;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -43,6 +44,22 @@ impl OpKind {
         OpKind::SpatialAttention,
         OpKind::ChannelAttention,
     ];
+
+    /// The paper's abbreviation, as in a genotype.
+    pub fn name(self) -> &'static str {
+        match self {
+            OpKind::Separable3 => "3-SC",
+            OpKind::Separable5 => "5-SC",
+            OpKind::Dilated3 => "3-DC",
+            OpKind::Dilated5 => "5-DC",
+            OpKind::Residual3 => "3-RB",
+            OpKind::Residual5 => "5-RB",
+            OpKind::Dense3 => "3-DB",
+            OpKind::Dense5 => "5-DB",
+            OpKind::SpatialAttention => "SA",
+            OpKind::ChannelAttention => "CA",
+        }
+    }
 }
 
 /// The three candidate cells (section 2.2.1 of the paper).
@@ -66,6 +83,15 @@ impl CellKind {
         CellKind::Decomposition,
         CellKind::MultiScale,
     ];
+
+    /// The paper's abbreviation, as in a genotype.
+    pub fn name(self) -> &'static str {
+        match self {
+            CellKind::Successive => "SC",
+            CellKind::Decomposition => "DC",
+            CellKind::MultiScale => "MS",
+        }
+    }
 }
 
 /// One cell and the operators of its blocks.
@@ -183,14 +209,22 @@ impl Genotype {
 
     /// All cells with their place in the network.
     pub fn cells(&self) -> impl Iterator<Item = (String, &CellGene)> {
-        let ffm = self
-            .ffm
-            .iter()
-            .enumerate()
-            .map(|(i, c)| (format!("ffm.cell{i}"), c));
-        ffm.chain([
-            ("ofm.target.cell".to_string(), &self.target),
-            ("ofm.detail.cell".to_string(), &self.detail),
-        ])
+        let genes = self.ffm.iter().chain([&self.target, &self.detail]);
+        layer_names(self.ffm.len()).into_iter().zip(genes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_file() {
+        for kind in OpKind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+        }
+        for cell in CellKind::ALL {
+            assert_eq!(serde_json::to_value(cell).unwrap(), cell.name());
+        }
     }
 }

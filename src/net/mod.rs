@@ -1,5 +1,6 @@
 //! The fusion network of the paper: ten operators, three cells, the feature-level module (FFM), the
-//! object-level module (OFM) and the aggregation, all built from a [`Genotype`].
+//! object-level module (OFM) and the aggregation, built from a [`Genotype`] or, as a supernet that mixes
+//! all candidates, from a [`NetworkPlan`].
 //!
 //! `docs/paper.md` maps each equation to its code and lists what the paper leaves open.
 
@@ -9,10 +10,16 @@ mod count;
 mod fusion;
 mod genotype;
 mod operators;
+mod plan;
 
 pub use builder::{Builder, Init, Layer, ParamSpec, initial_params};
 pub use cells::record_cell;
 pub use count::{PartCount, count_parts, format_counts};
+pub(crate) use fusion::record_aggregation;
 pub use fusion::{Fused, param_specs, record_ffm, record_fusion};
 pub use genotype::{CellGene, CellKind, Genotype, GuidedFilterGene, OpKind};
 pub use operators::{SLOPE, record_operator};
+pub use plan::{
+    CellPlan, LayerPlan, NetworkPlan, Pick, SearchSpace, Searched, alpha_name, beta_name,
+    derived_name, is_architecture_param, layer_names,
+};

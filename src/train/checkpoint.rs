@@ -5,6 +5,7 @@ use crate::loss::is_feature_param;
 use crate::tape::ParamStore;
 use crate::tensor::io::{self, TensorMap};
 use crate::{Error, Result};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,31 +21,52 @@ pub struct Progress {
     pub sampler: EpochSampler,
 }
 
+/// A place in a run that a checkpoint can hold.
+pub trait Position: Clone + Serialize + DeserializeOwned {
+    /// Key of the file's metadata, and the kind of run in messages.
+    const KEY: &'static str;
+    const KIND: &'static str;
+}
+
+impl Position for Progress {
+    const KEY: &'static str = "hafuse_checkpoint";
+    const KIND: &'static str = "training";
+}
+
 /// Everything that a resumed run needs to go on as if it had not stopped.
 #[derive(Clone, Debug)]
-pub struct Checkpoint {
-    pub progress: Progress,
+pub struct Checkpoint<P = Progress> {
+    pub progress: P,
     /// The configuration as TOML; resuming with another one is refused.
     pub config: String,
     pub tensors: TensorMap,
 }
 
-const KEY: &str = "hafuse_checkpoint";
-
 #[derive(Serialize, Deserialize)]
-struct Header {
+struct Header<P> {
     version: u32,
-    progress: Progress,
+    progress: P,
     config: String,
 }
 
-impl Checkpoint {
+impl<P: Position> Checkpoint<P> {
     /// Collects parameters and optimiser state (all but the feature network) from `store`.
-    pub fn capture(store: &ParamStore, progress: Progress, config: String) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if a value is not finite: it must not replace a good checkpoint.
+    pub fn capture(store: &ParamStore, progress: P, config: String) -> Result<Self> {
+        let tensors = store.export(|name| !is_feature_param(name))?;
+        for (name, tensor) in &tensors {
+            if !tensor.as_slice::<f32>()?.iter().all(|v| v.is_finite()) {
+                return Err(Error::Stopped(format!(
+                    "`{name}` is no longer finite; start another run with a lower learning rate"
+                )));
+            }
+        }
         Ok(Self {
             progress,
             config,
-            tensors: store.export(|name| !is_feature_param(name))?,
+            tensors,
         })
     }
 
@@ -60,7 +82,7 @@ impl Checkpoint {
         io::save(
             path,
             &self.tensors,
-            &BTreeMap::from([(KEY.to_string(), json)]),
+            &BTreeMap::from([(P::KEY.to_string(), json)]),
         )
     }
 
@@ -71,9 +93,9 @@ impl Checkpoint {
     pub fn load(path: &Path) -> Result<Self> {
         let (tensors, meta) = io::load(path)?;
         let json = meta
-            .get(KEY)
-            .ok_or_else(|| Error::input(path, "is no training checkpoint of hafuse"))?;
-        let header: Header = serde_json::from_str(json).map_err(|e| Error::input(path, e))?;
+            .get(P::KEY)
+            .ok_or_else(|| Error::input(path, format!("is no {} checkpoint of hafuse", P::KIND)))?;
+        let header: Header<P> = serde_json::from_str(json).map_err(|e| Error::input(path, e))?;
         if header.version != 1 {
             return Err(Error::input(
                 path,

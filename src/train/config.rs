@@ -1,6 +1,7 @@
 //! The training configuration file.
 
 use crate::{Error, Result};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -117,22 +118,7 @@ impl TrainConfig {
     /// # Errors
     /// [`Error::Input`] for a missing file, [`Error::Config`] for an unknown key or a bad value.
     pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Self> {
-        let mut value = parse("built-in defaults", DEFAULT_CONFIG)?;
-        let mut source = "training configuration".to_string();
-        if let Some(path) = path {
-            let text = std::fs::read_to_string(path).map_err(|e| Error::input(path, e))?;
-            source = path.display().to_string();
-            overlay(&mut value, parse(&source, &text)?);
-        }
-        for item in overrides {
-            let (key, text) = item
-                .split_once('=')
-                .ok_or_else(|| Error::config("--set", format!("`{item}` is not KEY=VALUE")))?;
-            overlay(&mut value, override_table(key.trim(), text.trim()));
-        }
-        let config: Self = toml::Value::Table(value)
-            .try_into()
-            .map_err(|e: toml::de::Error| Error::config(source, one_line(e.message())))?;
+        let config: Self = load_toml("training configuration", DEFAULT_CONFIG, path, overrides)?;
         config.check()?;
         Ok(config)
     }
@@ -144,23 +130,29 @@ impl TrainConfig {
             ("checkpoint_every", self.checkpoint_every as f64),
             ("preview_every", self.preview_every as f64),
             ("log_every", self.log_every as f64),
-            ("loss.adaptive_scale", self.loss.adaptive_scale),
-            (
-                "loss.object.additive_steepness",
-                self.loss.object.additive_steepness,
-            ),
             ("stage1.lr", self.stage1.lr),
             ("stage2.lr", self.stage2.lr),
         ];
-        for (key, value) in positive {
-            if !(value > 0.0 && value.is_finite()) {
-                return Err(Error::config(
-                    key,
-                    format!("must be above 0, found {value}"),
-                ));
-            }
-        }
-        let (f, o) = (self.loss.feature, self.loss.object);
+        require("above 0", |v| v > 0.0, positive)?;
+        self.loss.check()?;
+        check_patch(self.patch)
+    }
+
+    /// As TOML, for the record in the output folder.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::Internal(format!("configuration: {e}")))
+    }
+}
+
+impl LossConfig {
+    /// Weights are 0 or above, scales above 0.
+    pub(crate) fn check(&self) -> Result<()> {
+        let (f, o) = (self.feature, self.object);
+        let scales = [
+            ("loss.adaptive_scale", self.adaptive_scale),
+            ("loss.object.additive_steepness", o.additive_steepness),
+        ];
+        require("above 0", |v| v > 0.0, scales)?;
         let weights = [
             ("loss.feature.ssim", f.ssim),
             ("loss.feature.intensity", f.intensity),
@@ -173,28 +165,55 @@ impl TrainConfig {
             ("loss.object.additive", o.additive),
             ("loss.object.joint_gradient", o.joint_gradient),
         ];
-        for (key, value) in weights {
-            if !(value >= 0.0 && value.is_finite()) {
-                return Err(Error::config(
-                    key,
-                    format!("must be 0 or above, found {value}"),
-                ));
-            }
-        }
-        // The SSIM window is 11 pixels wide, and the multi-scale cell divides by 4.
-        if self.patch < 16 {
+        require("0 or above", |v| v >= 0.0, weights)
+    }
+}
+
+/// The SSIM window is 11 pixels wide, and the multi-scale cell divides by 4.
+pub(crate) fn check_patch(patch: usize) -> Result<()> {
+    require("at least 16", |v| v >= 16.0, [("patch", patch as f64)])
+}
+
+/// Every value must be finite and fulfil `holds`, which `must_be` says in words.
+pub(crate) fn require<'a>(
+    must_be: &str,
+    holds: impl Fn(f64) -> bool,
+    values: impl IntoIterator<Item = (&'a str, f64)>,
+) -> Result<()> {
+    for (key, value) in values {
+        if !(holds(value) && value.is_finite()) {
             return Err(Error::config(
-                "patch",
-                format!("must be at least 16, found {}", self.patch),
+                key,
+                format!("must be {must_be}, found {value}"),
             ));
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// As TOML, for the record in the output folder.
-    pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(self).map_err(|e| Error::Internal(format!("configuration: {e}")))
+/// `defaults`, overlaid by the file at `path` (if any), overlaid by `overrides` (`key.path=value`).
+pub(crate) fn load_toml<C: DeserializeOwned>(
+    what: &str,
+    defaults: &str,
+    path: Option<&Path>,
+    overrides: &[String],
+) -> Result<C> {
+    let mut value = parse("built-in defaults", defaults)?;
+    let mut source = what.to_string();
+    if let Some(path) = path {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::input(path, e))?;
+        source = path.display().to_string();
+        overlay(&mut value, parse(&source, &text)?);
     }
+    for item in overrides {
+        let (key, text) = item
+            .split_once('=')
+            .ok_or_else(|| Error::config("--set", format!("`{item}` is not KEY=VALUE")))?;
+        overlay(&mut value, override_table(key.trim(), text.trim()));
+    }
+    toml::Value::Table(value)
+        .try_into()
+        .map_err(|e: toml::de::Error| Error::config(source, one_line(e.message())))
 }
 
 fn one_line(text: &str) -> String {

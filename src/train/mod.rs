@@ -5,10 +5,12 @@ mod config;
 mod objective;
 mod trainer;
 
-pub use checkpoint::{Checkpoint, Progress};
+pub use checkpoint::{Checkpoint, Position, Progress};
 pub use config::{
     DEFAULT_CONFIG, DataConfig, FeatureLoss, LossConfig, ObjectLoss, Optimizer, Perceptual,
     Schedule, StageConfig, Task, TrainConfig,
 };
+pub(crate) use config::{check_patch, load_toml, require};
 pub use objective::{Terms, record_feature_loss, record_object_loss};
 pub use trainer::{StepReport, TrainEvent, Trainer};
+pub(crate) use trainer::{cosine, load_weights, moment_name, zero_moments};

@@ -1,6 +1,6 @@
 //! The training losses of both tasks, recorded on a tape.
 
-use super::config::{LossConfig, Task, TrainConfig};
+use super::config::{LossConfig, Task};
 use crate::loss::{self, FeatureNet};
 use crate::net::Fused;
 use crate::ops;
@@ -124,14 +124,14 @@ fn feature_terms(
 pub fn record_feature_loss(
     t: &mut Tape,
     net: Option<&FeatureNet>,
-    config: &TrainConfig,
+    loss: &LossConfig,
     feature: Var,
     (a, b): (Var, Var),
 ) -> Result<Terms> {
-    let s = Sources::record(t, net, &config.loss, a, b)?;
+    let s = Sources::record(t, net, loss, a, b)?;
     t.scope("loss", |t| {
         let mut sum = Sum { terms: Vec::new() };
-        feature_terms(t, &mut sum, &s, &config.loss, feature, 1.0)?;
+        feature_terms(t, &mut sum, &s, loss, feature, 1.0)?;
         sum.finish(t)
     })
 }
@@ -143,14 +143,14 @@ pub fn record_feature_loss(
 pub fn record_object_loss(
     t: &mut Tape,
     net: Option<&FeatureNet>,
-    config: &TrainConfig,
+    task: Task,
+    loss: &LossConfig,
     fused: &Fused,
     (a, b): (Var, Var),
 ) -> Result<Terms> {
-    let s = Sources::record(t, net, &config.loss, a, b)?;
-    let loss = &config.loss;
+    let s = Sources::record(t, net, loss, a, b)?;
     let o = loss.object;
-    let mif = config.task == Task::Mif;
+    let mif = task == Task::Mif;
     t.scope("loss", |t| {
         let mut sum = Sum { terms: Vec::new() };
         if let (Some(net), Some([fa, fb])) = (net, &s.features) {

@@ -72,9 +72,7 @@ impl Trainer {
         let store = ParamStore::on(device);
         let specs = param_specs(&genotype)?;
         initial_params(&specs, config.seed, DType::F32, &store)?;
-        for spec in &specs {
-            zero_moments(&store, spec)?;
-        }
+        zero_moments(&store, &specs)?;
         if let Some(net) = &features {
             net.install(&store, DType::F32)?;
         }
@@ -140,17 +138,7 @@ impl Trainer {
     /// # Errors
     /// [`Error::Stopped`] if a value is not finite: it must not replace a good checkpoint.
     pub fn checkpoint(&self) -> Result<Checkpoint> {
-        let checkpoint =
-            Checkpoint::capture(&self.store, self.progress.clone(), self.config.to_toml()?)?;
-        for (name, tensor) in &checkpoint.tensors {
-            if !tensor.as_slice::<f32>()?.iter().all(|v| v.is_finite()) {
-                return Err(Error::Stopped(format!(
-                    "`{name}` is no longer finite; start another run with a lower learning rate \
-                     and `init` set to the last checkpoint"
-                )));
-            }
-        }
-        Ok(checkpoint)
+        Checkpoint::capture(&self.store, self.progress.clone(), self.config.to_toml()?)
     }
 
     /// Steps of a stage.
@@ -178,9 +166,7 @@ impl Trainer {
             while self.progress.stage <= 2 {
                 self.run_stage(&mut on_event)?;
                 // The next stage counts its steps from 1, so its moments must begin at zero too.
-                for spec in &self.specs {
-                    zero_moments(&self.store, spec)?;
-                }
+                zero_moments(&self.store, &self.specs)?;
                 self.progress = Progress {
                     stage: self.progress.stage + 1,
                     step: 0,
@@ -263,14 +249,21 @@ impl Trainer {
             let feature = record_ffm(&mut builder, &self.genotype, a, b)?;
             let specs = builder.into_specs();
             (
-                record_feature_loss(&mut t, net, &self.config, feature, (a, b))?,
+                record_feature_loss(&mut t, net, &self.config.loss, feature, (a, b))?,
                 specs,
             )
         } else {
             let fused = record_fusion(&mut builder, &self.genotype, a, b)?;
             let specs = builder.into_specs();
             (
-                record_object_loss(&mut t, net, &self.config, &fused, (a, b))?,
+                record_object_loss(
+                    &mut t,
+                    net,
+                    self.config.task,
+                    &self.config.loss,
+                    &fused,
+                    (a, b),
+                )?,
                 specs,
             )
         };
@@ -306,18 +299,23 @@ impl Trainer {
     }
 }
 
-fn zero_moments(store: &ParamStore, spec: &ParamSpec) -> Result<()> {
-    let zero = Tensor::full(spec.shape, DType::F32, 0.0);
-    store.set(&moment_name("m", &spec.name), &zero)?;
-    store.set(&moment_name("v", &spec.name), &zero)
+/// Begins the optimisers of these parameters anew.
+pub(crate) fn zero_moments(store: &ParamStore, specs: &[ParamSpec]) -> Result<()> {
+    for spec in specs {
+        let zero = Tensor::full(spec.shape, DType::F32, 0.0);
+        store.set(&moment_name("m", &spec.name), &zero)?;
+        store.set(&moment_name("v", &spec.name), &zero)?;
+    }
+    Ok(())
 }
 
-fn moment_name(moment: &str, param: &str) -> String {
+/// Name of the state that an optimiser keeps for a parameter.
+pub(crate) fn moment_name(moment: &str, param: &str) -> String {
     format!("optimizer.{moment}.{param}")
 }
 
 /// Copies `tensors` into parameters of the same name. All of `specs` must be there and no other names.
-fn load_weights(
+pub(crate) fn load_weights(
     store: &ParamStore,
     specs: &[ParamSpec],
     tensors: &crate::tensor::io::TensorMap,
@@ -343,9 +341,12 @@ fn load_weights(
 fn learning_rate(stage: StageConfig, step: u64, steps: u64) -> f64 {
     match stage.schedule {
         Schedule::Constant => stage.lr,
-        Schedule::Cosine => {
-            let phase = std::f64::consts::PI * step as f64 / steps as f64;
-            stage.lr * 0.5 * (1.0 + phase.cos())
-        }
+        Schedule::Cosine => cosine(stage.lr, step, steps),
     }
+}
+
+/// `lr (1 + cos(pi step / steps)) / 2`.
+pub(crate) fn cosine(lr: f64, step: u64, steps: u64) -> f64 {
+    let phase = std::f64::consts::PI * step as f64 / steps as f64;
+    lr * 0.5 * (1.0 + phase.cos())
 }

@@ -2,7 +2,7 @@
 
 use super::world::{World, text};
 use hafuse::tensor::io::{self, TensorMap};
-use hafuse::train::Checkpoint;
+use hafuse::train::{Checkpoint, Progress};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Stdio;
@@ -16,7 +16,7 @@ const RUN: &str = "--set genotype=tiny.json --a ir --b vi --perceptual none --se
 /// What two equal runs share: trained weights, state, and the metrics without speeds.
 fn outcome(dir: &Path) -> (TensorMap, TensorMap, Vec<Value>) {
     let model = io::load(&dir.join("model.safetensors")).unwrap().0;
-    let state = Checkpoint::load(&dir.join("checkpoint.safetensors"))
+    let state = Checkpoint::<Progress>::load(&dir.join("checkpoint.safetensors"))
         .unwrap()
         .tensors;
     let metrics = std::fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
@@ -40,7 +40,7 @@ fn kill_in_stage(world: &World, args: &str, out: &str, stage: u8) {
     let start = Instant::now();
     let path = world.at(out).join("checkpoint.safetensors");
     loop {
-        if Checkpoint::load(&path).is_ok_and(|c| c.progress.stage >= stage) {
+        if Checkpoint::<Progress>::load(&path).is_ok_and(|c| c.progress.stage >= stage) {
             break;
         }
         assert_eq!(

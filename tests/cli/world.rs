@@ -83,6 +83,7 @@ impl World {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hafuse"));
         command
             .args(args.split_whitespace())
+            .env("XDG_CACHE_HOME", self.at("cache"))
             .current_dir(self.dir.path());
         command
     }

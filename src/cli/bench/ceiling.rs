@@ -1,11 +1,11 @@
 //! What a card reaches when nothing is in the way: bytes copied, multiply-adds, tensor-core products.
 
-use super::timing::Timing;
 use crate::Result;
 use crate::device::Device;
 use crate::device::cpu::CpuIo;
 use crate::device::cuda::Cuda;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
+use crate::search::Timing;
 use crate::tape::{Meta, Operator, ParamStore, Session, SessionOptions, Tape, Var};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Shape};

@@ -5,7 +5,6 @@ mod ceiling;
 mod net;
 mod ops;
 mod roofline;
-mod timing;
 
 use crate::Result;
 use clap::Subcommand;

@@ -1,11 +1,11 @@
 //! Whole fusions, copies included.
 
-use super::timing::Timing;
 use crate::Result;
 use crate::cli::device::{DeviceArg, PrecisionArg};
 use crate::cli::info::parse_size;
 use crate::cli::{open_model, terminal};
 use crate::infer::Engine;
+use crate::search::Timing;
 use crate::tape::SessionOptions;
 use serde_json::json;
 use std::time::Instant;

@@ -1,10 +1,10 @@
 //! Repeated runs and their quartiles.
 
 use crate::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Median and quartiles of repeated times, in milliseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
     pub median_ms: f64,
     /// First and third quartile.

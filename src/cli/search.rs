@@ -1,0 +1,374 @@
+//! `hafuse search`: an architecture search in a folder, resumable at any time.
+
+use super::device::DeviceArg;
+use super::folder::{self, PerceptualArg};
+use super::search_log::{Metrics, Progress};
+use super::train_log::prune;
+use super::{output, terminal};
+use crate::device::Device;
+use crate::hash::Fnv1a;
+use crate::infer::{Model, Precision};
+use crate::net::{CellKind, Genotype, OpKind, count_parts};
+use crate::search::latency::Effort;
+use crate::search::{
+    DEFAULT_CONFIG, LatencyKey, LatencyPrecision, LatencyTable, SearchConfig, SearchEvent,
+    SearchProgress, Searcher, brief,
+};
+use crate::tensor::io::write_atomic;
+use crate::train::Checkpoint;
+use crate::{Error, Result};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+const AFTER_HELP: &str = "\
+Examples:
+  hafuse search --print-config > my.toml            all keys, explained
+  hafuse search my.toml --a data/ir --b data/vi --features vgg19.safetensors --out runs/s
+  hafuse search runs/s/config.toml --resume         go on after a stop, a crash or a kill
+  hafuse search my.toml --lambda 0.2                charge latency more
+  hafuse search my.toml --latency jetson.json       for the device that measured this table
+  hafuse train --genotype runs/s/genotype.json --a data/ir --b data/vi   train what was found
+
+What a search writes into its folder:
+  config.toml             the configuration in full
+  latency.json            the table that LAT is charged by
+  checkpoint.safetensors  weights, alpha, beta, optimisers and position, replaced every checkpoint_every epochs
+  metrics.jsonl           one JSON object for each inner epoch: losses, LAT, entropies, softmax of alpha and beta
+  genotype.json           at the end: the arg-max, for `hafuse train --genotype`
+  search.json             at the end: softmax tables, LAT, counts, and what was searched with what
+  model.safetensors       at the end: that network with the supernet's weights, a start for `init` in training
+
+A resumed search gives the same bits as one that never stopped, on the same machine and version.
+Exit codes: 0 done, 2 configuration, 3 input, 4 output, 5 device, 6 stopped (--stop-after, loss not a number).";
+
+/// Search an architecture for your data, task and device
+///
+/// Algorithm 1 of the paper: stage 1 searches the feature-level module, stage 2 the object-level module; network
+/// weights learn on one half of the pairs, the architecture on the other, charged lambda for every millisecond of
+/// latency. The latency of each operator is measured on the device at hand when a search begins, once for each
+/// device, size, type and number of channels.
+#[derive(clap::Args, Clone, Debug)]
+#[command(verbatim_doc_comment, after_help = AFTER_HELP)]
+pub struct SearchArgs {
+    /// Configuration; without one all defaults hold
+    #[arg(value_name = "CONFIG.toml")]
+    pub config: Option<PathBuf>,
+    /// Set one key, as in --set epochs.m=2; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Feature network (a VGG-16 or VGG-19 as safetensors), key `features`
+    #[arg(long, value_name = "FILE")]
+    pub features: Option<PathBuf>,
+    /// Whether a feature network gives perceptual loss and weights, key `perceptual`
+    #[arg(long, value_enum)]
+    pub perceptual: Option<PerceptualArg>,
+    /// Folder of infrared or MRI pictures, key `data.a`
+    #[arg(long, value_name = "DIR")]
+    pub a: Option<PathBuf>,
+    /// Folder of visible or PET pictures, key `data.b`
+    #[arg(long, value_name = "DIR")]
+    pub b: Option<PathBuf>,
+    /// Folder of the search, key `out`
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Charge for a millisecond of LAT, key `latency.lambda`
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub lambda: Option<f64>,
+    /// Table of `hafuse bench ops --json`, of whatever device; keys `latency.table`, `latency.foreign`
+    #[arg(long, value_name = "FILE")]
+    pub latency: Option<PathBuf>,
+    /// Seed of values, halves, order and crops, key `seed`
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Go on from the checkpoint in the folder of the search
+    #[arg(long)]
+    pub resume: bool,
+    /// Stop after so many inner epochs, with a checkpoint and exit code 6
+    #[arg(long, value_name = "EPOCHS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub stop_after: Option<u64>,
+    /// Print the configuration that would be used (alone: the commented defaults) and exit
+    #[arg(long)]
+    pub print_config: bool,
+    #[command(flatten)]
+    pub device: DeviceArg,
+}
+
+/// Searches, or goes on searching.
+///
+/// # Errors
+/// Configuration, data and output errors before the first step; [`Error::Stopped`] for `--stop-after`.
+pub fn run(args: &SearchArgs) -> Result<()> {
+    let config = configure(args)?;
+    if args.print_config {
+        let defaults = args.config.is_none() && config == SearchConfig::load(None, &[])?;
+        return terminal::print(&match defaults {
+            true => DEFAULT_CONFIG.to_string(),
+            false => config.to_toml()?,
+        });
+    }
+    folder::check_named(
+        &config.data,
+        &config.out,
+        config.perceptual,
+        &config.features,
+    )?;
+    let out = config.out.clone();
+    let file = |name: &str| out.join(name);
+    output::check_folder(&out, &[&config.data.a, &config.data.b])?;
+    let text = config.to_toml()?;
+    let checkpoint: Option<Checkpoint<SearchProgress>> =
+        folder::open_checkpoint(args.resume, &out, &text, "genotype.json")?;
+    let features = folder::open_features(config.perceptual, &config.features)?;
+    let data = folder::load_pairs(&config.data, config.patch)?;
+    let device = args.device.open()?;
+    let resumed = checkpoint.is_some();
+    // A resumed search goes on with the table it began with.
+    let table = match resumed {
+        true => LatencyTable::load(&file("latency.json"))?,
+        false => open_table(&config, &device)?,
+    };
+    let mut searcher = Searcher::new(config.clone(), table, features, &data, checkpoint, &device)?;
+
+    std::fs::create_dir_all(&out).map_err(|e| Error::output(&out, e))?;
+    write_atomic(&file("config.toml"), text.as_bytes())?;
+    searcher.table().save(&file("latency.json"))?;
+    let p = searcher.progress();
+    let seen = resumed.then_some((p.stage, p.epoch));
+    prune(&file("metrics.jsonl"), "epoch", seen)?;
+    let mut watch = Watch {
+        out: &out,
+        metrics: Metrics::open(&file("metrics.jsonl"))?,
+        progress: Progress::new(config.batch),
+        left: args.stop_after,
+    };
+    terminal::say(&format!("searching on {device}"));
+    let result = searcher.run(|event| watch.on_event(event));
+    watch.progress.finish();
+    if watch.left == Some(0) && matches!(result, Err(Error::Stopped(_))) {
+        let path = file("checkpoint.safetensors");
+        searcher.checkpoint()?.save(&path)?;
+    }
+    result?;
+
+    let genotype = searcher.genotype()?;
+    let record = record(&searcher, &genotype, &device)?;
+    let json = serde_json::to_string_pretty(&record)
+        .map_err(|e| Error::Internal(format!("search.json: {e}")))?;
+    write_atomic(&file("search.json"), json.as_bytes())?;
+    Model {
+        name: "searched".into(),
+        about: format!(
+            "the supernet's weights, not trained by themselves; {}",
+            record["about"]
+        ),
+        weights: searcher.derived_weights(&genotype)?,
+        genotype: genotype.clone(),
+    }
+    .save(&file("model.safetensors"), false)?;
+    let path = file("genotype.json");
+    write_atomic(&path, genotype.to_json()?.as_bytes())?;
+    let cells: Vec<String> = genotype.cells().map(|(_, gene)| brief(gene)).collect();
+    terminal::print(&format!(
+        "found {}, predicted {:.3} ms\ntrain it: hafuse train --genotype {}",
+        cells.join(", "),
+        searcher.table().predict(&genotype)?,
+        path.display()
+    ))
+}
+
+/// File, `--set`, then the options that have a name of their own.
+fn configure(args: &SearchArgs) -> Result<SearchConfig> {
+    folder::check_exists(args.config.as_deref(), "search")?;
+    let mut set = args.set.clone();
+    set.extend(args.lambda.map(|x| format!("latency.lambda={x:?}")));
+    set.extend(args.seed.map(|x| format!("seed={x}")));
+    if args.latency.is_some() {
+        set.push("latency.foreign=true".into());
+    }
+    let mut config = SearchConfig::load(args.config.as_deref(), &set)?;
+    folder::set_paths([
+        (&mut config.features, &args.features),
+        (&mut config.data.a, &args.a),
+        (&mut config.data.b, &args.b),
+        (&mut config.out, &args.out),
+        (&mut config.latency.table, &args.latency),
+    ])?;
+    if let Some(perceptual) = args.perceptual {
+        config.perceptual = perceptual.into();
+    }
+    Ok(config)
+}
+
+/// The table that the configuration names, or one of the device at hand: from the cache, or measured.
+fn open_table(config: &SearchConfig, device: &Device) -> Result<LatencyTable> {
+    let l = &config.latency;
+    let precision = match (l.precision, device) {
+        (LatencyPrecision::Auto, _) => Precision::default_on(device),
+        (LatencyPrecision::F32, _) => Precision::F32,
+        (LatencyPrecision::F16, Device::Cpu) => {
+            return Err(Error::config(
+                "latency.precision",
+                "f16 needs a CUDA card; the CPU computes in f32",
+            ));
+        }
+        (LatencyPrecision::F16, _) => Precision::F16,
+    };
+    let wanted = LatencyKey {
+        device: device.to_string(),
+        dtype: precision.dtype().to_string(),
+        width: l.width,
+        height: l.height,
+        channels: config.space.channels,
+        version: env!("CARGO_PKG_VERSION").into(),
+    };
+    let at = |path: &Path| {
+        let path = path.to_path_buf();
+        move |e: Error| match e {
+            Error::Config { what, detail } => {
+                Error::config(format!("{what} {}", path.display()), detail)
+            }
+            e => e,
+        }
+    };
+    if !l.table.as_os_str().is_empty() {
+        let table = LatencyTable::load(&l.table)?;
+        table.check(&wanted, l.foreign).map_err(at(&l.table))?;
+        return Ok(table);
+    }
+    let cached = cache_file(&wanted);
+    if let Some(path) = cached.as_deref().filter(|p| p.exists())
+        && let Ok(table) = LatencyTable::load(path)
+        && table.check(&wanted, false).is_ok()
+    {
+        terminal::say(&format!("latency table: {}", path.display()));
+        return Ok(table);
+    }
+    terminal::say(&format!(
+        "measuring the latency of each operator at {} x {}",
+        l.width, l.height
+    ));
+    let effort = Effort {
+        runs: l.runs,
+        flush: true,
+    };
+    let table = LatencyTable::measure(device, wanted, effort, |_| {})?;
+    if let Some(path) = cached {
+        // The search has a copy in its folder; a cache that cannot be written costs time only.
+        let saved = output::make_parent(&path).and_then(|()| table.save(&path));
+        if let Err(e) = saved {
+            terminal::say(&format!("note: the latency table is not cached: {e}"));
+        }
+    }
+    Ok(table)
+}
+
+/// Where a table of this key is kept for later searches.
+fn cache_file(key: &LatencyKey) -> Option<PathBuf> {
+    let folder = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
+        .or_else(|| std::env::var_os("LOCALAPPDATA").map(PathBuf::from))
+        .filter(|p| p.is_absolute())?;
+    let mut hash = Fnv1a::new();
+    hash.write(format!("{key:?}").as_bytes());
+    let name = format!("latency-{:016x}.json", hash.finish());
+    Some(folder.join("hafuse").join(name))
+}
+
+/// search.json.
+fn record(searcher: &Searcher, genotype: &Genotype, device: &Device) -> Result<Value> {
+    let (config, table) = (searcher.config(), searcher.table());
+    let key = &table.key;
+    let layers = searcher.layers()?;
+    let counts = count_parts(genotype, key.height, key.width)?;
+    let names = |half: &crate::data::PairDataset| -> Vec<String> {
+        half.scenes().map(|s| s.name.clone()).collect()
+    };
+    let (train, val) = searcher.halves();
+    let (e, schedule) = (config.epochs, searcher.schedule());
+    let about = format!(
+        "{:?} {:?} search, {} + {} pairs, n {} m {} t {} s {}, batches of {} patches of {} pixels, lambda {}, \
+         perceptual {:?}, seed {}, hafuse {}",
+        config.strategy,
+        config.task,
+        train.len(),
+        val.len(),
+        e.n,
+        e.m,
+        e.t,
+        e.s,
+        config.batch,
+        config.patch,
+        config.latency.lambda,
+        config.perceptual,
+        config.seed,
+        env!("CARGO_PKG_VERSION")
+    );
+    let epochs: Vec<u64> = (1..=schedule.stages())
+        .map(|stage| schedule.inner_epochs(stage))
+        .collect();
+    Ok(json!({
+        "format": 1,
+        "version": env!("CARGO_PKG_VERSION"),
+        "about": about.to_lowercase(),
+        "genotype": genotype,
+        "lambda": config.latency.lambda,
+        "lat_ms": {
+            "relaxed": table.relaxed(&layers)?,
+            "chosen": table.lat(genotype)?,
+            "whole_network": table.predict(genotype)?,
+        },
+        "latency_table": key,
+        "counts": {"width": key.width, "height": key.height, "parts": counts},
+        "cells": CellKind::ALL.map(CellKind::name),
+        "operators": OpKind::ALL.map(OpKind::name),
+        "layers": layers,
+        "device": device.to_string(),
+        "seed": config.seed,
+        "data": {"a": config.data.a, "b": config.data.b, "train": names(train), "val": names(val)},
+        "inner_epochs": epochs,
+        "steps_per_epoch": searcher.steps(),
+        "config": config,
+    }))
+}
+
+/// What happens in between.
+struct Watch<'a> {
+    out: &'a Path,
+    metrics: Metrics,
+    progress: Progress,
+    /// Inner epochs that `--stop-after` leaves.
+    left: Option<u64>,
+}
+
+impl Watch<'_> {
+    fn on_event(&mut self, event: SearchEvent<'_>) -> Result<()> {
+        match event {
+            SearchEvent::Step(report) => {
+                self.progress.step(report);
+                Ok(())
+            }
+            SearchEvent::Epoch(report) => {
+                self.metrics.write(report)?;
+                self.progress.epoch(report);
+                if let Some(left) = &mut self.left {
+                    *left -= 1;
+                    if *left == 0 {
+                        return Err(Error::Stopped(format!(
+                            "stopped at stage {}, inner epoch {} of {} as --stop-after asks; go on with \
+                             `hafuse search {} --resume`",
+                            report.stage,
+                            report.epoch,
+                            report.epochs,
+                            self.out.join("config.toml").display()
+                        )));
+                    }
+                }
+                Ok(())
+            }
+            SearchEvent::Checkpoint(searcher) => searcher
+                .checkpoint()?
+                .save(&self.out.join("checkpoint.safetensors")),
+        }
+    }
+}

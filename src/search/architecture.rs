@@ -1,0 +1,137 @@
+//! The architecture parameters of a supernet as numbers.
+
+use crate::net::{CellGene, CellKind, OpKind, alpha_name, beta_name};
+use crate::tape::ParamStore;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// The softmax of the architecture parameters of a layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerWeights {
+    pub layer: String,
+    /// For each of [`CellKind::ALL`].
+    pub beta: Vec<f64>,
+    /// For each of [`CellKind::ALL`], each block and each of [`OpKind::ALL`].
+    pub alpha: Vec<Vec<Vec<f64>>>,
+}
+
+impl LayerWeights {
+    /// Reads alpha and beta of a layer of `blocks` blocks.
+    pub fn read(store: &ParamStore, layer: &str, blocks: usize) -> Result<Self> {
+        let get = |name: String| -> Result<Vec<f64>> { Ok(softmax(&store.get(&name)?.to_f64())) };
+        let alpha = CellKind::ALL.map(|cell| {
+            let blocks = (0..blocks).map(|i| get(alpha_name(layer, cell, i)));
+            blocks.collect::<Result<Vec<_>>>()
+        });
+        Ok(Self {
+            layer: layer.to_string(),
+            beta: get(beta_name(layer))?,
+            alpha: alpha.into_iter().collect::<Result<_>>()?,
+        })
+    }
+
+    /// The cell of the largest beta with the operators of its largest alphas; the first of equals.
+    pub fn chosen(&self) -> CellGene {
+        let cell = arg_max(&self.beta);
+        CellGene {
+            cell: CellKind::ALL[cell],
+            blocks: self.alpha[cell]
+                .iter()
+                .map(|a| OpKind::ALL[arg_max(a)])
+                .collect(),
+        }
+    }
+
+    /// Entropy of beta as a share of that of equal weights: 1 undecided, 0 decided.
+    pub fn beta_entropy(&self) -> f64 {
+        entropy(&self.beta)
+    }
+
+    /// Mean over all blocks of all cells of the entropy of alpha, as [`LayerWeights::beta_entropy`].
+    pub fn alpha_entropy(&self) -> f64 {
+        let each: Vec<f64> = self.alpha.iter().flatten().map(|a| entropy(a)).collect();
+        mean(&each)
+    }
+}
+
+/// The mean; 0 of nothing.
+pub(super) fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// A cell and its operators in a few characters: `MS(3-RB 3-DC)`.
+pub fn brief(gene: &CellGene) -> String {
+    let blocks: Vec<&str> = gene.blocks.iter().map(|b| b.name()).collect();
+    format!("{}({})", gene.cell.name(), blocks.join(" "))
+}
+
+fn softmax(v: &[f64]) -> Vec<f64> {
+    let max = v.iter().fold(f64::NEG_INFINITY, |m, &v| m.max(v));
+    let exp: Vec<f64> = v.iter().map(|v| (v - max).exp()).collect();
+    let sum: f64 = exp.iter().sum();
+    exp.into_iter().map(|e| e / sum).collect()
+}
+
+fn arg_max(v: &[f64]) -> usize {
+    let mut best = 0;
+    for (i, &value) in v.iter().enumerate() {
+        if value > v[best] {
+            best = i;
+        }
+    }
+    best
+}
+
+fn entropy(p: &[f64]) -> f64 {
+    let sum: f64 = p.iter().filter(|&&p| p > 0.0).map(|p| p * p.ln()).sum();
+    -sum / (p.len() as f64).ln()
+}
+
+/// Weights of all these layers.
+pub fn read_layers(
+    store: &ParamStore,
+    layers: &[String],
+    blocks: usize,
+) -> Result<Vec<LayerWeights>> {
+    let read = |layer: &String| LayerWeights::read(store, layer, blocks);
+    let weights = layers.iter().map(read).collect::<Result<Vec<_>>>()?;
+    let all = |w: &LayerWeights| {
+        w.alpha
+            .iter()
+            .flatten()
+            .flatten()
+            .chain(&w.beta)
+            .all(|v| v.is_finite())
+    };
+    match weights.iter().find(|w| !all(w)) {
+        Some(w) => Err(Error::Stopped(format!(
+            "alpha or beta of {} is no longer finite; start another search with a lower architecture.lr",
+            w.layer
+        ))),
+        None => Ok(weights),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_equals_is_chosen_and_entropy_is_a_share() {
+        let weights = LayerWeights {
+            layer: "ffm.cell0".into(),
+            beta: softmax(&[0.0, 2.0, 2.0]),
+            alpha: vec![
+                vec![
+                    softmax(&[0.0; 10]),
+                    softmax(&[1e4, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1e4])
+                ];
+                3
+            ],
+        };
+        assert_eq!(brief(&weights.chosen()), "DC(3-SC 3-SC)");
+        assert!((weights.alpha_entropy() - 0.5 * (1.0 + 2f64.ln() / 10f64.ln())).abs() < 1e-12);
+        assert!(weights.beta_entropy() < 1.0);
+        assert_eq!(entropy(&softmax(&[1e4, 0.0, 0.0])), 0.0);
+    }
+}

@@ -1,0 +1,191 @@
+//! The search configuration file.
+
+use crate::net::SearchSpace;
+use crate::train::{DataConfig, LossConfig, Perceptual, Task, check_patch, load_toml, require};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// The commented defaults, as TOML.
+pub const DEFAULT_CONFIG: &str = include_str!("default.toml");
+
+/// In which order things are searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// Algorithm 1.
+    Collaborative,
+    /// Both modules at once, alpha and beta together.
+    Naive,
+}
+
+/// Element type that a latency table is measured in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LatencyPrecision {
+    /// What `hafuse fuse` uses on the device.
+    Auto,
+    F32,
+    F16,
+}
+
+/// See `default.toml` for the meaning of every key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SearchConfig {
+    pub task: Task,
+    pub strategy: Strategy,
+    pub out: PathBuf,
+    pub seed: u64,
+    pub batch: usize,
+    pub patch: usize,
+    pub perceptual: Perceptual,
+    pub features: PathBuf,
+    pub checkpoint_every: u64,
+    pub data: DataConfig,
+    pub epochs: EpochsConfig,
+    pub space: SpaceConfig,
+    pub weights: WeightsConfig,
+    pub architecture: ArchitectureConfig,
+    pub latency: LatencyConfig,
+    pub loss: LossConfig,
+}
+
+/// The numbers of Algorithm 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpochsConfig {
+    pub n: u64,
+    pub m: u64,
+    pub t: u64,
+    pub s: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpaceConfig {
+    pub channels: usize,
+    pub cells: usize,
+    pub blocks: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightsConfig {
+    pub lr: f64,
+    pub momentum: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArchitectureConfig {
+    pub lr: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub weight_decay: f64,
+    pub alpha_std: f64,
+    pub beta_std: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LatencyConfig {
+    pub lambda: f64,
+    pub table: PathBuf,
+    pub foreign: bool,
+    pub width: usize,
+    pub height: usize,
+    pub runs: usize,
+    pub precision: LatencyPrecision,
+}
+
+impl SearchConfig {
+    /// Defaults, overlaid by the file at `path` (if any), overlaid by `overrides` (`key.path=value`).
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a missing file, [`Error::Config`] for an unknown key or a bad value.
+    pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Self> {
+        let config: Self = load_toml("search configuration", DEFAULT_CONFIG, path, overrides)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        let (e, s, a, l) = (self.epochs, self.space, self.architecture, &self.latency);
+        let positive = [
+            ("batch", self.batch as f64),
+            ("checkpoint_every", self.checkpoint_every as f64),
+            ("data.patches_per_pair", self.data.patches_per_pair as f64),
+            ("space.channels", s.channels as f64),
+            ("space.cells", s.cells as f64),
+            ("space.blocks", s.blocks as f64),
+            ("weights.lr", self.weights.lr),
+            ("architecture.lr", a.lr),
+            ("latency.width", l.width as f64),
+            ("latency.height", l.height as f64),
+            ("latency.runs", l.runs as f64),
+            ("epochs.t + epochs.s", (e.t + e.s) as f64),
+            ("epochs.n", e.n as f64),
+        ];
+        require("above 0", |v| v > 0.0, positive)?;
+        let not_negative = [
+            ("latency.lambda", l.lambda),
+            ("architecture.weight_decay", a.weight_decay),
+            ("architecture.alpha_std", a.alpha_std),
+            ("architecture.beta_std", a.beta_std),
+        ];
+        require("0 or above", |v| v >= 0.0, not_negative)?;
+        let below_one = [
+            ("weights.momentum", self.weights.momentum),
+            ("architecture.beta1", a.beta1),
+            ("architecture.beta2", a.beta2),
+        ];
+        require("in [0, 1)", |v| (0.0..1.0).contains(&v), below_one)?;
+        require(
+            "512 or below",
+            |v| v <= 512.0,
+            [("space.channels", s.channels as f64)],
+        )?;
+        if e.m > e.n {
+            return Err(Error::config(
+                "epochs.m",
+                format!(
+                    "{} rounds for the first stage of {} in all; lower m or raise n",
+                    e.m, e.n
+                ),
+            ));
+        }
+        self.loss.check()?;
+        check_patch(self.patch)
+    }
+
+    /// The supernet.
+    pub fn space(&self) -> SearchSpace {
+        SearchSpace {
+            channels: self.space.channels,
+            cells: self.space.cells,
+            blocks: self.space.blocks,
+            alpha_std: self.architecture.alpha_std,
+            beta_std: self.architecture.beta_std,
+        }
+    }
+
+    /// As TOML, for the record in the output folder.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::Internal(format!("configuration: {e}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_the_papers() {
+        let c = SearchConfig::load(None, &[]).unwrap();
+        let e = c.epochs;
+        assert_eq!((e.n, e.m, e.t, e.s), (24, 12, 5, 5));
+        assert_eq!((c.batch, c.patch, c.weights.lr), (8, 64, 0.001));
+        assert_eq!((c.space.cells, c.space.blocks), (2, 2));
+    }
+}

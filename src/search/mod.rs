@@ -1,0 +1,20 @@
+//! The architecture search: configuration, latency table, Algorithm 1 on the supernet.
+
+mod architecture;
+mod config;
+pub mod latency;
+mod schedule;
+mod searcher;
+mod step;
+mod timing;
+
+pub use architecture::{LayerWeights, brief, read_layers};
+pub use config::{
+    ArchitectureConfig, DEFAULT_CONFIG, EpochsConfig, LatencyConfig, LatencyPrecision,
+    SearchConfig, SpaceConfig, Strategy, WeightsConfig,
+};
+pub use latency::{LatencyKey, LatencyTable, record_lat};
+pub use schedule::{Phase, Place, Schedule};
+pub use searcher::{EpochReport, SearchEvent, SearchProgress, Searcher, StepReport};
+pub use step::Update;
+pub use timing::Timing;

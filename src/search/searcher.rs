@@ -1,0 +1,439 @@
+//! Algorithm 1, first order: network weights on one half of the data, alpha and beta on the other.
+
+use super::architecture::{LayerWeights, mean, read_layers};
+use super::config::{SearchConfig, Strategy};
+use super::latency::LatencyTable;
+use super::schedule::{Phase, Place, Schedule};
+use super::step::{Update, supernet_specs};
+use crate::data::dataset::{EpochSampler, PairDataset};
+use crate::device::{Device, cpu};
+use crate::loss::FeatureNet;
+use crate::net::{
+    Genotype, GuidedFilterGene, ParamSpec, derived_name, initial_params, is_architecture_param,
+    layer_names,
+};
+use crate::tape::{ParamStore, Session};
+use crate::tensor::DType;
+use crate::tensor::io::TensorMap;
+use crate::train::{Checkpoint, Perceptual, Position, cosine, load_weights, zero_moments};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Where a search stands: between two inner epochs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchProgress {
+    /// From 1.
+    pub stage: u8,
+    /// Inner epochs done in this stage.
+    pub epoch: u64,
+    /// Samplers of L_train and L_val.
+    pub train: EpochSampler,
+    pub val: EpochSampler,
+}
+
+impl Position for SearchProgress {
+    const KEY: &'static str = "hafuse_search";
+    const KIND: &'static str = "search";
+}
+
+/// A step of the weights and one of the architecture.
+#[derive(Clone, Copy, Debug)]
+pub struct StepReport {
+    pub stage: u8,
+    /// Inner epochs done in this stage, and how many it has.
+    pub epoch: u64,
+    pub epochs: u64,
+    /// Steps done in this inner epoch, and how many it has.
+    pub step: u64,
+    pub steps: u64,
+    pub train: f64,
+    pub val: f64,
+    /// Milliseconds, before the update.
+    pub lat: f64,
+}
+
+/// An inner epoch.
+#[derive(Clone, Debug, Serialize)]
+pub struct EpochReport {
+    pub stage: u8,
+    /// Inner epochs done in this stage, and how many it has.
+    pub epoch: u64,
+    pub epochs: u64,
+    /// Rounds of t + s inner epochs begun in this stage, and how many it has.
+    pub round: u64,
+    pub rounds: u64,
+    pub phase: Phase,
+    /// Steps of an inner epoch.
+    pub steps: u64,
+    /// Learning rate of the weights in the last step.
+    pub lr: f64,
+    /// Means over the epoch.
+    pub train: f64,
+    pub val: f64,
+    /// LAT of the searched layers, and of those of stage 1 where they are fixed, in milliseconds.
+    pub lat: f64,
+    /// Entropies as shares of that of equal weights, means over the layers searched in this stage.
+    pub alpha_entropy: f64,
+    pub beta_entropy: f64,
+    /// Softmax of alpha and beta of every layer searched so far.
+    pub layers: Vec<LayerWeights>,
+}
+
+/// What a caller may want to do in between.
+pub enum SearchEvent<'a> {
+    /// Both steps of a batch are done.
+    Step(&'a StepReport),
+    /// An inner epoch is done.
+    Epoch(&'a EpochReport),
+    /// The state that a checkpoint would hold may be saved now.
+    Checkpoint(&'a Searcher),
+}
+
+/// A search: the supernet's parameters, two halves of data, a latency table and a position.
+pub struct Searcher {
+    pub(super) config: SearchConfig,
+    pub(super) table: LatencyTable,
+    store: ParamStore,
+    /// Of the whole supernet: weights, and the architecture.
+    weights: Vec<ParamSpec>,
+    architecture: Vec<ParamSpec>,
+    pub(super) features: Option<FeatureNet>,
+    train: PairDataset,
+    val: PairDataset,
+    progress: SearchProgress,
+}
+
+impl Searcher {
+    /// Prepares a search on `device` from the start (`checkpoint: None`) or from where it stopped.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the data do not make two halves of at least a batch, if the table has
+    /// holes or other channels, or if a checkpoint was made with another configuration.
+    pub fn new(
+        config: SearchConfig,
+        table: LatencyTable,
+        features: Option<FeatureNet>,
+        data: &PairDataset,
+        checkpoint: Option<Checkpoint<SearchProgress>>,
+        device: &Device,
+    ) -> Result<Self> {
+        if config.perceptual == Perceptual::Vgg && features.is_none() {
+            return Err(Error::config(
+                "features",
+                "the search needs a feature network: give --features FILE (a VGG as safetensors), \
+                 or say --perceptual none",
+            ));
+        }
+        let features = features.filter(|_| config.perceptual == Perceptual::Vgg);
+        let (train, val) = data.split_even(config.seed)?;
+        let patches = val.len() * config.data.patches_per_pair;
+        if patches < config.batch {
+            return Err(Error::config(
+                "batch",
+                format!(
+                    "{} pairs leave {} for validation, {patches} patches in an epoch, fewer than a batch of {}; \
+                     lower batch, raise data.patches_per_pair or give more pairs",
+                    data.len(),
+                    val.len(),
+                    config.batch
+                ),
+            ));
+        }
+        let mut wanted = table.key.clone();
+        wanted.channels = config.space.channels;
+        table.check(&wanted, true)?;
+
+        let store = ParamStore::on(device);
+        let (architecture, weights): (Vec<_>, Vec<_>) = supernet_specs(&config)?
+            .into_iter()
+            .partition(|s| is_architecture_param(&s.name));
+        for specs in [&weights, &architecture] {
+            initial_params(specs, config.seed, DType::F32, &store)?;
+            zero_moments(&store, specs)?;
+        }
+        if let Some(net) = &features {
+            net.install(&store, DType::F32)?;
+        }
+        let progress = match checkpoint {
+            Some(c) => {
+                if c.config != config.to_toml()? {
+                    return Err(Error::config(
+                        "--resume",
+                        "the checkpoint was made with another configuration; use the same one, or \
+                         start a new search",
+                    ));
+                }
+                for specs in [&weights, &architecture] {
+                    load_weights(&store, specs, &c.tensors)?;
+                }
+                c.progress
+            }
+            None => start_of(1, &train, &val, config.seed)?,
+        };
+        Ok(Self {
+            config,
+            table,
+            store,
+            weights,
+            architecture,
+            features,
+            train,
+            val,
+            progress,
+        })
+    }
+
+    pub fn config(&self) -> &SearchConfig {
+        &self.config
+    }
+
+    pub fn store(&self) -> &ParamStore {
+        &self.store
+    }
+
+    pub fn progress(&self) -> &SearchProgress {
+        &self.progress
+    }
+
+    /// The halves that give L_train and L_val.
+    pub fn halves(&self) -> (&PairDataset, &PairDataset) {
+        (&self.train, &self.val)
+    }
+
+    pub fn table(&self) -> &LatencyTable {
+        &self.table
+    }
+
+    pub fn schedule(&self) -> Schedule {
+        Schedule {
+            strategy: self.config.strategy,
+            epochs: self.config.epochs,
+        }
+    }
+
+    /// State for [`Searcher::new`] to go on from.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if a value is not finite: it must not replace a good checkpoint.
+    pub fn checkpoint(&self) -> Result<Checkpoint<SearchProgress>> {
+        Checkpoint::capture(&self.store, self.progress.clone(), self.config.to_toml()?)
+    }
+
+    /// Softmax of alpha and beta of every layer.
+    pub fn layers(&self) -> Result<Vec<LayerWeights>> {
+        let names = layer_names(self.config.space.cells);
+        read_layers(&self.store, &names, self.config.space.blocks)
+    }
+
+    /// The arg-max of alpha and beta, the first of equals.
+    pub fn genotype(&self) -> Result<Genotype> {
+        let mut genes: Vec<_> = self.layers()?.iter().map(LayerWeights::chosen).collect();
+        let (detail, target) = (genes.pop(), genes.pop());
+        let (Some(target), Some(detail)) = (target, detail) else {
+            return Err(Error::Internal("a supernet without layers".into()));
+        };
+        Ok(Genotype {
+            version: Genotype::VERSION,
+            channels: self.config.space.channels,
+            ffm: genes,
+            target,
+            detail,
+            guided_filter: GuidedFilterGene::default(),
+        })
+    }
+
+    /// The supernet's weights of a chosen network, under the names of that network.
+    pub fn derived_weights(&self, genotype: &Genotype) -> Result<TensorMap> {
+        let mut tensors = TensorMap::new();
+        for spec in &self.weights {
+            if let Some(name) = derived_name(genotype, &spec.name) {
+                tensors.insert(name, self.store.get(&spec.name)?);
+            }
+        }
+        Ok(tensors)
+    }
+
+    /// Layers that a stage searches, as a range of [`layer_names`].
+    pub(super) fn searched(&self, stage: u8) -> std::ops::Range<usize> {
+        let cells = self.config.space.cells;
+        match (self.config.strategy, stage) {
+            (Strategy::Naive, _) => 0..cells + 2,
+            (Strategy::Collaborative, 1) => 0..cells,
+            (Strategy::Collaborative, _) => cells..cells + 2,
+        }
+    }
+
+    /// Steps of an inner epoch.
+    pub fn steps(&self) -> u64 {
+        (self.train.len() * self.config.data.patches_per_pair).div_ceil(self.config.batch) as u64
+    }
+
+    /// Searches to the end. `on_event` is called in between; an error of its ends the search.
+    pub fn run(
+        &mut self,
+        mut on_event: impl FnMut(SearchEvent<'_>) -> Result<()> + Send,
+    ) -> Result<()> {
+        cpu::install(|| {
+            while self.progress.stage <= self.schedule().stages() {
+                self.run_stage(&mut on_event)?;
+                // The next stage counts its steps from 1, so its moments must begin at zero too.
+                zero_moments(&self.store, &self.weights)?;
+                zero_moments(&self.store, &self.architecture)?;
+                let stage = self.progress.stage + 1;
+                self.progress = start_of(stage, &self.train, &self.val, self.config.seed)?;
+            }
+            on_event(SearchEvent::Checkpoint(self))
+        })
+    }
+
+    fn run_stage(
+        &mut self,
+        on_event: &mut (impl FnMut(SearchEvent<'_>) -> Result<()> + Send),
+    ) -> Result<()> {
+        let (schedule, stage) = (self.schedule(), self.progress.stage);
+        let epochs = schedule.inner_epochs(stage);
+        if self.progress.epoch >= epochs {
+            return Ok(());
+        }
+        let mut weights = self.session(stage, Update::Weights)?;
+        // One at a time: each has an arena of its own.
+        let mut architecture: Option<(Phase, Session)> = None;
+        while self.progress.epoch < epochs {
+            let place = schedule.place(self.progress.epoch);
+            let session = match architecture.take() {
+                Some((phase, session)) if phase == place.phase => session,
+                other => {
+                    drop(other);
+                    self.session(stage, Update::Architecture(place.phase))?
+                }
+            };
+            let (_, session) = architecture.insert((place.phase, session));
+            let report = self.run_epoch(place, &mut weights, session, on_event)?;
+            on_event(SearchEvent::Epoch(&report))?;
+            if self
+                .progress
+                .epoch
+                .is_multiple_of(self.config.checkpoint_every)
+            {
+                on_event(SearchEvent::Checkpoint(self))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn session(&self, stage: u8, update: Update) -> Result<Session> {
+        Session::new(&self.record_step(stage, update)?, &self.store)
+    }
+
+    fn run_epoch(
+        &mut self,
+        place: Place,
+        weights: &mut Session,
+        architecture: &mut Session,
+        on_event: &mut (impl FnMut(SearchEvent<'_>) -> Result<()> + Send),
+    ) -> Result<EpochReport> {
+        let (schedule, stage) = (self.schedule(), self.progress.stage);
+        let (steps, epochs) = (self.steps(), schedule.inner_epochs(stage));
+        let (batch, patch) = (self.config.batch, self.config.patch);
+        let (mut train, mut val) = (Vec::new(), Vec::new());
+        let mut lr = 0.0;
+        for step in 0..steps {
+            let sampler = &mut self.progress.train;
+            feed(weights, &self.train, sampler, batch, patch)?;
+            let done = self.progress.epoch * steps + step;
+            lr = cosine(self.config.weights.lr, done, epochs * steps);
+            weights.set_scalar("lr", lr)?;
+            weights.run()?;
+            train.push(self.finite(weights.scalar("loss")?, "training", step)?);
+
+            let sampler = &mut self.progress.val;
+            feed(architecture, &self.val, sampler, batch, patch)?;
+            architecture.set_scalar("lr", self.config.architecture.lr)?;
+            architecture.set_scalar("step", (place.earlier * steps + step + 1) as f64)?;
+            architecture.run()?;
+            val.push(self.finite(architecture.scalar("loss")?, "validation", step)?);
+
+            on_event(SearchEvent::Step(&StepReport {
+                stage,
+                epoch: self.progress.epoch,
+                epochs,
+                step: step + 1,
+                steps,
+                train: train[train.len() - 1],
+                val: val[val.len() - 1],
+                lat: architecture.scalar("lat")?,
+            }))?;
+        }
+        self.progress.epoch += 1;
+        let mut layers = self.layers()?;
+        let searched = self.searched(stage);
+        layers.truncate(searched.end);
+        let now = &layers[searched.clone()];
+        let of = |f: fn(&LayerWeights) -> f64| mean(&now.iter().map(f).collect::<Vec<_>>());
+        let mut lat = self.table.relaxed(now)?;
+        for fixed in &layers[..searched.start] {
+            lat += self.table.gene_ms(&fixed.chosen())?;
+        }
+        Ok(EpochReport {
+            stage,
+            epoch: self.progress.epoch,
+            epochs,
+            round: place.round + 1,
+            rounds: schedule.rounds(stage),
+            phase: place.phase,
+            steps,
+            lr,
+            train: mean(&train),
+            val: mean(&val),
+            lat,
+            alpha_entropy: of(LayerWeights::alpha_entropy),
+            beta_entropy: of(LayerWeights::beta_entropy),
+            layers,
+        })
+    }
+
+    fn finite(&self, loss: f64, what: &str, step: u64) -> Result<f64> {
+        if loss.is_finite() {
+            return Ok(loss);
+        }
+        Err(Error::Stopped(format!(
+            "the {what} loss became {loss} at stage {}, inner epoch {}, step {}; start another search \
+             with a lower weights.lr",
+            self.progress.stage,
+            self.progress.epoch + 1,
+            step + 1
+        )))
+    }
+}
+
+/// The beginning of a stage. Each stage and half draws from a sequence of its own.
+fn start_of(
+    stage: u8,
+    train: &PairDataset,
+    val: &PairDataset,
+    seed: u64,
+) -> Result<SearchProgress> {
+    let seed = seed.wrapping_add(2 * (u64::from(stage) - 1));
+    Ok(SearchProgress {
+        stage,
+        epoch: 0,
+        train: EpochSampler::new(train.len(), seed)?,
+        val: EpochSampler::new(val.len(), seed.wrapping_add(1))?,
+    })
+}
+
+/// Fills the inputs `a` and `b` with the next patches.
+fn feed(
+    session: &mut Session,
+    data: &PairDataset,
+    sampler: &mut EpochSampler,
+    batch: usize,
+    patch: usize,
+) -> Result<()> {
+    let n = batch * patch * patch;
+    let (mut a, mut b) = (vec![0.0f32; n], vec![0.0f32; n]);
+    data.sample_batch(sampler, batch, patch, &mut a, &mut b)?;
+    session.input_mut::<f32>("a")?.copy_from_slice(&a);
+    session.input_mut::<f32>("b")?.copy_from_slice(&b);
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! `hafuse search`: from two folders to a genotype that trains and fuses.
+
+use super::world::{World, text};
+use hafuse::net::Genotype;
+use serde_json::Value;
+use std::path::Path;
+
+/// 4 pairs in two halves, one step an epoch: 2 stages of 1 round of 2 epochs.
+const RUN: &str = "--a ir --b vi --perceptual none --set patch=16 --set batch=2 --set space.channels=4 \
+                   --set space.cells=1 --set space.blocks=1 --set epochs.n=2 --set epochs.m=1 --set epochs.t=1 \
+                   --set epochs.s=1 --set latency.width=24 --set latency.height=16 --set latency.runs=1";
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_search_ends_in_a_network_that_trains_and_fuses() {
+    let world = World::new();
+    let said = world.good(&format!("search {RUN} --out s --lambda 0.5"));
+    assert!(
+        said.contains("train it: hafuse train --genotype s/genotype.json"),
+        "{said}"
+    );
+    let record = json(&world.at("s/search.json"));
+    let genotype = Genotype::load(&world.at("s/genotype.json")).unwrap();
+    assert_eq!(record["genotype"], serde_json::to_value(&genotype).unwrap());
+    assert_eq!(record["lambda"], 0.5);
+    assert_eq!(record["layers"].as_array().unwrap().len(), 3);
+    assert_eq!(record["inner_epochs"], serde_json::json!([2, 2]));
+    let names = |half: &str| record["data"][half].as_array().unwrap().len();
+    assert_eq!((names("train"), names("val")), (2, 2));
+    let lat = |kind: &str| record["lat_ms"][kind].as_f64().unwrap();
+    assert!(0.0 < lat("chosen") && lat("chosen") < lat("whole_network"));
+    let metrics = lines(&world.at("s/metrics.jsonl"));
+    let phases: Vec<&str> = metrics
+        .iter()
+        .map(|l| l["phase"].as_str().unwrap())
+        .collect();
+    assert_eq!(phases, ["cells", "operators", "cells", "operators"]);
+
+    // What was measured once is not measured again, and a table can be named.
+    let again = world.run(&format!("search {RUN} --out again --stop-after 1"));
+    let err = text(&again.stderr);
+    assert_eq!(again.status.code(), Some(6), "{err}");
+    assert!(
+        err.contains("latency table: ") && !err.contains("measuring"),
+        "{err}"
+    );
+    let table = |out: &str| std::fs::read(world.at(out).join("latency.json")).unwrap();
+    assert_eq!(table("s"), table("again"));
+
+    // Stopped and resumed, it ends with the same bits.
+    let stopped = world.run(&format!("search {RUN} --out r --lambda 0.5 --stop-after 3"));
+    let err = text(&stopped.stderr);
+    assert!(
+        err.contains("stage 2, inner epoch 1 of 2")
+            && err.contains("hafuse search r/config.toml --resume"),
+        "{err}"
+    );
+    world.good("search r/config.toml --resume");
+    let model = |out: &str| std::fs::read(world.at(out).join("model.safetensors")).unwrap();
+    assert_eq!(model("s"), model("r"));
+    assert_eq!(lines(&world.at("r/metrics.jsonl")), metrics);
+
+    world.good("fuse ir/1.png vi/1.png -o f.png --model s/model.safetensors");
+    world.good(
+        "train --genotype s/genotype.json --a ir --b vi --perceptual none --set patch=16 --set batch=2 \
+         --set stage1.epochs=1 --set stage2.epochs=1 --set init=s/model.safetensors --out trained",
+    );
+    world.good("fuse ir/1.png vi/1.png -o g.png --model trained/model.safetensors");
+}
+
+#[test]
+fn what_cannot_be_searched_is_refused_in_one_line() {
+    let world = World::new();
+    world.good("bench ops --device cpu --size 24x16 --channels 4 --runs 1 --json t.json");
+    world.good(
+        "bench ops --device cpu --size 24x16 --channels 4 --runs 1 --only 3-SC --json holes.json",
+    );
+    world.good(&format!("search {RUN} --latency t.json --out taken"));
+    let foreign = std::fs::read_to_string(world.at("t.json"))
+        .unwrap()
+        .replace("\"cpu\"", "\"cuda:0 (Orin)\"");
+    std::fs::write(world.at("orin.json"), foreign).unwrap();
+    let before = world.files();
+    let cases: &[(&str, i32, &[&str])] = &[
+        ("--lambda -1", 2, &["latency.lambda", "-1"]),
+        ("--set space.operators=3", 2, &["operators"]),
+        ("--set batch=3", 2, &["4 pairs", "batch of 3"]),
+        ("--set patch=40", 3, &["ir/1.png", "smaller than the patch"]),
+        ("--a void", 3, &["void", "empty"]),
+        ("--perceptual vgg", 2, &["--features"]),
+        ("--latency no.json", 3, &["no.json"]),
+        ("--latency tiny.json", 3, &["tiny.json", "no latency table"]),
+        ("--latency holes.json", 2, &["holes.json", "hole", "5-SC@1"]),
+        (
+            "--latency t.json --set space.channels=6",
+            2,
+            &["t.json", "4 channels", "has 6"],
+        ),
+        (
+            "--set latency.table=orin.json",
+            2,
+            &["orin.json", "cuda:0 (Orin)", "not cpu", "--latency FILE"],
+        ),
+        (
+            "--set latency.table=t.json --set latency.width=25",
+            2,
+            &["24x16", "25x16"],
+        ),
+        (
+            "--set latency.precision=f16",
+            2,
+            &["latency.precision", "CUDA"],
+        ),
+        ("--resume", 2, &["no checkpoint"]),
+        ("--out taken", 2, &["taken already holds a run", "--resume"]),
+    ];
+    for (args, code, parts) in cases {
+        // An option may be given once; a case gives its own.
+        let mut all = format!("search {RUN} --out new --device cpu");
+        for option in ["--a ir", "--perceptual none", "--out new"] {
+            let name = option.split(' ').next().unwrap_or(option);
+            if args.split(' ').any(|word| word == name) {
+                all = all.replace(option, "");
+            }
+        }
+        let output = world.run(&format!("{all} {args}"));
+        let err = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(*code), "{args}\n{err}");
+        let errors: Vec<&str> = err.lines().filter(|l| l.starts_with("error:")).collect();
+        assert_eq!(errors.len(), 1, "{args}\n{err}");
+        for part in *parts {
+            assert!(errors[0].contains(part), "{args}: no `{part}` in {err}");
+        }
+    }
+    let after = world.files();
+    assert_eq!(
+        after.keys().collect::<Vec<_>>(),
+        before.keys().collect::<Vec<_>>()
+    );
+}
