@@ -4,6 +4,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hafuse::data::dataset::{PairDataset, Scene};
+use hafuse::device::Device;
 use hafuse::infer::{BUILTIN, Engine, Model};
 use hafuse::train::{TrainConfig, TrainEvent, Trainer};
 use hafuse::{Error, Result};
@@ -61,7 +62,7 @@ fn run_steps(steps: u64) -> Result<std::time::Duration> {
     };
     let data = PairDataset::from_scenes(vec![scene])?;
     let genotype = Model::builtin("ivif")?.genotype;
-    let mut trainer = Trainer::new(config, genotype, None, data, None)?;
+    let mut trainer = Trainer::new(config, genotype, None, data, None, &Device::Cpu)?;
     // The first step plans memory and is not counted.
     let mut start = None;
     let mut elapsed = std::time::Duration::ZERO;

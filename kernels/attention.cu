@@ -1,6 +1,6 @@
 // Attention with its gate and residual: y = u sigmoid(z) + x, with z from the channels of each pixel
 // (spatial attention) or from the mean of each channel (channel attention).
-// Formulas: src/ops/attention.rs; after Woo et al. (CBAM, 2018) and Wang et al. (ECA-Net, 2020).
+// Formulas: src/ops/attention; after Woo et al. (CBAM, 2018) and Wang et al. (ECA-Net, 2020).
 // Backward records statistics, convolution and gate again and needs none of these kernels.
 #include "common/columns.cuh"
 

@@ -1,5 +1,5 @@
 // Guided filter with a grey guide, and its gradients.
-// Formula: src/ops/guided.rs. In f32 var = E[I^2] - E[I]^2 would cancel, so moments are taken about a
+// Formula: src/ops/guided/mod.rs. In f32 var = E[I^2] - E[I]^2 would cancel, so moments are taken about a
 // value of the window itself, rows are merged as in Chan, Golub, LeVeque (1983), and a line is kept as
 // its value at the window's centre, never as an intercept far away.
 // Backward recomputes the moments, in direct sums about the means.
@@ -21,7 +21,7 @@ struct Guided {
   int padding;
 };
 
-// Shared memory of a tile in floats; LINES_POOL and APPLY_POOL in src/ops/guided.rs.
+// Shared memory of a tile in floats; LINES_POOL and APPLY_POOL in src/ops/guided/mod.rs.
 constexpr int LINES_POOL = 4800;
 constexpr int APPLY_POOL = 6720;
 

@@ -44,12 +44,12 @@ DEVICE Region region(const Upsample<T>& p) {
   return r;
 }
 
-// Pixel i of a region; those beyond its end are the last one again.
+// Where pixel i of a region begins in x; those beyond its end are the last one again.
 template <class T>
-DEVICE const T* region_pixel(const Upsample<T>& p, const Region& r, int i) {
+DEVICE unsigned region_pixel(const Upsample<T>& p, const Region& r, int i) {
   i = min(i, r.rows * r.cols - 1);
   int y = r.top + i / r.cols, x = r.left + i % r.cols;
-  return p.x + ((size_t)(r.n * p.h + y) * p.w + x) * p.c;
+  return (unsigned)((r.n * p.h + y) * p.w + x) * p.c;
 }
 
 // products[pixel][channel] with fused multiply-adds: two pixels x four channels in a thread.
@@ -58,12 +58,12 @@ DEVICE void multiply(const Upsample<T>& p, const Region& r, float (&products)[MO
   constexpr int LANES = THREADS / (COUTS / 4);
   int o = threadIdx.x % (COUTS / 4) * 4, left = p.cout - r.o - o;
   for (int i = threadIdx.x / (COUTS / 4); i < r.rows * r.cols; i += 2 * LANES) {
-    const T* x[2] = {region_pixel(p, r, i), region_pixel(p, r, i + LANES)};
+    unsigned x[2] = {region_pixel(p, r, i), region_pixel(p, r, i + LANES)};
     float acc[2][4] = {};
     for (int c = 0; c < p.c && left > 0; c += 4) {
       float a[2][4];
-      load_channels<Whole>(a[0], x[0] + c, p.c - c);
-      load_channels<Whole>(a[1], x[1] + c, p.c - c);
+      load_channels<Whole>(a[0], &p.x[x[0] + c], p.c - c);
+      load_channels<Whole>(a[1], &p.x[x[1] + c], p.c - c);
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         if (!Whole && c + j >= p.c) break;
@@ -88,7 +88,7 @@ DEVICE void multiply_mma(const Upsample<half>& p, const Region& r, float (&produ
   int couts = min(COUTS, p.cout - r.o) / 8, items = (pixels + 15) / 16 * couts;
   for (int item = threadIdx.x / WARP; item < items; item += THREADS / WARP) {
     int i = item / couts * 16 + lane / 4, o = item % couts * 8;
-    const half* x[2] = {region_pixel(p, r, i), region_pixel(p, r, i + 8)};
+    unsigned x[2] = {region_pixel(p, r, i), region_pixel(p, r, i + 8)};
     const half* w = &p.weight[r.o + o + lane / 4];
     float acc[4] = {};
 #pragma unroll 2
@@ -96,7 +96,7 @@ DEVICE void multiply_mma(const Upsample<half>& p, const Region& r, float (&produ
       unsigned a[4], b[2];
 #pragma unroll
       for (int k = 0; k < 4; ++k)
-        a[k] = *reinterpret_cast<const unsigned*>(&x[k % 2][c + k / 2 * 8]);
+        a[k] = *reinterpret_cast<const unsigned*>(&p.x[x[k % 2] + c + k / 2 * 8]);
 #pragma unroll
       for (int k = 0; k < 2; ++k) {
         int row = c + k * 8;

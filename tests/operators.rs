@@ -7,44 +7,11 @@ use hafuse::device::cpu::CpuIo;
 use hafuse::ops::registry::{Case, CaseInput, registry};
 use hafuse::tape::{Meta, Operator, check_inputs};
 use hafuse::{DType, Error, Shape, Tape, Tensor, Var};
-use rayon::prelude::*;
-use std::collections::BTreeMap;
 
 /// Inputs larger than this are not probed element by element.
 const MAX_PROBED: usize = 1000;
 /// Rounding grows with the root of the number of terms; this is the factor in front.
 const ROUNDING: f64 = 8.0;
-
-type Check = fn(&Case) -> Result<f64, String>;
-
-/// Runs `check` on every case and prints the worst error of each operator.
-fn check_all(what: &str, cases: Vec<Case>, check: Check) {
-    let results: Vec<_> = cases
-        .par_iter()
-        .map(|c| (c.op.name(), c.label.clone(), check(c)))
-        .collect();
-    let mut worst: BTreeMap<&str, (f64, String)> = BTreeMap::new();
-    let mut failures = Vec::new();
-    for (op, label, result) in results {
-        match result {
-            Ok(error) => {
-                let entry = worst.entry(op).or_insert((0.0, label.clone()));
-                if error >= entry.0 {
-                    *entry = (error, label);
-                }
-            }
-            Err(e) => failures.push(e),
-        }
-    }
-    for (op, (error, label)) in worst {
-        println!("{what:<12} {op:<16} worst {error:.1e} ({label})");
-    }
-    assert!(failures.is_empty(), "{what}:\n{}", failures.join("\n"));
-}
-
-fn all_cases() -> Vec<Case> {
-    registry().iter().flat_map(|e| (e.cases)()).collect()
-}
 
 fn text(case: &Case, e: Error) -> String {
     format!("{}: {e}", case.label)

@@ -2,6 +2,8 @@
 //! counts of all operators are in `operators.rs`.
 
 mod common;
+#[path = "spatial/fused.rs"]
+mod fused;
 #[path = "spatial/windows.rs"]
 mod windows;
 

@@ -35,6 +35,15 @@ impl Activation {
         }
     }
 
+    /// Kind and slope, as `Activation` of `kernels/common/kernel.cuh` has them.
+    pub(crate) fn code(self) -> (i32, f32) {
+        match self {
+            Activation::None => (0, 0.0),
+            Activation::LeakyRelu(slope) => (1, slope),
+            Activation::Sigmoid => (2, 0.0),
+        }
+    }
+
     /// `f'(z)` from `y = f(z)`; at a kink the left derivative.
     #[inline(always)]
     pub fn derivative<T: Real>(self, y: T) -> T {

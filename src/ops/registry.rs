@@ -19,6 +19,8 @@ pub enum Fill {
     AwayFromZero(f64, f64),
     /// Evenly spaced in `[-1, 1]` and shuffled: no two are close, so a maximum is unique.
     Distinct,
+    /// -1, 0 or 1: every maximum is attained many times.
+    Ties,
 }
 
 /// An input of a [`Case`].
@@ -52,6 +54,7 @@ impl CaseInput {
                     if rng.random_bool(0.5) { v } else { -v }
                 })
                 .collect(),
+            Fill::Ties => (0..n).map(|_| f64::from(rng.random_range(-1..2))).collect(),
             Fill::Distinct => {
                 let mut v: Vec<f64> = (0..n)
                     .map(|i| 2.0 * (i as f64 + 0.5) / n as f64 - 1.0)

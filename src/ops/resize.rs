@@ -4,7 +4,7 @@ use super::registry::{Case, CaseInput};
 use crate::device::cpu::{CpuIo, for_chunks};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::device::simd::simd_fn;
-use crate::tape::{Meta, Operator, check_inputs};
+use crate::tape::{Meta, Operator, check_inputs, expect_shape};
 use crate::tensor::{Real, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
 use bytemuck::{Pod, Zeroable};
@@ -168,16 +168,6 @@ impl Maps {
     }
 }
 
-fn expect(what: &str, found: Shape, wanted: Shape) -> Result<()> {
-    if found != wanted {
-        return Err(Error::shape(
-            NAME,
-            format!("{what} has shape {found}, must be {wanted}"),
-        ));
-    }
-    Ok(())
-}
-
 /// `Resize` of `kernels/resize.cu`.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -239,10 +229,10 @@ impl Operator for Resize {
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(NAME, inputs, 1..=2)?;
         let [n, _, _, c] = inputs[0].shape.dims4(NAME)?;
-        expect("x", inputs[0].shape, self.maps.input(n, c))?;
+        expect_shape(NAME, "x", inputs[0].shape, self.maps.input(n, c))?;
         let out = self.maps.output(n, c);
         if let Some(r) = inputs.get(1) {
-            expect("residual", r.shape, out)?;
+            expect_shape(NAME, "residual", r.shape, out)?;
         }
         Ok(Meta::new(out, dtype))
     }
@@ -317,7 +307,7 @@ impl Operator for ResizeGrad {
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(self.name(), inputs, 1..=1)?;
         let [n, _, _, c] = inputs[0].shape.dims4(NAME)?;
-        expect("cotangent", inputs[0].shape, self.maps.output(n, c))?;
+        expect_shape(NAME, "cotangent", inputs[0].shape, self.maps.output(n, c))?;
         Ok(Meta::new(self.maps.input(n, c), dtype))
     }
 

@@ -27,7 +27,7 @@ mod run_cuda;
 mod session;
 
 pub use dump::{NodeReport, format_table};
-pub use operator::{Cost, Meta, Operator, check_inputs};
+pub use operator::{Cost, Meta, Operator, check_inputs, expect_shape};
 pub use params::ParamStore;
 pub use session::{Session, SessionOptions};
 

@@ -124,3 +124,14 @@ pub fn check_inputs(
     }
     Ok(first.dtype)
 }
+
+/// Checks one shape; for use in [`Operator::infer`].
+pub fn expect_shape(op: &'static str, what: &str, found: Shape, wanted: Shape) -> Result<()> {
+    if found != wanted {
+        return Err(Error::shape(
+            op,
+            format!("{what} has shape {found}, must be {wanted}"),
+        ));
+    }
+    Ok(())
+}

@@ -231,7 +231,7 @@ impl CudaRun {
         }
         match &self.graph {
             Some(graph) => graph.launch()?,
-            None => self.launch_all()?,
+            None => self.launch_all(Queue::Compute)?,
         }
         self.computed.record(Queue::Compute)?;
         self.computed.hold(Queue::Download)?;
@@ -252,7 +252,7 @@ impl CudaRun {
         // The first run loads kernels lazily, which a capture may not; later ones need no list.
         let eager = options.eager || options.profile || self.cuda.checks_launches();
         if self.graph.is_none() && !eager {
-            self.graph = Some(self.cuda.capture(|| self.launch_all())?);
+            self.graph = Some(self.cuda.capture(|| self.launch_all(Queue::Capture))?);
         }
         for (i, time) in times.iter_mut().enumerate().take(self.events.len()) {
             *time = self.events[i].until(&self.events[i + 1])?;
@@ -260,17 +260,17 @@ impl CudaRun {
         Ok(())
     }
 
-    fn launch_all(&self) -> Result<()> {
+    fn launch_all(&self, queue: Queue) -> Result<()> {
         for (i, s) in self.steps.iter().enumerate() {
             if let Some(event) = self.events.get(i) {
-                event.record(Queue::Compute)?;
+                event.record(queue)?;
             }
             for launch in &self.launches[s.launches.clone()] {
-                self.cuda.launch(launch)?;
+                self.cuda.launch(launch, queue)?;
             }
         }
         match self.events.last() {
-            Some(event) => event.record(Queue::Compute),
+            Some(event) => event.record(queue),
             None => Ok(()),
         }
     }

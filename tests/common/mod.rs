@@ -2,9 +2,11 @@
 #![allow(dead_code)] // each test binary uses a part
 
 use hafuse::device::Device;
-use hafuse::ops::registry::{Case, CaseInput, Fill};
+use hafuse::ops::registry::{Case, CaseInput, Fill, registry};
 use hafuse::tape::SessionOptions;
 use hafuse::{DType, ParamStore, Session, Tape, Tensor, Var};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
 
 pub const SEED: u64 = 20_211_024;
 
@@ -150,4 +152,43 @@ pub fn check_gradient(case: &Case) -> Result<f64, String> {
         worst = worst.max(error);
     }
     Ok(worst)
+}
+
+/// Every case of the registry.
+pub fn all_cases() -> Vec<Case> {
+    registry().iter().flat_map(|e| (e.cases)()).collect()
+}
+
+/// Runs `check` on every case and prints the worst error of each operator.
+pub fn check_all(
+    what: &str,
+    cases: Vec<Case>,
+    check: impl Fn(&Case) -> Result<f64, String> + Sync,
+) {
+    let results: Vec<_> = cases
+        .par_iter()
+        .map(|c| (c.op.name(), c.label.clone(), check(c)))
+        .collect();
+    let mut worst: BTreeMap<&str, (f64, String)> = BTreeMap::new();
+    let mut failures = Vec::new();
+    for (op, label, result) in results {
+        match result {
+            Ok(error) => {
+                let entry = worst.entry(op).or_insert((0.0, label.clone()));
+                if error >= entry.0 {
+                    *entry = (error, label);
+                }
+            }
+            Err(e) => failures.push(e),
+        }
+    }
+    for (op, (error, label)) in worst {
+        println!("{what:<12} {op:<20} worst {error:.1e} ({label})");
+    }
+    let (failed, all) = (failures.len(), cases.len());
+    assert!(
+        failures.is_empty(),
+        "{what}, {failed} of {all}:\n{}",
+        failures.join("\n")
+    );
 }

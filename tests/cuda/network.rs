@@ -9,7 +9,7 @@ use hafuse::infer::{Engine, Model, Precision};
 use hafuse::net::Genotype;
 use hafuse::tape::SessionOptions;
 use hafuse::train::{TrainConfig, Trainer};
-use hafuse::{DType, Session, Tensor};
+use hafuse::{DType, ParamStore, Session, Tape, Tensor, ops};
 use std::path::{Path, PathBuf};
 
 /// A part of a sample pair.
@@ -149,4 +149,37 @@ fn training_steps_are_those_of_the_cpu_eager_and_replayed() {
             assert!(worst <= 3e-4, "stage {stage}: {name} differs by {worst:e}");
         }
     }
+}
+
+/// A capture once took the launches of other threads that shared its stream.
+#[test]
+fn sessions_of_several_threads_do_not_meet_in_a_capture() {
+    let Some(device) = card() else { return };
+    let run = |seed: usize| {
+        for round in 0..40 {
+            let mut t = Tape::new(DType::F32);
+            let x = t.input("x", [1, 8, 8, 4]).expect("records");
+            let mut y = x;
+            for _ in 0..20 {
+                y = ops::offset(&mut t, y, 1.0).expect("records");
+            }
+            t.output("y", y).expect("records");
+            let mut s = Session::new(&t, &ParamStore::on(&device)).expect("binds");
+            for run in 0..3 {
+                let value = (seed + round + run) as f32;
+                s.input_mut::<f32>("x").expect("is used").fill(value);
+                s.run().unwrap_or_else(|e| panic!("{e} {}", fault()));
+                let y = s.output::<f32>("y").expect("is there");
+                assert!(
+                    y.iter().all(|&v| v == value + 20.0),
+                    "round {round}, run {run}"
+                );
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for seed in 0..4 {
+            scope.spawn(move || run(100 * seed));
+        }
+    });
 }

@@ -131,7 +131,7 @@ fn shape(s: Shape) -> Vec<usize> {
 /// Seconds, and what sets them.
 fn floor(card: Peak, op: &str, dtype: DType, cost: Cost) -> (f64, &'static str) {
     // Only products of matrices run on tensor cores.
-    let dense = op.contains("conv") || op.contains("pointwise");
+    let dense = !op.starts_with("depthwise") && (op.contains("conv") || op.contains("pointwise"));
     let peak = match dtype {
         DType::F16 if dense => card.f16,
         _ => card.f32,

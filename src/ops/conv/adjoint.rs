@@ -1,7 +1,10 @@
 //! What the gradients of a convolution are made of: the epilogue's derivative and the two adjoints.
 
-use super::{ConvOptions, Sizes, conv2d, fast, macs, packed_bytes, reference, weight};
+use super::{
+    Conv2d, ConvOptions, Kernels, Sizes, cuda, fast, macs, packed_bytes, reference, weight,
+};
 use crate::device::cpu::{CpuIo, for_chunks};
+use crate::device::launch::CudaIo;
 use crate::ops::Activation;
 use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::{DType, Real};
@@ -60,17 +63,31 @@ impl Operator for ActivationGrad {
         dispatch_real!(io.dtype(), "activation_grad", T => run::<T>(self.activation, &mut io))
     }
 
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        cuda::activation_grad(io, self.activation)
+    }
+
     fn flops(&self, _inputs: &[Meta], output: Meta) -> u64 {
         2 * output.shape.len() as u64
     }
 }
 
-/// Gradient of [`conv2d`] with respect to its input: the transposed convolution of the cotangent
+fn plain_conv(options: ConvOptions, kernels: Kernels) -> Conv2d {
+    Conv2d {
+        options,
+        bias: false,
+        residual: false,
+        kernels,
+    }
+}
+
+/// Gradient of [`conv2d`](super::conv2d) with respect to its input: the transposed convolution of the cotangent
 /// with the same kernel, in gather form. Inputs: cotangent, kernel.
 #[derive(Debug)]
 pub(super) struct Conv2dInputGrad {
     pub options: ConvOptions,
     pub size: (usize, usize),
+    pub kernels: Kernels,
 }
 
 impl Conv2dInputGrad {
@@ -107,11 +124,12 @@ impl Operator for Conv2dInputGrad {
             activation: Activation::None,
             ..self.options
         };
-        let dg = conv2d(t, cotangent, w, None, None, plain)?;
+        let dg = t.record(plain_conv(plain, self.kernels), &[cotangent, w])?;
         let dw = t.record(
             Conv2dWeightGrad {
                 options: plain,
                 kernel: (kh, kw),
+                kernels: self.kernels,
             },
             &[cotangent, g],
         )?;
@@ -148,6 +166,16 @@ impl Operator for Conv2dInputGrad {
         })
     }
 
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let (g, w) = (io.shape(0).padded4(), io.shape(1).padded4());
+        let job = cuda::Job {
+            sizes: self.sizes([g, w])?,
+            channels: (w[2], w[3]),
+            kernels: self.kernels,
+        };
+        cuda::input_grad(io, &job)
+    }
+
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {
         let w = inputs[1].shape.padded4();
         self.sizes([inputs[0].shape.padded4(), w])
@@ -159,17 +187,26 @@ impl Operator for Conv2dInputGrad {
     }
 }
 
-/// Gradient of [`conv2d`] with respect to its kernel. Inputs: input, cotangent.
+/// Gradient of [`conv2d`](super::conv2d) with respect to its kernel. Inputs: input, cotangent.
 #[derive(Debug)]
 pub(super) struct Conv2dWeightGrad {
     pub options: ConvOptions,
     pub kernel: (usize, usize),
+    pub kernels: Kernels,
 }
 
 impl Conv2dWeightGrad {
     fn sizes(&self, x: [usize; 4], g: [usize; 4]) -> Result<Sizes> {
         let w = [self.kernel.0, self.kernel.1, x[3], g[3]];
         self.options.sizes("conv2d_weight_grad", x, w)
+    }
+
+    fn job(&self, x: [usize; 4], g: [usize; 4]) -> Result<cuda::Job> {
+        Ok(cuda::Job {
+            sizes: self.sizes(x, g)?,
+            channels: (x[3], g[3]),
+            kernels: self.kernels,
+        })
     }
 }
 
@@ -203,10 +240,11 @@ impl Operator for Conv2dWeightGrad {
             Conv2dInputGrad {
                 options: plain,
                 size: (h, w),
+                kernels: self.kernels,
             },
             &[g, cotangent],
         )?;
-        let dg = conv2d(t, x, cotangent, None, None, plain)?;
+        let dg = t.record(plain_conv(plain, self.kernels), &[x, cotangent])?;
         Ok(vec![Some(dx), Some(dg)])
     }
 
@@ -232,6 +270,11 @@ impl Operator for Conv2dWeightGrad {
         })
     }
 
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let job = self.job(io.shape(0).padded4(), io.shape(1).padded4())?;
+        cuda::weight_grad(io, &job)
+    }
+
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {
         let (x, g) = (inputs[0].shape.padded4(), inputs[1].shape.padded4());
         self.sizes(x, g).map_or(0, |s| 2 * macs(&s, x[3], g[3]))
@@ -243,5 +286,9 @@ impl Operator for Conv2dWeightGrad {
             DType::F32 => 4 * weight::scratch_len(g[0], g[1], output.shape.len()),
             _ => 0,
         }
+    }
+    fn cuda_workspace(&self, inputs: &[Meta], output: Meta) -> usize {
+        self.job(inputs[0].shape.padded4(), inputs[1].shape.padded4())
+            .map_or(0, |job| cuda::weight_grad_bytes(&job, output.dtype))
     }
 }

@@ -2,6 +2,7 @@
 
 mod adjoint;
 mod cases;
+mod cuda;
 mod fast;
 mod forward;
 pub(crate) mod geometry;
@@ -10,6 +11,7 @@ mod reference;
 mod weight;
 
 pub(crate) use cases::cases;
+pub use cuda::Kernels;
 pub(crate) use forward::{Convolve, Forward};
 pub use geometry::MAX_K;
 
@@ -17,6 +19,7 @@ use self::adjoint::{ActivationGrad, Conv2dInputGrad, Conv2dWeightGrad};
 use self::geometry::AxisSize;
 use super::{Activation, Padding};
 use crate::device::cpu::CpuIo;
+use crate::device::launch::CudaIo;
 use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::DType;
 use crate::{Error, Result, dispatch_real};
@@ -80,6 +83,7 @@ pub fn conv2d(
         options,
         bias: bias.is_some(),
         residual: residual.is_some(),
+        kernels: Kernels::Auto,
     };
     let inputs: Vec<Var> = [Some(x), Some(w), bias, residual]
         .into_iter()
@@ -94,6 +98,8 @@ pub struct Conv2d {
     pub options: ConvOptions,
     pub bias: bool,
     pub residual: bool,
+    #[doc(hidden)]
+    pub kernels: Kernels,
 }
 
 /// Sizes of a convolution, checked.
@@ -214,6 +220,7 @@ impl Conv2d {
             Conv2dInputGrad {
                 options: self.options,
                 size: (h, width),
+                kernels: self.kernels,
             },
             &[g, w],
         )?;
@@ -221,6 +228,7 @@ impl Conv2d {
             Conv2dWeightGrad {
                 options: self.options,
                 kernel: (kh, kw),
+                kernels: self.kernels,
             },
             &[x, g],
         )?;
@@ -287,6 +295,18 @@ impl Operator for Conv2d {
             };
             T::convolve("conv2d", &self.options, &f, io.output()?, io.scratch()?)
         })
+    }
+
+    fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
+        let (x, w) = (io.shape(0).dims4("conv2d")?, io.shape(1).dims4("conv2d")?);
+        let job = cuda::Job {
+            sizes: self.options.sizes("conv2d", x, w)?,
+            channels: (w[2], w[3]),
+            kernels: self.kernels,
+        };
+        let bias = self.bias.then_some(2);
+        let residual = self.residual.then(|| io.len() - 1);
+        cuda::forward(io, &job, bias, residual, self.options.activation)
     }
 
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {

@@ -8,7 +8,7 @@ use super::Padding;
 use super::registry::{Case, CaseInput};
 use crate::device::cpu::CpuIo;
 use crate::device::launch::CudaIo;
-use crate::tape::{Meta, Operator, check_inputs};
+use crate::tape::{Meta, Operator, check_inputs, expect_shape};
 use crate::tensor::{Real, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
 
@@ -134,37 +134,31 @@ fn geometry(x: Shape, w: Shape, options: DepthwiseOptions) -> Result<Geometry> {
     })
 }
 
-/// Elements of scratch for [`convolve`].
+/// Elements of scratch for [`convolve_rows`].
 pub(crate) fn scratch_len(x: Shape, w: Shape, options: DepthwiseOptions) -> usize {
     geometry(x, w, options).map_or(0, |g| g.tiles_len())
 }
 
-/// The forward convolution on plain slices, for operators that contain one. Writes all of `out`.
-pub(crate) fn convolve<T: Real>(
+/// The forward convolution of stride 1 on plain slices, for operators that contain one: `rows` rows of
+/// output, the first of which has its window's top `above` rows over the first row of `x`. Writes
+/// all of `out`.
+pub(crate) fn convolve_rows<T: Real>(
     options: DepthwiseOptions,
     (x, x_shape): (&[T], Shape),
     (w, w_shape): (&[T], Shape),
     bias: Option<&[T]>,
+    (above, rows): (usize, usize),
     scratch: &mut [T],
     out: &mut [T],
 ) -> Result<()> {
-    let g = geometry(x_shape, w_shape, options)?;
+    let mut g = geometry(x_shape, w_shape, options)?;
+    (g.h.pad, g.h.output) = (above, rows);
     cpu::convolve(g, x, w, bias, scratch, out);
     Ok(())
 }
 
 fn output_shape(x: Shape, g: &Geometry) -> Shape {
     Shape::from([x.padded4()[0], g.h.output, g.w.output, g.c])
-}
-
-fn expect(what: &str, found: Shape, wanted: Shape) -> Result<()> {
-    if found != wanted {
-        return Err(Error::shape(
-            NAME,
-            format!("{what} has shape {found}, must be {wanted}"),
-        ));
-    }
-    Ok(())
 }
 
 /// `y = b + w * x`; inputs x, w and, if there, b.
@@ -185,7 +179,7 @@ impl Operator for DepthwiseConv2d {
         let (x, w) = (inputs[0].shape, inputs[1].shape);
         let g = geometry(x, w, self.options)?;
         if let Some(b) = inputs.get(2) {
-            expect("bias", b.shape, Shape::from([g.c]))?;
+            expect_shape(NAME, "bias", b.shape, Shape::from([g.c]))?;
         }
         Ok(Meta::new(output_shape(x, &g), dtype))
     }
@@ -269,7 +263,7 @@ impl Operator for DepthwiseInputGrad {
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(self.name(), inputs, 2..=2)?;
         let g = geometry(self.x, inputs[1].shape, self.options)?;
-        expect("cotangent", inputs[0].shape, output_shape(self.x, &g))?;
+        expect_shape(NAME, "cotangent", inputs[0].shape, output_shape(self.x, &g))?;
         Ok(Meta::new(self.x, dtype))
     }
 
@@ -325,7 +319,8 @@ impl Operator for DepthwiseWeightGrad {
     fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(self.name(), inputs, 2..=2)?;
         let g = geometry(inputs[0].shape, self.w, self.options)?;
-        expect(
+        expect_shape(
+            NAME,
             "cotangent",
             inputs[1].shape,
             output_shape(inputs[0].shape, &g),
@@ -457,6 +452,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ([2, 9, 13, 40], [3, 3], 1, 1, Same, true),
         ([2, 9, 13, 40], [5, 5], 1, 2, Same, true),
         ([2, 9, 13, 40], [3, 3], 2, 1, Same, true),
+        ([2, 65, 5, 17], [3, 3], 1, 1, Same, true), // more parts than the second stage has warps
         ([1, 40, 131, 1], [11, 1], 1, 1, Valid, false),
         ([1, 40, 131, 1], [3, 3], 1, 1, Valid, true),
     ];

@@ -3,7 +3,6 @@
 use super::SeparableConv2d;
 use crate::Result;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::ops::Activation;
 use crate::tensor::DType;
 use bytemuck::{Pod, Zeroable};
 
@@ -35,15 +34,6 @@ struct Params {
     activation_slope: f32,
 }
 
-/// `Activation` of `kernels/common/kernel.cuh`.
-fn code(activation: Activation) -> (i32, f32) {
-    match activation {
-        Activation::None => (0, 0.0),
-        Activation::LeakyRelu(slope) => (1, slope),
-        Activation::Sigmoid => (2, 0.0),
-    }
-}
-
 pub(super) fn forward(op: &SeparableConv2d, io: &mut CudaIo<'_>) -> Result<()> {
     let [n, h, w, c] = io.shape(0).padded4();
     let k = io.shape(1).padded4()[0];
@@ -52,7 +42,7 @@ pub(super) fn forward(op: &SeparableConv2d, io: &mut CudaIo<'_>) -> Result<()> {
         io.int(len)?;
     }
     let (tiles_y, tiles_x) = (h.div_ceil(TILE.0), w.div_ceil(TILE.1));
-    let (activation, activation_slope) = code(op.options.activation);
+    let (activation, activation_slope) = op.options.activation.code();
     let params = Params {
         x: io.input(0),
         w1: io.input(1),

@@ -5,12 +5,12 @@ mod cuda;
 
 pub(crate) use cases::cases;
 
-use super::conv::{Conv2d, ConvOptions, Convolve, Forward};
+use super::conv::{Conv2d, ConvOptions, Convolve, Forward, Kernels};
 use super::depthwise::{self, DepthwiseOptions, depthwise_conv2d};
 use super::{Activation, Padding, leaky_relu};
 use crate::device::cpu::{CpuIo, for_chunks};
 use crate::device::launch::CudaIo;
-use crate::tape::{Meta, Operator, check_inputs};
+use crate::tape::{Meta, Operator, check_inputs, expect_shape};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
 
@@ -137,22 +137,34 @@ struct SeparableConv2d {
     naive: bool,
 }
 
-fn expect(what: &str, found: Shape, wanted: Shape) -> Result<()> {
-    if found != wanted {
-        return Err(Error::shape(
-            NAME,
-            format!("{what} has shape {found}, must be {wanted}"),
-        ));
+/// Elements of `m` that the CPU computes at a time: they stay in its caches.
+const BAND: usize = 1 << 20;
+
+/// What the CPU computes at a time: whole pictures, or rows of one.
+#[derive(Clone, Copy)]
+struct Band {
+    pictures: usize,
+    rows: usize,
+}
+
+impl Band {
+    fn new([n, h, w, c]: [usize; 4]) -> Self {
+        let picture = h * w * c;
+        if picture <= BAND {
+            let pictures = (BAND / picture).min(n);
+            return Self { pictures, rows: h };
+        }
+        let rows = (BAND / (w * c)).max(1);
+        Self { pictures: 1, rows }
     }
-    Ok(())
 }
 
 /// Lengths of the parts of the CPU's scratch, each whole in cache lines.
 struct Scratch {
-    /// `m` of the formula.
-    mid: usize,
-    /// `g(x)`, where it does not fit into the output.
+    /// `g(x)` of a band and of the rows around it, unless `g` does nothing.
     active: usize,
+    /// `m` of a band.
+    mid: usize,
     tiles: usize,
     packed: usize,
 }
@@ -160,49 +172,72 @@ struct Scratch {
 impl SeparableConv2d {
     fn scratch<T: Convolve>(&self, x: Shape, w1: Shape, w2: Shape) -> Scratch {
         let whole = |len: usize| len.next_multiple_of(crate::device::cpu::ALIGN / size_of::<T>());
-        let [_, _, c, cout] = w2.padded4();
-        let apart = self.options.slope.is_some() && cout < c;
+        let [_, h, w, c] = x.padded4();
+        let (band, reach) = (Band::new(x.padded4()), self.reach(w1));
+        let row = band.pictures * w * c;
+        let active = (band.rows + 2 * reach).min(h) * row;
         Scratch {
-            mid: whole(x.len()),
-            active: if apart { whole(x.len()) } else { 0 },
+            active: self.options.slope.map_or(0, |_| whole(active)),
+            mid: whole(band.rows * row),
             tiles: whole(depthwise::scratch_len(x, w1, self.options.depthwise())),
             packed: T::scratch_len(w2.padded4()),
         }
     }
 
+    /// Rows that a window reaches up and down.
+    fn reach(&self, w1: Shape) -> usize {
+        self.options.dilation * (w1.padded4()[0] / 2)
+    }
+
     fn run<T: Convolve>(&self, io: &mut CpuIo<'_>) -> Result<()> {
         let [x_shape, w1, w2] = [io.shape(0), io.shape(1), io.shape(3)];
         let lens = self.scratch::<T>(x_shape, w1, w2);
-        let (mid, rest) = io.scratch::<T>()?.split_at_mut(lens.mid);
-        let (active, rest) = rest.split_at_mut(lens.active);
+        let (active, rest) = io.scratch::<T>()?.split_at_mut(lens.active);
+        let (mid, rest) = rest.split_at_mut(lens.mid);
         let (tiles, packed) = rest.split_at_mut(lens.tiles);
-        let mid = &mut mid[..x_shape.len()];
         let (x, y) = (io.input::<T>(0)?, io.output::<T>()?);
-        let x = match self.options.slope {
-            None => x,
-            Some(slope) => {
-                let room = if lens.active > 0 { active } else { &mut *y };
-                let room = &mut room[..x.len()];
-                leak(slope, x, room);
-                &*room
+        let residual = if self.residual {
+            Some(io.input(5)?)
+        } else {
+            None
+        };
+        let (kernel, bias) = ((io.input(1)?, w1), Some(io.input(2)?));
+        let [n, h, w, c] = x_shape.padded4();
+        let (band, reach) = (Band::new([n, h, w, c]), self.reach(w1));
+        let cout = w2.padded4()[3];
+        let (dw, pw) = (self.options.depthwise(), self.options.pointwise());
+        for first in (0..n).step_by(band.pictures) {
+            let pictures = band.pictures.min(n - first);
+            for top in (0..h).step_by(band.rows) {
+                let rows = band.rows.min(h - top);
+                // Rows of x under the band's windows; all of them where there are several pictures.
+                let (from, to) = (top.saturating_sub(reach), h.min(top + rows + reach));
+                let under = Shape::from([pictures, to - from, w, c]);
+                let x = &x[(first * h + from) * w * c..][..under.len()];
+                let x = match self.options.slope {
+                    None => x,
+                    Some(slope) => {
+                        leak(slope, x, &mut active[..x.len()]);
+                        &active[..x.len()]
+                    }
+                };
+                let above = from + reach - top;
+                let mid = &mut mid[..pictures * rows * w * c];
+                depthwise::convolve_rows(dw, (x, under), kernel, bias, (above, rows), tiles, mid)?;
+                let at = (first * h + top) * w * cout;
+                let out = at..at + pictures * rows * w * cout;
+                let f = Forward {
+                    x: mid,
+                    x_shape: [pictures, rows, w, c],
+                    w: io.input(3)?,
+                    w_shape: w2.padded4(),
+                    bias: Some(io.input(4)?),
+                    residual: residual.map(|r: &[T]| &r[out.clone()]),
+                };
+                T::convolve(NAME, &pw, &f, &mut y[out], packed)?;
             }
-        };
-        let options = self.options.depthwise();
-        let (w, bias) = (io.input(1)?, io.input(2)?);
-        depthwise::convolve(options, (x, x_shape), (w, w1), Some(bias), tiles, mid)?;
-        let f = Forward {
-            x: mid,
-            x_shape: x_shape.padded4(),
-            w: io.input(3)?,
-            w_shape: w2.padded4(),
-            bias: Some(io.input(4)?),
-            residual: if self.residual {
-                Some(io.input(5)?)
-            } else {
-                None
-            },
-        };
-        T::convolve(NAME, &self.options.pointwise(), &f, y, packed)
+        }
+        Ok(())
     }
 
     /// Multiply-adds of the depthwise convolution and of the 1 x 1.
@@ -250,13 +285,18 @@ impl Operator for SeparableConv2d {
                 format!("nothing to compute from {} and {}", shape(0), shape(3)),
             ));
         }
-        expect("depthwise kernel", shape(1), Shape::from([k, k, 1, c]))?;
-        expect("depthwise bias", shape(2), Shape::from([c]))?;
-        expect("1 x 1 kernel", shape(3), Shape::from([1, 1, c, cout]))?;
-        expect("1 x 1 bias", shape(4), Shape::from([cout]))?;
+        expect_shape(
+            NAME,
+            "depthwise kernel",
+            shape(1),
+            Shape::from([k, k, 1, c]),
+        )?;
+        expect_shape(NAME, "depthwise bias", shape(2), Shape::from([c]))?;
+        expect_shape(NAME, "1 x 1 kernel", shape(3), Shape::from([1, 1, c, cout]))?;
+        expect_shape(NAME, "1 x 1 bias", shape(4), Shape::from([cout]))?;
         let out = Shape::from([n, h, w, cout]);
         if self.residual {
-            expect("residual", shape(5), out)?;
+            expect_shape(NAME, "residual", shape(5), out)?;
         }
         Ok(Meta::new(out, dtype))
     }
@@ -274,6 +314,7 @@ impl Operator for SeparableConv2d {
             options: self.options.pointwise(),
             bias: true,
             residual: self.residual,
+            kernels: Kernels::Auto,
         };
         let last = [&[mid], &inputs[3..]].concat();
         let mut last = pointwise.adjoints(t, &last, node, cotangent)?.into_iter();
@@ -309,6 +350,6 @@ impl Operator for SeparableConv2d {
             DType::F32 => self.scratch::<f32>(x, w1, w2),
             _ => self.scratch::<f64>(x, w1, w2),
         };
-        (lens.mid + lens.active + lens.tiles + lens.packed) * dtype.size()
+        (lens.active + lens.mid + lens.tiles + lens.packed) * dtype.size()
     }
 }

@@ -1,6 +1,16 @@
-//! NVIDIA cards through the driver API: the only file that names cudarc types.
+//! NVIDIA cards through the driver API: the only folder that names cudarc types.
 //!
 //! A missing driver is found by looking, before any driver call: cudarc panics at the first one.
+
+mod card;
+mod memory;
+mod queue;
+
+pub use card::{Card, cards, driver_version};
+pub(crate) use memory::{Memory, Pinned};
+pub(crate) use queue::{Event, Graph};
+
+use card::{fail, no_card};
 
 use super::kernels;
 use super::launch::{DevicePtr, Launch};
@@ -12,131 +22,6 @@ use std::ffi::{CString, c_void};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::Duration;
-
-/// A card, as far as its properties go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Card {
-    pub ordinal: usize,
-    pub name: String,
-    /// Compute capability, e.g. `(8, 6)`.
-    pub capability: (u32, u32),
-    pub multiprocessors: u32,
-    /// Bytes.
-    pub memory: usize,
-    /// Bytes of second-level cache.
-    pub l2: usize,
-}
-
-impl fmt::Display for Card {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (major, minor) = self.capability;
-        write!(f, "{} (sm_{major}{minor})", self.name)
-    }
-}
-
-/// Why the driver cannot be used.
-fn no_driver(device: &str) -> Error {
-    Error::Device {
-        device: device.into(),
-        detail: "no NVIDIA driver was found (libcuda.so or nvcuda.dll); \
-                 install one, or use --device cpu"
-            .into(),
-    }
-}
-
-/// A failed driver call in words; never through `Display`, which would call the driver again.
-fn fail(device: &str, what: &str, e: DriverError) -> Error {
-    let name = format!("{:?}", e.0);
-    let hint = match e.0 {
-        sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
-            "; use a smaller picture or batch, --precision f16, or --device cpu"
-        }
-        sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU
-        | sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
-            "; the driver is older than the CUDA toolkit of this build: update it, or rebuild with an older nvcc"
-        }
-        sys::CUresult::CUDA_ERROR_LAUNCH_FAILED | sys::CUresult::CUDA_ERROR_ILLEGAL_ADDRESS => {
-            "; HAFUSE_SYNC=1 names the operator"
-        }
-        _ => "",
-    };
-    Error::Device {
-        device: device.into(),
-        detail: format!("{what}: {name}{hint}"),
-    }
-}
-
-fn start() -> Result<(), Error> {
-    // SAFETY: only tries to open the library.
-    if !unsafe { sys::is_culib_present() } {
-        return Err(no_driver("cuda"));
-    }
-    result::init().map_err(|e| match e.0 {
-        sys::CUresult::CUDA_ERROR_NO_DEVICE => no_card(0),
-        _ => fail("cuda", "the driver does not start", e),
-    })
-}
-
-fn no_card(found: usize) -> Error {
-    let detail = match found {
-        0 => "the driver is there, but no card; look at `nvidia-smi`, or use --device cpu".into(),
-        _ => format!("there are {found} cards, counted from 0; see `hafuse doctor`"),
-    };
-    Error::Device {
-        device: "cuda".into(),
-        detail,
-    }
-}
-
-/// The driver's CUDA version, e.g. `(13, 0)`.
-///
-/// # Errors
-/// [`Error::Device`] without a driver.
-pub fn driver_version() -> Result<(u32, u32)> {
-    start()?;
-    let mut version = 0;
-    // SAFETY: the library is there (`start`), the pointer is good for one int.
-    let status = unsafe { sys::cuDriverGetVersion(&mut version) };
-    status
-        .result()
-        .map_err(|e| fail("cuda", "driver version", e))?;
-    Ok((version as u32 / 1000, version as u32 % 1000 / 10))
-}
-
-/// All cards that the driver sees.
-///
-/// # Errors
-/// [`Error::Device`] without a driver or a card.
-pub fn cards() -> Result<Vec<Card>> {
-    start()?;
-    let count = result::device::get_count().map_err(|e| fail("cuda", "counting cards", e))?;
-    if count == 0 {
-        return Err(no_card(0));
-    }
-    (0..count as usize).map(card).collect()
-}
-
-fn card(ordinal: usize) -> Result<Card> {
-    use sys::CUdevice_attribute as A;
-    let name = format!("cuda:{ordinal}");
-    let fail = |e| fail(&name, "reading the card's properties", e);
-    let device = result::device::get(ordinal as i32).map_err(fail)?;
-    // SAFETY: `device` came from the driver just now.
-    let attribute = |a: A| unsafe { result::device::get_attribute(device, a) }.map_err(fail);
-    Ok(Card {
-        ordinal,
-        name: result::device::get_name(device).map_err(fail)?,
-        capability: (
-            attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)? as u32,
-            attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)? as u32,
-        ),
-        multiprocessors: attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as u32,
-        l2: attribute(A::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? as usize,
-        // SAFETY: as above.
-        memory: unsafe { result::device::total_mem(device) }.map_err(fail)?,
-    })
-}
 
 /// The streams of a card: kernels run on one; copies have their own, so that those of one session
 /// pass while another computes.
@@ -145,6 +30,8 @@ pub(crate) enum Queue {
     Compute,
     Upload,
     Download,
+    /// Nothing runs here: a capture takes whatever any thread puts on its stream.
+    Capture,
 }
 
 /// A card in use: context, streams, kernels. Sessions and stores share it.
@@ -154,7 +41,8 @@ pub struct Cuda {
     device: sys::CUdevice,
     context: sys::CUcontext,
     /// By [`Queue`]; never the null stream, which cannot be captured.
-    streams: [sys::CUstream; 3],
+    streams: [sys::CUstream; 4],
+    capturing: Mutex<()>,
     folder: Option<PathBuf>,
     modules: Mutex<HashMap<&'static str, Module>>,
     /// Check after every launch.
@@ -246,12 +134,14 @@ impl Cuda {
             stream().map_err(fail)?,
             stream().map_err(fail)?,
             stream().map_err(fail)?,
+            stream().map_err(fail)?,
         ];
         let cuda = Self {
             card,
             device,
             context,
             streams,
+            capturing: Mutex::new(()),
             folder,
             modules: Mutex::new(HashMap::new()),
             sync: std::env::var_os("HAFUSE_SYNC").is_some_and(|v| v == "1"),
@@ -299,7 +189,8 @@ impl Cuda {
     /// Waits for everything that was put on the streams.
     pub fn synchronize(&self) -> Result<()> {
         self.bind()?;
-        for stream in self.streams {
+        for queue in [Queue::Compute, Queue::Upload, Queue::Download] {
+            let stream = self.stream(queue);
             // SAFETY: the stream lives as long as self.
             let done = unsafe { result::stream::synchronize(stream) };
             self.check("waiting for the card", done)?;
@@ -418,8 +309,8 @@ impl Cuda {
         })
     }
 
-    /// Puts a launch on the compute stream.
-    pub(crate) fn launch(&self, p: &Prepared) -> Result<()> {
+    /// Puts a launch on a stream.
+    pub(crate) fn launch(&self, p: &Prepared, queue: Queue) -> Result<()> {
         let mut params = [p.launch.params().cast_mut().cast::<c_void>()];
         let named = |e| {
             let l = &p.launch;
@@ -434,7 +325,7 @@ impl Cuda {
         unsafe {
             let grid = (p.launch.blocks, 1, 1);
             let block = (p.launch.threads, 1, 1);
-            let stream = self.stream(Queue::Compute);
+            let stream = self.stream(queue);
             result::launch_kernel(p.function, grid, block, 0, stream, &mut params)
                 .map_err(named)?;
             if self.sync {
@@ -449,11 +340,12 @@ impl Cuda {
         self.sync
     }
 
-    /// Captures what `f` puts on the compute stream.
+    /// Captures what `f` puts on [`Queue::Capture`].
     pub(crate) fn capture(self: &Arc<Self>, f: impl FnOnce() -> Result<()>) -> Result<Graph> {
         self.bind()?;
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        let stream = self.stream(Queue::Compute);
+        let stream = self.stream(Queue::Capture);
+        let _alone = lock(&self.capturing);
         // SAFETY: the stream is ours and not the null stream.
         let begun = unsafe { result::stream::begin_capture(stream, mode) };
         self.check("beginning a graph capture", begun)?;
@@ -575,179 +467,5 @@ unsafe impl Send for Prepared {}
 impl Prepared {
     pub fn launch(&self) -> &Launch {
         &self.launch
-    }
-}
-
-/// Device memory; freed when dropped.
-pub(crate) struct Memory {
-    cuda: Arc<Cuda>,
-    ptr: DevicePtr,
-    bytes: usize,
-}
-
-// SAFETY: an address and a size; the driver's calls are thread-safe.
-unsafe impl Send for Memory {}
-// SAFETY: as above.
-unsafe impl Sync for Memory {}
-
-impl Memory {
-    pub fn ptr(&self) -> DevicePtr {
-        self.ptr
-    }
-
-    /// Overwrites the first bytes and waits.
-    pub fn write(&self, bytes: &[u8]) -> Result<()> {
-        self.check(bytes.len())?;
-        // Work on the stream may still use the old values.
-        self.cuda.synchronize()?;
-        // SAFETY: the size was checked.
-        let done = unsafe { result::memcpy_htod_sync(self.ptr.0, bytes) };
-        self.cuda.check("copying to the card", done)
-    }
-
-    /// Reads the first bytes, after all work on the stream.
-    pub fn read(&self, bytes: &mut [u8]) -> Result<()> {
-        self.check(bytes.len())?;
-        self.cuda.synchronize()?;
-        // SAFETY: the size was checked.
-        let done = unsafe { result::memcpy_dtoh_sync(bytes, self.ptr.0) };
-        self.cuda.check("copying from the card", done)
-    }
-
-    fn check(&self, bytes: usize) -> Result<()> {
-        if bytes > self.bytes {
-            return Err(Error::Internal(format!(
-                "{bytes} bytes for {} on the card",
-                self.bytes
-            )));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        if self.cuda.synchronize().is_ok() {
-            // SAFETY: allocated by `Cuda::allocate`, and nothing on the stream uses it any more.
-            let _ = unsafe { result::free_sync(self.ptr.0) };
-        }
-    }
-}
-
-/// Page-locked host memory, zeroed at first; freed when dropped.
-pub(crate) struct Pinned {
-    cuda: Arc<Cuda>,
-    ptr: *mut u8,
-    bytes: usize,
-}
-
-// SAFETY: plain memory that is only reached through borrows of self.
-unsafe impl Send for Pinned {}
-// SAFETY: as above.
-unsafe impl Sync for Pinned {}
-
-impl Pinned {
-    /// # Panics
-    /// If the range is not inside; ranges come from the planner.
-    pub fn bytes(&self, at: usize, len: usize) -> &[u8] {
-        assert!(at + len <= self.bytes, "pinned range");
-        // SAFETY: inside the allocation, which was zeroed.
-        unsafe { std::slice::from_raw_parts(self.ptr.add(at), len) }
-    }
-
-    /// # Panics
-    /// As [`Pinned::bytes`].
-    pub fn bytes_mut(&mut self, at: usize, len: usize) -> &mut [u8] {
-        assert!(at + len <= self.bytes, "pinned range");
-        // SAFETY: inside the allocation, which was zeroed, and borrowed mutably with self.
-        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(at), len) }
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        if self.cuda.synchronize().is_ok() {
-            // SAFETY: allocated by `Cuda::pinned`; no copy is under way any more.
-            let _ = unsafe { result::free_host(self.ptr.cast()) };
-        }
-    }
-}
-
-/// A captured list of launches.
-pub(crate) struct Graph {
-    cuda: Arc<Cuda>,
-    exec: sys::CUgraphExec,
-}
-
-// SAFETY: a handle that is used by one session at a time.
-unsafe impl Send for Graph {}
-
-impl Graph {
-    pub fn launch(&self) -> Result<()> {
-        let stream = self.cuda.stream(Queue::Compute);
-        // SAFETY: made by `Cuda::capture`; the session keeps what the nodes touch.
-        let done = unsafe { result::graph::launch(self.exec, stream) };
-        self.cuda.check("replaying a graph", done)
-    }
-}
-
-impl Drop for Graph {
-    fn drop(&mut self) {
-        if self.cuda.synchronize().is_ok() {
-            // SAFETY: made by `Cuda::capture`, no longer running.
-            let _ = unsafe { result::graph::exec_destroy(self.exec) };
-        }
-    }
-}
-
-/// A point in a stream with a time.
-pub(crate) struct Event {
-    cuda: Arc<Cuda>,
-    event: sys::CUevent,
-}
-
-// SAFETY: a handle that is used by one session at a time.
-unsafe impl Send for Event {}
-
-impl Event {
-    /// Marks the point that `queue` has reached.
-    pub fn record(&self, queue: Queue) -> Result<()> {
-        // SAFETY: event and stream live.
-        let done = unsafe { result::event::record(self.event, self.cuda.stream(queue)) };
-        self.cuda.check("recording an event", done)
-    }
-
-    /// Holds `queue` back until this point has passed.
-    pub fn hold(&self, queue: Queue) -> Result<()> {
-        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
-        // SAFETY: event and stream live.
-        let done =
-            unsafe { result::stream::wait_event(self.cuda.stream(queue), self.event, flags) };
-        self.cuda.check("waiting for an event", done)
-    }
-
-    /// Waits on the host until this point has passed.
-    pub fn wait(&self) -> Result<()> {
-        self.cuda.bind()?;
-        // SAFETY: the event lives.
-        let done = unsafe { result::event::synchronize(self.event) };
-        self.cuda.check("waiting for the card", done)
-    }
-
-    /// Time from this event to a later one; both must have passed.
-    pub fn until(&self, later: &Event) -> Result<Duration> {
-        // SAFETY: both events live.
-        let ms = unsafe { result::event::elapsed(self.event, later.event) }
-            .map_err(|e| fail(&self.cuda.label, "reading an event", e))?;
-        Ok(Duration::from_secs_f64(f64::from(ms) / 1e3))
-    }
-}
-
-impl Drop for Event {
-    fn drop(&mut self) {
-        if self.cuda.bind().is_ok() {
-            // SAFETY: made by `Cuda::event`.
-            let _ = unsafe { result::event::destroy(self.event) };
-        }
     }
 }

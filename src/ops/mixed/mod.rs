@@ -1,5 +1,10 @@
 //! Softmax of a short vector and the weighted sum of candidates: the mixed operator of the search.
 
+mod cuda;
+
+pub(crate) use cuda::launch_sum;
+
+use self::cuda::{DotsParams, ScaleByElementParams, dot_parts, launch_softmax};
 use super::concat::PlaceChannels;
 use super::registry::{Case, CaseInput, Fill};
 use crate::device::cpu::{CpuIo, SERIAL_BELOW, for_chunks};
@@ -7,7 +12,7 @@ use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::Real;
 use crate::{Error, Result, dispatch_real};
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Zeroable;
 use rayon::prelude::*;
 
 /// Most terms of one [`weighted_sum`].
@@ -73,93 +78,6 @@ pub fn softmax(t: &mut Tape, v: Var) -> Result<Var> {
 pub fn weighted_sum(t: &mut Tape, w: Var, xs: &[Var]) -> Result<Var> {
     let inputs: Vec<Var> = std::iter::once(w).chain(xs.iter().copied()).collect();
     t.record(WeightedSum, &inputs)
-}
-
-/// `Softmax` of `kernels/mixed.cu`.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct SoftmaxParams {
-    v: DevicePtr,
-    g: DevicePtr,
-    y: DevicePtr,
-    rows: i32,
-    k: i32,
-}
-
-/// `WeightedSum` of `kernels/mixed.cu`.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct WeightedSumParams {
-    x: [DevicePtr; MAX_TERMS],
-    w: DevicePtr,
-    y: DevicePtr,
-    n: i32,
-    count: i32,
-    onto: i32,
-    unused: i32,
-}
-
-/// `ScaleByElement` of `kernels/mixed.cu`.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct ScaleByElementParams {
-    w: DevicePtr,
-    x: DevicePtr,
-    y: DevicePtr,
-    n: i32,
-    index: i32,
-}
-
-/// `Dots` of `kernels/mixed.cu`.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct DotsParams {
-    x: [DevicePtr; MAX_TERMS],
-    g: DevicePtr,
-    partials: DevicePtr,
-    y: DevicePtr,
-    n: i32,
-    count: i32,
-    parts: i32,
-    unused: i32,
-}
-
-/// Parts of each dot product on CUDA, from the shape alone.
-fn dot_parts(n: usize) -> usize {
-    n.div_ceil(16 * THREADS).clamp(1, 256)
-}
-
-/// Launches `y (+)= sum over terms of w_k x_k`, or the plain sum without `w`.
-pub(crate) fn launch_sum(
-    io: &mut CudaIo<'_>,
-    w: DevicePtr,
-    terms: &[DevicePtr],
-    onto: bool,
-) -> Result<()> {
-    let n = io.output_shape().len();
-    let mut params = WeightedSumParams::zeroed();
-    params.x[..terms.len()].copy_from_slice(terms);
-    params.w = w;
-    params.y = io.output();
-    params.n = io.int(n)?;
-    params.count = io.int(terms.len())?;
-    params.onto = i32::from(onto);
-    let blocks = io.blocks_for(n);
-    io.launch("mixed", "weighted_sum_fwd", blocks, THREADS, params)
-}
-
-/// Launches a softmax or, with a cotangent, its gradient.
-fn launch_softmax(io: &mut CudaIo<'_>, kernel: &str, g: DevicePtr) -> Result<()> {
-    let k = row_len("softmax", Meta::new(io.output_shape(), io.dtype()))?;
-    let rows = io.output_shape().len() / k;
-    let params = SoftmaxParams {
-        v: io.input(0),
-        g,
-        y: io.output(),
-        rows: io.int(rows)?,
-        k: io.int(k)?,
-    };
-    io.launch("mixed", kernel, io.blocks_for(rows), THREADS, params)
 }
 
 /// See [`softmax`].
