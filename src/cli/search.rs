@@ -11,7 +11,7 @@ use crate::infer::{Model, Precision};
 use crate::net::{CellKind, Genotype, OpKind, count_parts};
 use crate::search::latency::Effort;
 use crate::search::{
-    DEFAULT_CONFIG, LatencyKey, LatencyPrecision, LatencyTable, SearchConfig, SearchEvent,
+    self, DEFAULT_CONFIG, LatencyKey, LatencyPrecision, LatencyTable, SearchConfig, SearchEvent,
     SearchProgress, Searcher, brief,
 };
 use crate::tensor::io::write_atomic;
@@ -120,6 +120,8 @@ pub fn run(args: &SearchArgs) -> Result<()> {
         folder::open_checkpoint(args.resume, &out, &text, "genotype.json")?;
     let features = folder::open_features(config.perceptual, &config.features)?;
     let data = folder::load_pairs(&config.data, config.patch)?;
+    // Said before a table is measured, which takes minutes.
+    search::split(&config, &data)?;
     let device = args.device.open()?;
     let resumed = checkpoint.is_some();
     // A resumed search goes on with the table it began with.

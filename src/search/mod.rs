@@ -15,6 +15,6 @@ pub use config::{
 };
 pub use latency::{LatencyKey, LatencyTable, record_lat};
 pub use schedule::{Phase, Place, Schedule};
-pub use searcher::{EpochReport, SearchEvent, SearchProgress, Searcher, StepReport};
+pub use searcher::{EpochReport, SearchEvent, SearchProgress, Searcher, StepReport, split};
 pub use step::Update;
 pub use timing::Timing;

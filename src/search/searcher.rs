@@ -125,20 +125,7 @@ impl Searcher {
             ));
         }
         let features = features.filter(|_| config.perceptual == Perceptual::Vgg);
-        let (train, val) = data.split_even(config.seed)?;
-        let patches = val.len() * config.data.patches_per_pair;
-        if patches < config.batch {
-            return Err(Error::config(
-                "batch",
-                format!(
-                    "{} pairs leave {} for validation, {patches} patches in an epoch, fewer than a batch of {}; \
-                     lower batch, raise data.patches_per_pair or give more pairs",
-                    data.len(),
-                    val.len(),
-                    config.batch
-                ),
-            ));
-        }
+        let (train, val) = split(&config, data)?;
         let mut wanted = table.key.clone();
         wanted.channels = config.space.channels;
         table.check(&wanted, true)?;
@@ -404,6 +391,28 @@ impl Searcher {
             step + 1
         )))
     }
+}
+
+/// The halves that give L_train and L_val.
+///
+/// # Errors
+/// [`Error::Config`] if one of them has too few patches in an epoch for a batch.
+pub fn split(config: &SearchConfig, data: &PairDataset) -> Result<(PairDataset, PairDataset)> {
+    let (train, val) = data.split_even(config.seed)?;
+    let patches = val.len() * config.data.patches_per_pair;
+    if patches < config.batch {
+        return Err(Error::config(
+            "batch",
+            format!(
+                "{} pairs leave {} for validation, {patches} patches in an epoch, fewer than a batch of {}; \
+                 lower batch, raise data.patches_per_pair or give more pairs",
+                data.len(),
+                val.len(),
+                config.batch
+            ),
+        ));
+    }
+    Ok((train, val))
 }
 
 /// The beginning of a stage. Each stage and half draws from a sequence of its own.
