@@ -32,8 +32,8 @@ Examples:
 What a search writes into its folder:
   config.toml             the configuration in full
   latency.json            the table that LAT is charged by
-  checkpoint.safetensors  weights, alpha, beta, optimisers and position, replaced every checkpoint_every epochs
-  metrics.jsonl           one JSON object for each inner epoch: losses, LAT, entropies, softmax of alpha and beta
+  checkpoint.safetensors  weights, alpha, beta, optimisers, position; every checkpoint_every epochs
+  metrics.jsonl           one JSON object for each inner epoch: losses, LAT, alpha, beta
   genotype.json           at the end: the arg-max, for `hafuse train --genotype`
   search.json             at the end: softmax tables, LAT, counts, and what was searched with what
   model.safetensors       at the end: that network with the supernet's weights, a start for `init` in training

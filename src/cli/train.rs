@@ -45,7 +45,7 @@ pub struct TrainArgs {
     /// Set one key, as in --set stage1.lr=1e-3; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Architecture: a genotype file, of `hafuse search` say, or the name of a built-in model; key `genotype`
+    /// Genotype file (of `hafuse search`, say) or name of a built-in model, key `genotype`
     #[arg(long, value_name = "FILE|NAME")]
     pub genotype: Option<String>,
     /// Feature network (a VGG-16 or VGG-19 as safetensors), key `features`

@@ -176,6 +176,7 @@ fn version_and_help_teach() {
         "fuse --help",
         "train --help",
         "info --help",
+        "search --help",
         "help synth",
     ] {
         let help = world.good(args);
