@@ -1,0 +1,257 @@
+//! Whole searches: schedule, determinism, refusals.
+
+use crate::fixtures::{config, scenes, searcher, table};
+use hafuse::device::Device;
+use hafuse::net::{CellKind, OpKind, derived_name};
+use hafuse::search::{LatencyKey, LatencyTable, SearchEvent, Searcher};
+use hafuse::{Error, Result};
+use std::collections::BTreeSet;
+
+/// What changes from one inner epoch to the next, from Algorithm 1 alone.
+#[test]
+fn each_epoch_changes_what_algorithm_1_says() {
+    let groups = |name: &str| -> &'static str {
+        let part = |s: &str| s.starts_with("ffm.");
+        match name {
+            n if n.starts_with("optimizer.") => "",
+            n if n.starts_with("alpha.") => {
+                if part(&n[6..]) {
+                    "alpha_F"
+                } else {
+                    "alpha_O"
+                }
+            }
+            n if n.starts_with("beta.") => {
+                if part(&n[5..]) {
+                    "beta_F"
+                } else {
+                    "beta_O"
+                }
+            }
+            n if part(n) => "omega_F",
+            _ => "omega_O",
+        }
+    };
+    let trace = |strategy: &str| {
+        let mut s = searcher(&[strategy]);
+        let values = |s: &Searcher| s.store().export(|_| true).unwrap();
+        let mut before = values(&s);
+        let mut trace: Vec<String> = Vec::new();
+        let mut moved_in_stage_2 = BTreeSet::new();
+        let mut ffm = None;
+        s.run(|event| {
+            let SearchEvent::Checkpoint(s) = event else {
+                return Ok(());
+            };
+            let now = values(s);
+            let mut changed = BTreeSet::new();
+            for (name, value) in &now {
+                if !groups(name).is_empty() && *value != before[name] {
+                    changed.insert(groups(name));
+                    if s.progress().stage == 2 && groups(name) == "omega_F" {
+                        moved_in_stage_2.insert(name.clone());
+                    }
+                }
+            }
+            before = now;
+            if s.progress().stage == 1 {
+                ffm = Some(s.genotype()?.ffm);
+            }
+            trace.push(changed.into_iter().collect::<Vec<_>>().join(" "));
+            Ok(())
+        })
+        .unwrap();
+        let genotype = s.genotype().unwrap();
+        assert_eq!(
+            trace.pop().as_deref(),
+            Some(""),
+            "the last checkpoint repeats"
+        );
+        (trace, genotype, ffm.unwrap(), moved_in_stage_2)
+    };
+    let (found, genotype, ffm, moved) = trace("strategy=collaborative");
+    let stage1 = ["beta_F omega_F", "alpha_F omega_F", "alpha_F omega_F"];
+    let stage2 = [
+        "beta_O omega_F omega_O",
+        "alpha_O omega_F omega_O",
+        "alpha_O omega_F omega_O",
+    ];
+    assert_eq!(found, [stage1, stage1, stage2, stage2].concat());
+    // Stage 2 keeps the FFM that stage 1 found, and trains its weights alone.
+    assert_eq!(genotype.ffm, ffm);
+    assert!(!moved.is_empty());
+    for name in moved {
+        assert!(derived_name(&genotype, &name).is_some(), "{name}");
+    }
+    let (found, ..) = trace("strategy=naive");
+    assert_eq!(
+        found,
+        vec!["alpha_F alpha_O beta_F beta_O omega_F omega_O"; 12]
+    );
+}
+
+#[test]
+fn a_stopped_search_resumes_to_the_same_bits() {
+    let finish = |mut s: Searcher| {
+        let mut losses = Vec::new();
+        s.run(|event| {
+            if let SearchEvent::Step(r) = event {
+                losses.push((r.train.to_bits(), r.val.to_bits(), r.lat.to_bits()));
+            }
+            Ok(())
+        })
+        .unwrap();
+        let end = s.checkpoint().unwrap();
+        (losses, end.tensors, s.genotype().unwrap())
+    };
+    let whole = finish(searcher(&[]));
+    assert!(whole == finish(searcher(&[])), "the same seed");
+    assert!(whole.1 != finish(searcher(&["seed=2"])).1, "another seed");
+    for stop in [1, 4, 8] {
+        let mut s = searcher(&[]);
+        let mut epochs = 0;
+        let stopped = s.run(|event| {
+            if let SearchEvent::Epoch(_) = event {
+                epochs += 1;
+                if epochs == stop {
+                    return Err(Error::Stopped("here".into()));
+                }
+            }
+            Ok(())
+        });
+        assert!(stopped.is_err());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.safetensors");
+        s.checkpoint().unwrap().save(&path).unwrap();
+        let checkpoint = hafuse::train::Checkpoint::load(&path).unwrap();
+        let again = Searcher::new(
+            config(&[]).unwrap(),
+            table(),
+            None,
+            &scenes(4),
+            Some(checkpoint),
+            &Device::Cpu,
+        );
+        let rest = finish(again.unwrap());
+        assert!(
+            rest.1 == whole.1 && rest.2 == whole.2,
+            "stopped after {stop}"
+        );
+        assert!(whole.0.ends_with(&rest.0), "losses after {stop}");
+    }
+}
+
+/// lambda so large that nothing else counts: the cheapest candidates win.
+#[test]
+fn a_large_lambda_finds_the_cheapest_network() {
+    let keys = [
+        "latency.lambda=1000",
+        "epochs.n=20",
+        "epochs.m=10",
+        "architecture.alpha_std=0",
+    ];
+    let mut s = searcher(&keys);
+    s.run(|_| Ok(())).unwrap();
+    for (_, gene) in s.genotype().unwrap().cells() {
+        assert_eq!(
+            (gene.cell, gene.blocks[0]),
+            (CellKind::Successive, OpKind::ALL[0])
+        );
+    }
+    let mean = |l: f64| table().relaxed(&s.layers().unwrap()).unwrap() < l;
+    let uniform = searcher(&["architecture.alpha_std=0"]).layers().unwrap();
+    assert!(mean(table().relaxed(&uniform).unwrap()));
+}
+
+#[test]
+fn bad_configurations_are_one_clear_line() {
+    let cases: &[(&[&str], &[&str])] = &[
+        (
+            &["latency.lambda=-1"],
+            &["latency.lambda", "0 or above", "-1"],
+        ),
+        (&["latency.lambda=nan"], &["latency.lambda", "NaN"]),
+        (&["epochs.m=9"], &["epochs.m", "9 rounds", "4 in all"]),
+        (
+            &["epochs.t=0", "epochs.s=0"],
+            &["epochs.t + epochs.s", "above 0"],
+        ),
+        (&["strategy=random"], &["random", "collaborative", "naive"]),
+        (&["space.operators=1"], &["operators"]),
+        (&["space.channels=0"], &["space.channels", "above 0"]),
+        (&["patch=8"], &["patch", "at least 16"]),
+        (&["architecture.beta1=1"], &["architecture.beta1", "[0, 1)"]),
+        (
+            &["batch=3"],
+            &["batch", "4 pairs", "2 for validation", "patches_per_pair"],
+        ),
+        (&["perceptual=vgg"], &["features", "--perceptual none"]),
+        (
+            &["space.channels=6"],
+            &["4 channels", "the search has 6", "bench ops"],
+        ),
+    ];
+    let start = |keys: &[&str], table: LatencyTable, pairs| {
+        let s = Searcher::new(
+            config(keys)?,
+            table,
+            None,
+            &scenes(pairs),
+            None,
+            &Device::Cpu,
+        );
+        s.map(|_| ())
+    };
+    let refused = |what: String, result: Result<()>, parts: &[&str]| {
+        let e = result.expect_err(&what);
+        assert_eq!(e.exit_code(), 2, "{e}");
+        let e = e.to_string();
+        assert!(!e.contains('\n'), "{e}");
+        for part in parts {
+            assert!(e.contains(part), "{what}: no `{part}` in: {e}");
+        }
+    };
+    for (keys, parts) in cases {
+        refused(keys.join(" "), start(keys, table(), 4), parts);
+    }
+    refused(
+        "one pair".into(),
+        start(&["batch=1"], table(), 1),
+        &["1 pair", "at least 2"],
+    );
+    let mut holes = table();
+    holes.entries.retain(|e| e.name != "5-RB@2");
+    refused("a hole".into(), start(&[], holes, 4), &["hole", "5-RB@2"]);
+    let mut nan = table();
+    nan.entries[7].timing.median_ms = f64::NAN;
+    refused("no time".into(), start(&[], nan, 4), &["5-DB@1", "NaN"]);
+    // A table of another device, dtype, size or version is taken only if asked for.
+    let here = table().key;
+    let others = [
+        LatencyKey {
+            device: "cuda:0 (Orin)".into(),
+            ..here.clone()
+        },
+        LatencyKey {
+            dtype: "f16".into(),
+            ..here.clone()
+        },
+        LatencyKey {
+            width: 640,
+            ..here.clone()
+        },
+        LatencyKey {
+            version: "1".into(),
+            ..here.clone()
+        },
+    ];
+    for (wanted, what) in others.iter().zip(["device", "dtype", "size", "version"]) {
+        refused(
+            what.into(),
+            table().check(wanted, false),
+            &[what, "--latency FILE"],
+        );
+        assert!(table().check(wanted, true).is_ok());
+    }
+    assert!(table().check(&here, false).is_ok());
+}
