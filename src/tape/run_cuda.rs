@@ -217,9 +217,23 @@ impl CudaRun {
     /// Puts a run on the streams and returns.
     pub fn start(&mut self, options: SessionOptions) -> Result<()> {
         self.finish(options, &mut [])?;
+        let begun = self.enqueue();
+        if begun.is_err() {
+            // What was queued before the failure may still use this session's memory.
+            let _ = self.cuda.synchronize();
+            self.inputs.iter_mut().for_each(|s| s.dirty = true);
+        }
+        self.pending = begun.is_ok();
+        begun
+    }
+
+    /// Started and not waited for.
+    pub fn pending(&self) -> bool {
+        self.pending
+    }
+
+    fn enqueue(&mut self) -> Result<()> {
         self.cuda.enter()?;
-        // Whatever fails below, memory may be in use until the card was waited for.
-        self.pending = true;
         for s in self.inputs.iter_mut().filter(|s| s.dirty) {
             self.cuda.upload(s.ptr, &self.staging, s.at, s.bytes)?;
             s.dirty = false;

@@ -194,7 +194,7 @@ impl Session {
     }
 
     /// Starts a run on a card and returns while it computes; on the CPU, runs. [`Session::finish`]
-    /// waits, and so does everything that needs the run to be over but [`Session::output`].
+    /// waits; outputs are an error until then.
     ///
     /// # Errors
     /// [`Error::Tape`] for a session that updates parameters: it must hold them to the end.
@@ -222,6 +222,12 @@ impl Session {
     pub fn output<T: Element>(&self, name: &str) -> Result<&[T]> {
         let var = self.output_var(name)?;
         expect_dtype::<T>(name, self.tape.meta(var))?;
+        if matches!(&self.backend, Backend::Cuda(b) if b.pending()) {
+            // The card still writes there.
+            return Err(Error::Tape(format!(
+                "output `{name}` is being computed; call `finish` first"
+            )));
+        }
         match backend!(&self.output(var)) {
             Some(bytes) => Ok(bytemuck::cast_slice(bytes)),
             None => Err(Error::Internal(format!("output `{name}` was left out"))),
