@@ -26,13 +26,6 @@ DEVICE float combine(int kind, float a, float b) {
   }
 }
 
-// Index into the part of element `i`.
-template <class T>
-DEVICE unsigned part_index(const Binary<T>& p, unsigned i) {
-  if (p.rep == 1) return i;
-  return i / (p.rep * p.inner) * p.inner + i % p.inner;
-}
-
 template <class T>
 DEVICE float element(const Binary<T>& p, float full, float part) {
   return p.swapped ? combine(p.kind, part, full) : combine(p.kind, full, part);
@@ -46,7 +39,7 @@ DEVICE void binary_forward(const Binary<T>& p) {
   unsigned packs = p.n % N == 0 && (rows || single) ? p.n / N : 0;
   for (unsigned i = grid_index(); i < packs; i += grid_size()) {
     Pack<T> v = load_pack(p.full + i * N), part;
-    unsigned at = part_index(p, i * N);
+    unsigned at = part_index(i * N, p.rep, p.inner);
     if (rows) {
       part = load_pack(p.part + at);
     } else {
@@ -56,7 +49,7 @@ DEVICE void binary_forward(const Binary<T>& p) {
     store_pack(p.y + i * N, v);
   }
   for (unsigned i = packs * N + grid_index(); i < p.n; i += grid_size())
-    store(&p.y[i], element(p, load(&p.full[i]), load(&p.part[part_index(p, i)])));
+    store(&p.y[i], element(p, load(&p.full[i]), load(&p.part[part_index(i, p.rep, p.inner)])));
 }
 
 KERNELS(binary_fwd, THREADS, Binary, binary_forward)

@@ -1,18 +1,7 @@
-// Sums over one group of axes, and their adjoint, broadcasting: x [outer, rep, inner] <-> y [outer, inner].
-// Formulas: src/ops/reduce.rs. Long sums run in two stages with a fixed order, each thread compensating
-// its rounding (Kahan 1965), so that f32 holds for millions of terms.
-// Backward is the other of the two kernels.
-#include "common/kernel.cuh"
-
-template <class T>
-struct Sum {
-  const T* x;       // [outer, rep, inner]
-  T* y;             // [outer, inner]
-  float* partials;  // [outer, parts, inner]
-  unsigned outer, rep, inner;
-  unsigned parts, width;  // columns of a block: a power of two, at most 32
-  float scale;
-};
+// Sums over one group of axes, of values or of products, and their adjoint, broadcasting:
+// a [outer, rep, inner] -> y [outer, inner] and back. Formulas: src/ops/reduce.rs and src/ops/gate.rs.
+// Backward of each is made of the other; long sums run in two stages in an order that shapes alone fix.
+#include "common/columns.cuh"
 
 template <class T>
 struct Broadcast {
@@ -22,99 +11,99 @@ struct Broadcast {
   float scale;
 };
 
-struct Kahan {
-  float sum, rest;
-  DEVICE void add(float v) {
-    float y = v - rest, t = sum + y;
-    rest = (t - sum) - y;
-    sum = t;
-  }
+template <class T>
+struct Sum {
+  const T* a;       // [outer, rep, inner]
+  const T* b;       // [outer, rep, inner], or null for 1
+  T* y;             // [outer, inner]
+  float* partials;  // [outer, parts, inner]
+  Columns s;
+  int group;  // lanes of a row
+  float scale;
+  int unused;
 };
 
-// One block sums rows of `part` for `width` columns from `first` of group `o`; the result is in the
-// threads of the first row of columns.
-template <class T>
-DEVICE float block_sum(const T* x, unsigned rep, unsigned inner, unsigned part, unsigned parts,
-                       unsigned width, unsigned column) {
-  SHARED(float, lanes, THREADS);
-  unsigned lane = threadIdx.x / width, count = THREADS / width;
-  unsigned per_part = (rep + parts - 1) / parts;
-  unsigned end = min(rep, (part + 1) * per_part);
-  Kahan k = {0.0f, 0.0f};
-  if (column < inner)
-    for (unsigned r = part * per_part + lane; r < end; r += count)
-      k.add(load(&x[(size_t)r * inner + column]));
-  lanes[threadIdx.x] = k.sum;
-  sync_block();
-  for (unsigned half = count / 2; half > 0; half /= 2) {
-    if (lane < half) lanes[threadIdx.x] += lanes[threadIdx.x + half * width];
-    sync_block();
-  }
-  return lanes[threadIdx.x % width];
+// N neighbouring terms.
+template <int N, class T>
+DEVICE void load_terms(const Sum<T>& p, unsigned at, float (&v)[N]) {
+  load_floats(p.a + at, v);
+  if (!p.b) return;
+  float b[N];
+  load_floats(p.b + at, b);
+  for (int j = 0; j < N; ++j) v[j] *= b[j];
 }
 
-// Block (o, part, column tile) of a launch.
-struct Place {
-  unsigned o, part, column;
-};
-
-DEVICE Place place(unsigned parts, unsigned inner, unsigned width) {
-  unsigned tiles = (inner + width - 1) / width;
-  unsigned b = blockIdx.x;
-  Place at = {b / (parts * tiles), b / tiles % parts, b % tiles * width + threadIdx.x % width};
-  return at;
+// inner = 1, short rows.
+template <int N, class T>
+DEVICE void sum_row(const Sum<T>& p) {
+  for_rows(p.s.outer, p.group, [&](unsigned row, int lane) {
+    float sum = 0.0f;
+    if (row < p.s.outer) {
+      for (unsigned i = lane * N; i < p.s.rep; i += p.group * N) {
+        float v[N];
+        load_terms(p, row * p.s.rep + i, v);
+        for (int j = 0; j < N; ++j) sum += v[j];
+      }
+    }
+    sum = group_sum(sum, p.group);
+    if (lane == 0 && row < p.s.outer) store(&p.y[row], sum * p.scale);
+  });
 }
 
 template <class T>
-DEVICE void sum_direct(const Sum<T>& p) {
-  Place at = place(1, p.inner, p.width);
-  const T* x = p.x + (size_t)at.o * p.rep * p.inner;
-  float s = block_sum(x, p.rep, p.inner, 0, 1, p.width, at.column);
-  if (threadIdx.x < p.width && at.column < p.inner)
-    store(&p.y[at.o * p.inner + at.column], s * p.scale);
+DEVICE void sum_rows(const Sum<T>& p) {
+  constexpr int N = Pack<T>::N;
+  if (p.s.rep % N == 0)
+    sum_row<N>(p);
+  else
+    sum_row<1>(p);
 }
 
 template <class T>
-DEVICE void sum_partial(const Sum<T>& p) {
-  Place at = place(p.parts, p.inner, p.width);
-  const T* x = p.x + (size_t)at.o * p.rep * p.inner;
-  float s = block_sum(x, p.rep, p.inner, at.part, p.parts, p.width, at.column);
-  if (threadIdx.x < p.width && at.column < p.inner)
-    p.partials[(at.o * p.parts + at.part) * p.inner + at.column] = s;
+DEVICE void sum_columns(const Sum<T>& p) {
+  constexpr int N = Pack<T>::N;
+  SHARED(float, sums, N * THREADS);
+  if (p.s.inner % N == 0)
+    sum_part<N>(p.s, p.partials, sums, [&](unsigned at, float(&v)[N]) { load_terms(p, at, v); });
+  else
+    sum_part<1>(p.s, p.partials, sums, [&](unsigned at, float(&v)[1]) { load_terms(p, at, v); });
 }
 
 template <class T>
 DEVICE void sum_finish(const Sum<T>& p) {
-  Place at = place(1, p.inner, p.width);
-  const float* x = p.partials + (size_t)at.o * p.parts * p.inner;
-  float s = block_sum(x, p.parts, p.inner, 0, 1, p.width, at.column);
-  if (threadIdx.x < p.width && at.column < p.inner)
-    store(&p.y[at.o * p.inner + at.column], s * p.scale);
+  SHARED(float, sums, THREADS);
+  unsigned blocks = (p.s.inner + WARP - 1) / WARP, o = blockIdx.x / blocks;
+  unsigned first = blockIdx.x % blocks * WARP;
+  unsigned width = min(p.s.inner - first, static_cast<unsigned>(WARP));
+  sum_of_parts(p.s, p.partials, o, first, width, sums);
+  if (threadIdx.x < width)
+    store(&p.y[o * p.s.inner + first + threadIdx.x], sums[threadIdx.x] * p.scale);
 }
 
-// inner = 1, short rows: one warp for each.
+// One thread for a sum: the oracle of the others.
 template <class T>
-DEVICE void sum_rows(const Sum<T>& p) {
-  unsigned lane = threadIdx.x % WARP;
-  unsigned warps = grid_size() / WARP;
-  for (unsigned o = grid_index() / WARP; o < p.outer; o += warps) {
-    float s = 0.0f;
-    for (unsigned r = lane; r < p.rep; r += WARP) s += load(&p.x[(size_t)o * p.rep + r]);
-    s = warp_sum(s);
-    if (lane == 0) store(&p.y[o], s * p.scale);
+DEVICE void sum_naive(const Sum<T>& p) {
+  for (unsigned i = grid_index(); i < p.s.outer * p.s.inner; i += grid_size()) {
+    unsigned first = i / p.s.inner * p.s.rep * p.s.inner + i % p.s.inner;
+    float sum = 0.0f;
+    for (unsigned r = 0; r < p.s.rep; ++r) {
+      float v[1];
+      load_terms(p, first + r * p.s.inner, v);
+      sum += v[0];
+    }
+    store(&p.y[i], sum * p.scale);
   }
 }
 
 template <class T>
 DEVICE void broadcast(const Broadcast<T>& p) {
   for (unsigned i = grid_index(); i < p.n; i += grid_size()) {
-    unsigned at = p.rep == 1 ? i : i / (p.rep * p.inner) * p.inner + i % p.inner;
-    store(&p.y[i], load(&p.x[at]) * p.scale);
+    store(&p.y[i], load(&p.x[part_index(i, p.rep, p.inner)]) * p.scale);
   }
 }
 
-KERNELS(sum_direct, THREADS, Sum, sum_direct)
-KERNELS(sum_partial, THREADS, Sum, sum_partial)
-KERNELS(sum_finish, THREADS, Sum, sum_finish)
-KERNELS(sum_rows, THREADS, Sum, sum_rows)
+KERNELS(sum_rows_fwd, THREADS, Sum, sum_rows)
+KERNELS(sum_columns_fwd, THREADS, Sum, sum_columns)
+KERNELS(sum_finish_fwd, THREADS, Sum, sum_finish)
+KERNELS(sum_naive_fwd, THREADS, Sum, sum_naive)
 KERNELS(broadcast_fwd, THREADS, Broadcast, broadcast)

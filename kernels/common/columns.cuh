@@ -37,13 +37,18 @@ DEVICE void sum_part(const Columns& s, float* partials, float* sums, F term) {
   unsigned lanes = THREADS / width, lane = threadIdx.x / width;
   unsigned column = first + threadIdx.x % width * N;
   unsigned end = min(s.rep, (part + 1) * s.rows);
-  float acc[N] = {};
+  float acc[N] = {}, lost[N] = {};
   if (lane < lanes) {
-#pragma unroll 4
+#pragma unroll 2
     for (unsigned r = part * s.rows + lane; r < end; r += lanes) {
       float v[N];
       term((o * s.rep + r) * s.inner + column, v);
-      for (int j = 0; j < N; ++j) acc[j] += v[j];
+      // Compensated (Kahan 1965): a lane of a large picture adds thousands of terms.
+      for (int j = 0; j < N; ++j) {
+        float y = v[j] - lost[j], sum = acc[j] + y;
+        lost[j] = (sum - acc[j]) - y;
+        acc[j] = sum;
+      }
     }
   }
   for (int j = 0; j < N; ++j) sums[j * THREADS + threadIdx.x] = acc[j];

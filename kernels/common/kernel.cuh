@@ -117,6 +117,12 @@ DEVICE void store_pack(T* p, const Pack<T>& v) { *reinterpret_cast<Pack<T>*>(p) 
 DEVICE unsigned grid_index() { return blockIdx.x * blockDim.x + threadIdx.x; }
 DEVICE unsigned grid_size() { return gridDim.x * blockDim.x; }
 
+// Where element `i` of [outer, rep, inner] finds its value in an operand [outer, 1, inner].
+DEVICE unsigned part_index(unsigned i, unsigned rep, unsigned inner) {
+  if (rep == 1) return i;
+  return inner == 1 ? i / rep : i / (rep * inner) * inner + i % inner;
+}
+
 // Sum over the 32 lanes of a warp, the same bits in every lane. Every lane must take part.
 DEVICE float warp_sum(float v) {
   for (int mask = WARP / 2; mask > 0; mask /= 2) v += warp_shuffle_xor(v, mask);

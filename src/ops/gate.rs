@@ -2,10 +2,10 @@
 
 use super::binary::{mul, sub};
 use super::broadcast::{Piece, Repeat, for_pieces};
-use super::lanes::{Columns, ColumnsParams, group, pack};
+use super::lanes::pack;
 use super::reduce::{repeat, sum_to};
 use super::registry::{Case, CaseInput};
-use super::sum::sum;
+use super::sum;
 use crate::device::cpu::CpuIo;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
@@ -193,27 +193,6 @@ struct GateReduce {
     naive: bool,
 }
 
-/// `GateReduce` of `kernels/gate.cu`.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct GateReduceParams {
-    a: DevicePtr,
-    b: DevicePtr,
-    y: DevicePtr,
-    partials: DevicePtr,
-    columns: ColumnsParams,
-    group: i32,
-}
-
-/// Parts of a sum on CUDA, at most.
-const MAX_PARTS: usize = 256;
-/// Contiguous runs up to this length are left to the lanes of one warp on CUDA.
-const SHORT: usize = 1024;
-
-fn is_short(r: Repeat) -> bool {
-    r.inner == 1 && r.rep <= SHORT
-}
-
 impl Operator for GateReduce {
     fn name(&self) -> &'static str {
         "gate_reduce"
@@ -241,45 +220,19 @@ impl Operator for GateReduce {
         let r = repeat("gate_reduce", io.shape(0), self.shape)?;
         dispatch_real!(io.dtype(), "gate_reduce", T => {
             let pair = (io.input::<T>(0)?, io.input::<T>(1)?);
-            sum(r, pair, |a, b| a * b, 1.0, io.output::<T>()?, io.scratch()?);
+            sum::sum(r, pair, |a, b| a * b, 1.0, io.output::<T>()?, io.scratch()?);
             Ok(())
         })
     }
 
     fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
         let r = repeat("gate_reduce", io.shape(0), self.shape)?;
-        let columns = Columns::new(r, io.dtype(), MAX_PARTS);
-        let group = group(io.dtype(), r.rep);
-        let params = GateReduceParams {
-            a: io.input(0),
-            b: io.input(1),
-            y: io.output(),
-            partials: io.scratch().0,
-            columns: columns.params(io)?,
-            group: io.int(group)?,
-        };
-        let (each, rows) = (
-            io.blocks_for(r.outer * r.inner),
-            io.blocks_for(r.outer * group),
-        );
-        let mut launch = |kernel, blocks| io.launch("gate", kernel, blocks, THREADS, params);
-        if self.naive {
-            return launch("gate_reduce_naive_fwd", each);
-        }
-        if is_short(r) {
-            return launch("gate_reduce_rows_fwd", rows);
-        }
-        launch("gate_reduce_columns_fwd", columns.blocks())?;
-        launch("gate_reduce_finish_fwd", r.outer * r.inner.div_ceil(32))
+        sum::launch(io, r, 1.0, self.naive)
     }
 
     fn cuda_workspace(&self, inputs: &[Meta], _output: Meta) -> usize {
-        match Repeat::new(inputs[0].shape, self.shape) {
-            Some(r) if !self.naive && !is_short(r) => {
-                Columns::new(r, inputs[0].dtype, MAX_PARTS).partial_bytes()
-            }
-            _ => 0,
-        }
+        let r = Repeat::new(inputs[0].shape, self.shape);
+        sum::cuda_workspace(r, inputs[0].dtype, self.naive)
     }
 
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {

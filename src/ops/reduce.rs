@@ -2,7 +2,7 @@
 
 use super::broadcast::{Piece, Repeat, broadcasts, for_pieces, halfway};
 use super::registry::{Case, CaseInput};
-use super::sum::sum;
+use super::sum;
 use crate::device::cpu::CpuIo;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
@@ -132,21 +132,6 @@ fn scaled_broadcast(t: &mut Tape, x: Var, shape: Shape, scale: f64) -> Result<Va
     t.record(BroadcastTo { shape, scale }, &[x])
 }
 
-/// `Sum` of `kernels/reduce.cu`.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct SumParams {
-    x: DevicePtr,
-    y: DevicePtr,
-    partials: DevicePtr,
-    outer: i32,
-    rep: i32,
-    inner: i32,
-    parts: i32,
-    width: i32,
-    scale: f32,
-}
-
 /// `Broadcast` of `kernels/reduce.cu`.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -157,14 +142,6 @@ struct BroadcastParams {
     rep: i32,
     inner: i32,
     scale: f32,
-}
-
-/// How `kernels/reduce.cu` splits a sum: columns of a block and parts of the rows.
-fn split(r: Repeat) -> (usize, usize) {
-    let width = r.inner.next_power_of_two().min(32);
-    // Enough rows for each thread to be worth a second stage, few enough parts to finish fast.
-    let rows = 16 * THREADS / width;
-    (width, r.rep.div_ceil(rows).min(1024))
 }
 
 /// `scale` times the sum over one group of axes.
@@ -206,42 +183,19 @@ impl Operator for SumTo {
         let r = repeat("sum_to", io.shape(0), self.shape)?;
         dispatch_real!(io.dtype(), "sum_to", T => {
             let x = io.input::<T>(0)?;
-            sum(r, (x, x), |x, _| x, self.scale, io.output::<T>()?, io.scratch()?);
+            sum::sum(r, (x, x), |x, _| x, self.scale, io.output::<T>()?, io.scratch()?);
             Ok(())
         })
     }
 
     fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
         let r = repeat("sum_to", io.shape(0), self.shape)?;
-        let (width, parts) = split(r);
-        let params = SumParams {
-            x: io.input(0),
-            y: io.output(),
-            partials: io.scratch().0,
-            outer: io.int(r.outer)?,
-            rep: io.int(r.rep)?,
-            inner: io.int(r.inner)?,
-            parts: io.int(parts)?,
-            width: io.int(width)?,
-            scale: self.scale as f32,
-        };
-        if r.inner == 1 && r.rep <= 256 {
-            let blocks = io.blocks_for(r.outer.saturating_mul(32));
-            return io.launch("reduce", "sum_rows", blocks, THREADS, params);
-        }
-        let blocks = r.outer * r.inner.div_ceil(width);
-        if parts == 1 {
-            return io.launch("reduce", "sum_direct", blocks, THREADS, params);
-        }
-        io.launch("reduce", "sum_partial", blocks * parts, THREADS, params)?;
-        io.launch("reduce", "sum_finish", blocks, THREADS, params)
+        sum::launch(io, r, self.scale, false)
     }
 
     fn cuda_workspace(&self, inputs: &[Meta], _output: Meta) -> usize {
-        Repeat::new(inputs[0].shape, self.shape).map_or(0, |r| match split(r).1 {
-            1 => 0,
-            parts => 4 * r.outer * parts * r.inner,
-        })
+        let r = Repeat::new(inputs[0].shape, self.shape);
+        sum::cuda_workspace(r, inputs[0].dtype, false)
     }
 
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {

@@ -1,9 +1,13 @@
 //! Sums in a fixed order: parts of fixed size, each in several lanes, combined in f64. The result
-//! does not depend on the number of threads.
+//! does not depend on the number of threads. On CUDA, the sums of `kernels/reduce.cu`.
 
 use super::broadcast::Repeat;
+use super::lanes::{Columns, ColumnsParams, group};
+use crate::Result;
 use crate::device::cpu::SERIAL_BELOW;
-use crate::tensor::Real;
+use crate::device::launch::{CudaIo, DevicePtr, THREADS};
+use crate::tensor::{DType, Real};
+use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 /// Elements of one part.
@@ -187,5 +191,66 @@ fn column_sums<T: Real>(
     for c in 0..inner {
         let lanes = flat.iter().skip(c).step_by(inner);
         write(c, lanes.map(|&v| v.to_f64()).sum());
+    }
+}
+
+/// `Sum` of `kernels/reduce.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct SumParams {
+    a: DevicePtr,
+    b: DevicePtr,
+    y: DevicePtr,
+    partials: DevicePtr,
+    columns: ColumnsParams,
+    group: i32,
+    scale: f32,
+    unused: i32,
+}
+
+/// Parts of a sum on CUDA, at most.
+const MAX_PARTS: usize = 256;
+/// Contiguous runs up to this length are left to the lanes of one warp on CUDA.
+const WARP_SUM: usize = 1024;
+
+fn in_a_warp(r: Repeat) -> bool {
+    r.inner == 1 && r.rep <= WARP_SUM
+}
+
+/// Launches `output[o, c] = scale * sum over r of input_0[o, r, c] (* input_1[o, r, c])`, with the
+/// product if there are two inputs. `naive`: one thread for each sum.
+pub(crate) fn launch(io: &mut CudaIo<'_>, r: Repeat, scale: f64, naive: bool) -> Result<()> {
+    let columns = Columns::new(r, io.dtype(), MAX_PARTS);
+    let group = group(io.dtype(), r.rep);
+    let params = SumParams {
+        a: io.input(0),
+        b: io.optional((io.len() == 2).then_some(1)),
+        y: io.output(),
+        partials: io.scratch().0,
+        columns: columns.params(io)?,
+        group: io.int(group)?,
+        scale: scale as f32,
+        unused: 0,
+    };
+    let (each, rows) = (
+        io.blocks_for(r.outer * r.inner),
+        io.blocks_for(r.outer * group),
+    );
+    let mut launch = |kernel, blocks| io.launch("reduce", kernel, blocks, THREADS, params);
+    if naive {
+        return launch("sum_naive_fwd", each);
+    }
+    if in_a_warp(r) {
+        return launch("sum_rows_fwd", rows);
+    }
+    launch("sum_columns_fwd", columns.blocks())?;
+    launch("sum_finish_fwd", r.outer * r.inner.div_ceil(32))
+}
+
+/// Bytes of scratch that [`launch`] wants.
+pub(crate) fn cuda_workspace(r: Option<Repeat>, dtype: DType, naive: bool) -> usize {
+    match r {
+        Some(r) if !naive && !in_a_warp(r) => Columns::new(r, dtype, MAX_PARTS).partial_bytes(),
+        _ => 0,
     }
 }
