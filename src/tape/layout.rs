@@ -1,8 +1,7 @@
 //! What a session of a tape executes, and the memory it wants.
 
 use super::plan::{self, Plan, Request};
-use super::{Meta, Operator, Source, Tape, Var};
-use std::sync::Arc;
+use super::{Meta, Source, Tape, Var};
 
 /// Whose workspace counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,12 +17,6 @@ pub(super) struct Layout {
     /// Number of the node's own request and of its scratch.
     slots: Vec<(Option<usize>, Option<usize>)>,
     pub plan: Plan,
-}
-
-/// An operator to execute.
-pub(super) struct Step {
-    pub op: Arc<dyn Operator>,
-    pub node: Var,
 }
 
 impl Layout {
@@ -76,6 +69,12 @@ impl Layout {
     /// Nodes that take part, in order.
     pub fn vars<'a>(&'a self, tape: &Tape) -> impl Iterator<Item = Var> + use<'a> {
         tape.vars().filter(|v| self.needed[v.index()])
+    }
+
+    /// Operators that run, in order.
+    pub fn executed(&self, tape: &Tape) -> Vec<Var> {
+        let is_op = |v: &Var| matches!(tape.nodes()[v.index()].source, Source::Op(_));
+        self.vars(tape).filter(is_op).collect()
     }
 
     /// The request of a node's value.

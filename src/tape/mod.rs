@@ -247,6 +247,11 @@ impl Tape {
         &self.outputs
     }
 
+    /// Whether a run updates parameters.
+    pub(crate) fn has_effects(&self) -> bool {
+        !self.updated.is_empty()
+    }
+
     /// Shape and dtype of every input of a node.
     pub(crate) fn input_metas(&self, var: Var) -> Vec<Meta> {
         self.inputs_of(var).iter().map(|&v| self.meta(v)).collect()

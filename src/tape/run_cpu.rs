@@ -1,11 +1,12 @@
 //! A session's memory and steps on the CPU.
 
-use super::layout::{Layout, Step, Target};
+use super::layout::Layout;
 use super::params::SlotMemory;
 use super::session::no_memory;
-use super::{ParamStore, SessionOptions, Source, Tape, Var};
+use super::{Operator, ParamStore, SessionOptions, Source, Tape, Var};
 use crate::device::cpu::{self, Buffer, CpuIo, RawView};
 use crate::{DType, Result};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(super) struct CpuRun {
@@ -14,12 +15,11 @@ pub(super) struct CpuRun {
     /// View of each node; `None` if it was left out.
     node_views: Vec<Option<RawView>>,
     arena: Buffer,
-    pub arena_bytes: usize,
     input_regions: Vec<(*mut u8, usize)>,
 }
 
 struct CpuStep {
-    step: Step,
+    op: Arc<dyn Operator>,
     inputs: std::ops::Range<usize>,
     output: RawView,
     scratch: (*mut u8, usize),
@@ -30,8 +30,7 @@ struct CpuStep {
 unsafe impl Send for CpuRun {}
 
 impl CpuRun {
-    pub fn new(tape: &Tape, params: &ParamStore) -> Result<Self> {
-        let layout = Layout::new(tape, Target::Cpu);
+    pub fn new(tape: &Tape, layout: &Layout, params: &ParamStore) -> Result<Self> {
         let mut arena = Buffer::filled(layout.plan.arena_bytes, 0);
         let base = arena.as_mut_ptr();
         // SAFETY: the planner keeps every offset + size within `arena_bytes`.
@@ -69,10 +68,7 @@ impl CpuRun {
                         None => (base, 0),
                     };
                     steps.push(CpuStep {
-                        step: Step {
-                            op: op.clone(),
-                            node: var,
-                        },
+                        op: op.clone(),
                         inputs: first..views.len(),
                         output: view,
                         scratch,
@@ -87,13 +83,8 @@ impl CpuRun {
             views,
             node_views,
             arena,
-            arena_bytes: layout.plan.arena_bytes,
             input_regions,
         })
-    }
-
-    pub fn steps(&self) -> impl Iterator<Item = &Step> {
-        self.steps.iter().map(|s| &s.step)
     }
 
     /// Whether a node takes part.
@@ -126,7 +117,7 @@ impl CpuRun {
         }
         for (s, time) in self.steps.iter().zip(times) {
             let start = options.profile.then(Instant::now);
-            let op = &s.step.op;
+            let op = &s.op;
             // SAFETY: views were bound in `new`: inputs, output and scratch are alive in this step,
             // so the plan gives them disjoint regions; updated inputs are parameters that occur once
             // (`Tape::record`), and `Session::run` holds the store's lock.

@@ -4,7 +4,7 @@
 //! that were touched, replays the launches (as one graph from the second run on) and downloads the
 //! outputs. Copies have streams of their own, tied to the kernels by events.
 
-use super::layout::{Layout, Step, Target};
+use super::layout::Layout;
 use super::params::SlotMemory;
 use super::session::no_memory;
 use super::{ParamStore, SessionOptions, Source, Tape, Var};
@@ -12,6 +12,7 @@ use crate::Result;
 use crate::device::cuda::{Cuda, Event, Graph, Memory, Pinned, Prepared, Queue};
 use crate::device::launch::{CudaIo, DevicePtr, DeviceView};
 use crate::tensor::Shape;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ pub(super) struct CudaRun {
     // Graph and launches go before the memory that they use: fields drop in order.
     graph: Option<Graph>,
     launches: Vec<Prepared>,
-    steps: Vec<CudaStep>,
+    /// Launches of each executed operator.
+    steps: Vec<Range<usize>>,
     /// One event before each step and one behind the last, for profiling.
     events: Vec<Event>,
     uploaded: Event,
@@ -37,14 +39,7 @@ pub(super) struct CudaRun {
     #[allow(dead_code)] // kept alive for the launches that read them
     constants: Vec<Memory>,
     cuda: Arc<Cuda>,
-    pub arena_bytes: usize,
     present: Vec<bool>,
-}
-
-struct CudaStep {
-    step: Step,
-    /// Its launches.
-    launches: std::ops::Range<usize>,
 }
 
 /// A node that crosses between host and card, and its place in the staging memory.
@@ -59,11 +54,11 @@ struct Staged {
 impl CudaRun {
     pub fn new(
         tape: &Tape,
+        layout: &Layout,
         params: &ParamStore,
         cuda: &Arc<Cuda>,
         options: SessionOptions,
     ) -> Result<Self> {
-        let layout = Layout::new(tape, Target::Cuda);
         let regions: Vec<Memory> = if options.poison {
             let each = layout.requests.iter().map(|r| cuda.allocate(r.bytes));
             each.collect::<Result<_>>()?
@@ -137,13 +132,7 @@ impl CudaRun {
                         let name = format!("{}: {} of {shapes:?}", node.scope, op.name());
                         launches.push(cuda.prepare(launch, name)?);
                     }
-                    steps.push(CudaStep {
-                        step: Step {
-                            op: op.clone(),
-                            node: var,
-                        },
-                        launches: first..launches.len(),
-                    });
+                    steps.push(first..launches.len());
                 }
                 _ => {}
             }
@@ -179,26 +168,18 @@ impl CudaRun {
             poisoned,
             constants,
             cuda: cuda.clone(),
-            arena_bytes: layout.plan.arena_bytes,
             present: views.iter().map(Option::is_some).collect(),
         })
-    }
-
-    pub fn steps(&self) -> impl Iterator<Item = &Step> {
-        self.steps.iter().map(|s| &s.step)
     }
 
     pub fn has(&self, var: Var) -> bool {
         self.present[var.index()]
     }
 
-    /// Names of the kernels that a node launches.
-    pub fn kernels(&self, var: Var) -> Vec<&str> {
-        let step = self.steps.iter().find(|s| s.step.node == var);
-        step.map_or(Vec::new(), |s| {
-            let launches = &self.launches[s.launches.clone()];
-            launches.iter().map(|l| &*l.launch().kernel).collect()
-        })
+    /// Names of the kernels that executed operator `step` launches.
+    pub fn kernels(&self, step: usize) -> Vec<&str> {
+        let launches = &self.launches[self.steps[step].clone()];
+        launches.iter().map(|l| &*l.launch().kernel).collect()
     }
 
     /// The host side of an input, to fill; it is uploaded with the next run. Nothing may be pending.
@@ -233,7 +214,7 @@ impl CudaRun {
     }
 
     fn enqueue(&mut self) -> Result<()> {
-        self.cuda.enter()?;
+        self.cuda.bind()?;
         for s in self.inputs.iter_mut().filter(|s| s.dirty) {
             self.cuda.upload(s.ptr, &self.staging, s.at, s.bytes)?;
             s.dirty = false;
@@ -275,11 +256,11 @@ impl CudaRun {
     }
 
     fn launch_all(&self, queue: Queue) -> Result<()> {
-        for (i, s) in self.steps.iter().enumerate() {
+        for (i, launches) in self.steps.iter().enumerate() {
             if let Some(event) = self.events.get(i) {
                 event.record(queue)?;
             }
-            for launch in &self.launches[s.launches.clone()] {
+            for launch in &self.launches[launches.clone()] {
                 self.cuda.launch(launch, queue)?;
             }
         }

@@ -1,6 +1,6 @@
 //! A tape bound to memory: plan once, run many times without allocating.
 
-use super::layout::{Layout, Step, Target};
+use super::layout::{Layout, Target};
 use super::run_cpu::CpuRun;
 use super::run_cuda::CudaRun;
 use super::{Meta, ParamStore, Tape, Var};
@@ -33,6 +33,9 @@ pub struct Session {
     params: ParamStore,
     options: SessionOptions,
     has_effects: bool,
+    arena_bytes: usize,
+    /// Operators that run, in order, and what each took.
+    executed: Vec<Var>,
     times: Vec<Duration>,
 }
 
@@ -69,31 +72,28 @@ impl Session {
 
     /// [`Session::new`] with options.
     pub fn with_options(tape: &Tape, params: &ParamStore, options: SessionOptions) -> Result<Self> {
-        let backend = match params.device() {
-            Device::Cpu => Backend::Cpu(CpuRun::new(tape, params)?),
-            Device::Cuda(cuda) => {
-                Backend::Cuda(Box::new(CudaRun::new(tape, params, cuda, options)?))
-            }
+        let target = match params.device() {
+            Device::Cpu => Target::Cpu,
+            Device::Cuda(_) => Target::Cuda,
         };
-        let mut session = Self {
-            backend,
+        let layout = Layout::new(tape, target);
+        let executed = layout.executed(tape);
+        Ok(Self {
+            backend: match params.device() {
+                Device::Cpu => Backend::Cpu(CpuRun::new(tape, &layout, params)?),
+                Device::Cuda(cuda) => {
+                    let run = CudaRun::new(tape, &layout, params, cuda, options)?;
+                    Backend::Cuda(Box::new(run))
+                }
+            },
             tape: tape.clone(),
             params: params.clone(),
             options,
-            has_effects: false,
-            times: Vec::new(),
-        };
-        let has_effects = session.steps().any(|s| !s.op.mutates().is_empty());
-        session.has_effects = has_effects;
-        session.times = vec![Duration::ZERO; session.steps().count()];
-        Ok(session)
-    }
-
-    fn steps(&self) -> Box<dyn Iterator<Item = &Step> + '_> {
-        match &self.backend {
-            Backend::Cpu(b) => Box::new(b.steps()),
-            Backend::Cuda(b) => Box::new(b.steps()),
-        }
+            has_effects: tape.has_effects(),
+            arena_bytes: layout.plan.arena_bytes,
+            times: vec![Duration::ZERO; executed.len()],
+            executed,
+        })
     }
 
     /// [`Session::arena_bytes`] of a session of `tape` on the CPU, without making it.
@@ -197,16 +197,21 @@ impl Session {
     /// waits; outputs are an error until then.
     ///
     /// # Errors
-    /// [`Error::Tape`] for a session that updates parameters: it must hold them to the end.
+    /// [`Error::Tape`] for a session that updates parameters; use [`Session::run`].
     pub fn start(&mut self) -> Result<()> {
         if self.has_effects {
             return Err(Error::Tape(
                 "a session that updates parameters runs in one piece; use `run`".into(),
             ));
         }
+        let store = self.params.clone();
         match &mut self.backend {
             Backend::Cpu(_) => self.run(),
-            Backend::Cuda(b) => b.start(self.options),
+            Backend::Cuda(b) => {
+                // The card runs launches in the order they were queued: an update cannot fall between.
+                let _guard = store.read();
+                b.start(self.options)
+            }
         }
     }
 
@@ -271,14 +276,20 @@ impl Session {
     /// Time of each executed node in the last run, in execution order
     /// (zero without [`SessionOptions::profile`]).
     pub fn times(&self) -> impl Iterator<Item = (Var, Duration)> + '_ {
-        self.steps().map(|s| s.node).zip(self.times.iter().copied())
+        self.executed
+            .iter()
+            .copied()
+            .zip(self.times.iter().copied())
     }
 
     /// The kernels that a node launches; none on the CPU.
     pub fn kernels(&self, var: Var) -> Vec<&str> {
         match &self.backend {
             Backend::Cpu(_) => Vec::new(),
-            Backend::Cuda(b) => b.kernels(var),
+            Backend::Cuda(b) => {
+                let step = self.executed.iter().position(|&v| v == var);
+                step.map_or(Vec::new(), |i| b.kernels(i))
+            }
         }
     }
 
@@ -289,10 +300,7 @@ impl Session {
 
     /// Bytes of the arena: activations, scratch, inputs and outputs.
     pub fn arena_bytes(&self) -> usize {
-        match &self.backend {
-            Backend::Cpu(b) => b.arena_bytes,
-            Backend::Cuda(b) => b.arena_bytes,
-        }
+        self.arena_bytes
     }
 }
 

@@ -183,3 +183,19 @@ fn sessions_of_several_threads_do_not_meet_in_a_capture() {
         }
     });
 }
+
+#[test]
+fn a_started_run_gives_its_output_when_it_is_over() {
+    let Some(device) = card() else { return };
+    let mut t = Tape::new(DType::F32);
+    let x = t.input("x", [5]).expect("records");
+    let y = ops::scale(&mut t, x, 3.0).expect("records");
+    t.output("y", y).expect("records");
+    let mut s = Session::new(&t, &ParamStore::on(&device)).expect("binds");
+    s.input_mut::<f32>("x").expect("is used").fill(2.0);
+    s.start().expect("starts");
+    let early = s.output::<f32>("y").map_err(|e| e.to_string());
+    assert!(early.is_err_and(|e| e.contains("call `finish` first")));
+    s.finish().expect("ends");
+    assert_eq!(s.output::<f32>("y").expect("is there"), [6.0; 5]);
+}

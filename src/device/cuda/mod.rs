@@ -112,7 +112,7 @@ impl Cuda {
                 ),
             });
         }
-        if folder.is_none() && !kernels::fits(card.capability) {
+        if card.code.is_none() {
             let (major, minor) = card.capability;
             return Err(Error::Device {
                 device: label,
@@ -172,7 +172,7 @@ impl Cuda {
     }
 
     /// Makes the context current on this thread.
-    fn bind(&self) -> Result<()> {
+    pub(crate) fn bind(&self) -> Result<()> {
         // SAFETY: the context lives as long as self.
         unsafe { result::ctx::set_current(self.context) }
             .map_err(|e| fail(&self.label, "context", e))
@@ -352,16 +352,21 @@ impl Cuda {
         let recorded = f();
         // SAFETY: the capture was begun above and must end whatever `f` did.
         let ended = unsafe { result::stream::end_capture(stream) };
-        recorded?;
-        let graph = ended.map_err(|e| fail(&self.label, "ending a graph capture", e))?;
-        // SAFETY: the graph was just captured; the executable copy is kept, the graph is not.
-        let exec = unsafe {
-            let exec = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0));
-            let destroyed = result::graph::destroy(graph);
-            let exec = exec.map_err(|e| fail(&self.label, "making a graph", e))?;
-            self.check("freeing a graph", destroyed)?;
-            exec
+        let graph = match ended {
+            Ok(graph) => graph,
+            // A failed launch ends a capture without a graph: then that is the error to tell.
+            Err(e) => return recorded.and(Err(fail(&self.label, "ending a graph capture", e))),
         };
+        let make = |()| {
+            // SAFETY: the graph was just captured.
+            unsafe { result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0)) }
+                .map_err(|e| fail(&self.label, "making a graph", e))
+        };
+        let exec = recorded.and_then(make);
+        // SAFETY: captured above; an executable copy, if one was made, does not need it.
+        let destroyed = unsafe { result::graph::destroy(graph) };
+        let exec = exec?;
+        self.check("freeing a graph", destroyed)?;
         Ok(Graph {
             cuda: self.clone(),
             exec,
@@ -417,11 +422,6 @@ impl Cuda {
     pub(crate) fn flush(&self, memory: &Memory) -> Result<()> {
         self.bind()?;
         self.fill(memory, 0)
-    }
-
-    /// Makes the context current on this thread before a series of calls.
-    pub(crate) fn enter(&self) -> Result<()> {
-        self.bind()
     }
 
     pub(crate) fn event(self: &Arc<Self>) -> Result<Event> {
