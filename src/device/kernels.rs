@@ -5,11 +5,20 @@ include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 /// Names a folder of `<module>.fatbin` files to load instead of those in the binary.
 pub const FOLDER_VARIABLE: &str = "HAFUSE_KERNELS";
 
-/// Whether any image, or else the PTX, runs on a card of this compute capability.
-pub fn fits((major, minor): (u32, u32)) -> bool {
+/// The architecture of the code that a card of this compute capability runs, times 10: the newest
+/// machine code of its generation, else the PTX. A folder of other kernels is taken to suit the card.
+pub fn code_for((major, minor): (u32, u32)) -> Option<u32> {
     let capability = 10 * major + minor;
-    let native = |arch: &u32| arch / 10 == major && *arch <= capability;
-    ARCHS.iter().any(native) || PTX.is_some_and(|ptx| ptx <= capability)
+    if std::env::var_os(FOLDER_VARIABLE).is_some() {
+        return Some(capability);
+    }
+    choose(ARCHS, PTX, capability)
+}
+
+fn choose(archs: &[u32], ptx: Option<u32>, capability: u32) -> Option<u32> {
+    let native = |arch: &u32| arch / 10 == capability / 10 && *arch <= capability;
+    let best = archs.iter().copied().filter(native).max();
+    best.or(ptx.filter(|&ptx| ptx <= capability))
 }
 
 /// What kind of cards this binary has kernels for, for people.
@@ -20,4 +29,21 @@ pub fn describe() -> String {
     let archs: Vec<String> = ARCHS.iter().map(|a| format!("sm_{a}")).collect();
     let ptx = PTX.map_or(String::new(), |p| format!(", PTX compute_{p}"));
     format!("{}{ptx} ({toolkit})", archs.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machine_code_of_the_generation_comes_before_ptx() {
+        let archs = &[75, 80, 86, 90];
+        for (card, code) in [(75, 75), (80, 80), (87, 86), (90, 90), (120, 80), (100, 80)] {
+            assert_eq!(choose(archs, Some(80), card), Some(code), "sm_{card}");
+        }
+        assert_eq!(choose(archs, Some(80), 70), None);
+        // A build for an old card alone runs its PTX on newer ones, without their instructions.
+        assert_eq!(choose(&[61], Some(61), 86), Some(61));
+        assert_eq!(choose(&[], None, 86), None);
+    }
 }

@@ -119,6 +119,11 @@ impl<'a> CudaIo<'a> {
         self.card
     }
 
+    /// Whether tensor cores serve this operator: its operands are f16 and the card's code has them.
+    pub fn tensor_cores(&self) -> bool {
+        self.dtype() == DType::F16 && self.card.tensor_cores()
+    }
+
     /// Address of input `i`.
     pub fn input(&self, i: usize) -> DevicePtr {
         self.inputs[i].ptr

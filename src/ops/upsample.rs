@@ -5,7 +5,7 @@ use super::registry::{Case, CaseInput};
 use super::resize::Maps;
 use crate::device::cpu::{ALIGN, CpuIo};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::tape::{Meta, Operator, check_inputs};
+use crate::tape::{Meta, Operator, check_inputs, expect_shape};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
 use bytemuck::{Pod, Zeroable};
@@ -153,13 +153,6 @@ impl Operator for PointwiseUpsample {
         let dtype = check_inputs(NAME, inputs, expected..=expected)?;
         let [n, h, w, c] = inputs[0].shape.dims4(NAME)?;
         let [.., cout] = inputs[1].shape.dims4(NAME)?;
-        let expect = |what: &str, found: Shape, wanted: Shape| {
-            if found == wanted {
-                return Ok(());
-            }
-            let detail = format!("{what} has shape {found}, must be {wanted}");
-            Err(Error::shape(NAME, detail))
-        };
         if self.size.0 < h || self.size.1 < w {
             return Err(Error::shape(
                 NAME,
@@ -173,10 +166,15 @@ impl Operator for PointwiseUpsample {
             let detail = format!("kernel {} has no channels", inputs[1].shape);
             return Err(Error::shape(NAME, detail));
         }
-        expect("kernel", inputs[1].shape, Shape::from([1, 1, c, cout]))?;
+        expect_shape(
+            NAME,
+            "kernel",
+            inputs[1].shape,
+            Shape::from([1, 1, c, cout]),
+        )?;
         let out = self.maps.output(n, cout);
         if self.residual {
-            expect("residual", inputs[2].shape, out)?;
+            expect_shape(NAME, "residual", inputs[2].shape, out)?;
         }
         Ok(Meta::new(out, dtype))
     }
@@ -223,8 +221,7 @@ impl Operator for PointwiseUpsample {
             return io.launch("upsample", "upsample_naive_fwd", blocks, THREADS, params);
         }
         let fits = c.is_multiple_of(16) && cout.is_multiple_of(8);
-        let tensor_cores = io.dtype() == DType::F16 && fits && io.card().capability >= (7, 5);
-        let kernel = if tensor_cores {
+        let kernel = if fits && io.tensor_cores() {
             "upsample_mma_fwd"
         } else {
             "upsample_fwd"

@@ -58,7 +58,7 @@ pub fn measure(cuda: &Arc<Cuda>, effort: usize) -> Result<Ceilings> {
     let copied = (effort << 18).next_multiple_of(8);
     let copy = seconds(Kind::Copy, DType::F32, [copied].into())?;
     let ffma = seconds(Kind::MultiplyAdd, DType::F32, [threads].into())?;
-    let tensor = match cuda.card().capability >= (7, 5) {
+    let tensor = match cuda.card().tensor_cores() {
         true => Some(seconds(Kind::TensorCore, DType::F16, [threads].into())?),
         false => None,
     };

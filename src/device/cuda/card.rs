@@ -1,5 +1,6 @@
 //! What the driver sees, and its failures in words.
 
+use crate::device::kernels;
 use crate::{Error, Result};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
@@ -12,11 +13,20 @@ pub struct Card {
     pub name: String,
     /// Compute capability, e.g. `(8, 6)`.
     pub capability: (u32, u32),
+    /// Architecture of the code that it would run, e.g. 86; `None` if this binary has none for it.
+    pub code: Option<u32>,
     pub multiprocessors: u32,
     /// Bytes.
     pub memory: usize,
     /// Bytes of second-level cache.
     pub l2: usize,
+}
+
+impl Card {
+    /// Whether the code it runs has tensor-core instructions: PTX of an older architecture does not.
+    pub fn tensor_cores(&self) -> bool {
+        self.code >= Some(75)
+    }
 }
 
 impl fmt::Display for Card {
@@ -115,13 +125,15 @@ fn card(ordinal: usize) -> Result<Card> {
     let device = result::device::get(ordinal as i32).map_err(fail)?;
     // SAFETY: `device` came from the driver just now.
     let attribute = |a: A| unsafe { result::device::get_attribute(device, a) }.map_err(fail);
+    let capability = (
+        attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)? as u32,
+        attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)? as u32,
+    );
     Ok(Card {
         ordinal,
         name: result::device::get_name(device).map_err(fail)?,
-        capability: (
-            attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)? as u32,
-            attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)? as u32,
-        ),
+        capability,
+        code: kernels::code_for(capability),
         multiprocessors: attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as u32,
         l2: attribute(A::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? as usize,
         // SAFETY: as above.

@@ -221,7 +221,7 @@ fn patch(sizes: &Sizes, rows: usize) -> usize {
 /// The tensor-core kernel, where there is one for the card and the shape.
 fn mma(io: &CudaIo<'_>, job: &Job) -> Option<Choice> {
     let (cin, cout) = job.channels;
-    if io.dtype() != DType::F16 || io.card().capability < (7, 5) || !cin.is_multiple_of(8) {
+    if !io.tensor_cores() || !cin.is_multiple_of(8) {
         return None;
     }
     let blocks = |(m, n): Tile| {

@@ -3,7 +3,6 @@
 use super::SeparableConv2d;
 use crate::Result;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::tensor::DType;
 use bytemuck::{Pod, Zeroable};
 
 /// Tile of a block: `TILE_H` and `TILE_W` of the kernels.
@@ -69,11 +68,14 @@ pub(super) fn forward(op: &SeparableConv2d, io: &mut CudaIo<'_>) -> Result<()> {
         return io.launch("separable", "separable_naive_fwd", blocks, THREADS, params);
     }
     let fits = c.is_multiple_of(16) && cout.is_multiple_of(8);
-    let tensor_cores = io.dtype() == DType::F16 && fits && io.card().capability >= (7, 5);
     // Output channels of a block: the depthwise part is done once for each.
     let couts = if cout <= 32 { 32 } else { 64 };
     let blocks = n * tiles_y * tiles_x * cout.div_ceil(couts);
-    let kind = if tensor_cores { "mma_fwd" } else { "fwd" };
+    let kind = if fits && io.tensor_cores() {
+        "mma_fwd"
+    } else {
+        "fwd"
+    };
     let kernel = format!("separable_{kind}_k{k}_o{couts}");
     io.launch("separable", &kernel, blocks, THREADS, params)
 }

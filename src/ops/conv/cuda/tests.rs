@@ -10,6 +10,7 @@ fn card(multiprocessors: u32, capability: (u32, u32)) -> Card {
         ordinal: 0,
         name: "test".into(),
         capability,
+        code: Some(10 * capability.0 + capability.1),
         multiprocessors,
         memory: 0,
         l2: 0,
