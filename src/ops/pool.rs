@@ -1,6 +1,7 @@
 //! Max pooling.
 
 use super::registry::{Case, CaseInput, Fill};
+use super::window::Sizes;
 use crate::device::cpu::{CpuIo, for_chunks};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::device::simd::simd_fn;
@@ -60,31 +61,9 @@ struct PoolGradParams {
     sizes: Sizes,
 }
 
-/// The integers at the end of both.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Sizes {
-    n: i32,
-    h: i32,
-    w: i32,
-    c: i32,
-    ho: i32,
-    wo: i32,
-}
-
-impl Sizes {
-    fn new(io: &CudaIo<'_>) -> Result<Self> {
-        let [n, h, w, c] = io.shape(0).padded4();
-        io.int(io.shape(0).len())?;
-        Ok(Self {
-            n: io.int(n)?,
-            h: io.int(h)?,
-            w: io.int(w)?,
-            c: io.int(c)?,
-            ho: io.int(h.div_ceil(2))?,
-            wo: io.int(w.div_ceil(2))?,
-        })
-    }
+fn sizes(io: &CudaIo<'_>) -> Result<Sizes> {
+    let [n, h, w, c] = io.shape(0).padded4();
+    Sizes::new(io, [n, h, w, c], (h.div_ceil(2), w.div_ceil(2)))
 }
 
 #[derive(Debug)]
@@ -125,7 +104,7 @@ impl Operator for MaxPool2d {
         let params = PoolParams {
             x: io.input(0),
             y: io.output(),
-            sizes: Sizes::new(io)?,
+            sizes: sizes(io)?,
         };
         let blocks = io.blocks_for(io.output_shape().len());
         io.launch("pool", "max_pool2d_fwd", blocks, THREADS, params)
@@ -208,7 +187,7 @@ impl Operator for MaxPool2dGrad {
             y: io.input(1),
             g: io.input(2),
             dx: io.output(),
-            sizes: Sizes::new(io)?,
+            sizes: sizes(io)?,
         };
         // One thread for each window.
         let blocks = io.blocks_for(io.shape(1).len());

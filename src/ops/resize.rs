@@ -1,6 +1,7 @@
 //! Bilinear resizing.
 
 use super::registry::{Case, CaseInput};
+use super::window::Sizes;
 use crate::device::cpu::{CpuIo, for_chunks};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::device::simd::simd_fn;
@@ -187,32 +188,10 @@ struct ResizeGradParams {
     sizes: Sizes,
 }
 
-/// The integers at the end of both.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Sizes {
-    n: i32,
-    h: i32,
-    w: i32,
-    c: i32,
-    ho: i32,
-    wo: i32,
-}
-
-impl Sizes {
-    fn new(io: &CudaIo<'_>, maps: &Maps) -> Result<Self> {
-        let [n, _, _, c] = io.shape(0).padded4();
-        io.int(maps.input(n, c).len())?;
-        io.int(maps.output(n, c).len())?;
-        Ok(Self {
-            n: io.int(n)?,
-            h: io.int(maps.h.input)?,
-            w: io.int(maps.w.input)?,
-            c: io.int(c)?,
-            ho: io.int(maps.h.taps.len())?,
-            wo: io.int(maps.w.taps.len())?,
-        })
-    }
+fn sizes(io: &CudaIo<'_>, maps: &Maps) -> Result<Sizes> {
+    let [n, _, _, c] = io.shape(0).padded4();
+    let x = maps.input(n, c).padded4();
+    Sizes::new(io, x, (maps.h.taps.len(), maps.w.taps.len()))
 }
 
 /// Inputs x and, if there, the residual.
@@ -259,7 +238,7 @@ impl Operator for Resize {
             x: io.input(0),
             residual: io.optional((io.len() == 2).then_some(1)),
             y: io.output(),
-            sizes: Sizes::new(io, &self.maps)?,
+            sizes: sizes(io, &self.maps)?,
         };
         let blocks = io.blocks_for(io.output_shape().len());
         io.launch("resize", "resize_bilinear_fwd", blocks, THREADS, params)
@@ -334,7 +313,7 @@ impl Operator for ResizeGrad {
         let params = ResizeGradParams {
             g: io.input(0),
             dx: io.output(),
-            sizes: Sizes::new(io, &self.maps)?,
+            sizes: sizes(io, &self.maps)?,
         };
         let blocks = io.blocks_for(io.output_shape().len());
         io.launch(

@@ -16,6 +16,38 @@ pub(super) struct WindowParams {
     rw: i32,
 }
 
+/// A picture and the height and width it becomes, as kernels of pooling and resizing take them.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Sizes {
+    n: i32,
+    h: i32,
+    w: i32,
+    c: i32,
+    ho: i32,
+    wo: i32,
+}
+
+impl Sizes {
+    pub fn new(
+        io: &CudaIo<'_>,
+        [n, h, w, c]: [usize; 4],
+        (ho, wo): (usize, usize),
+    ) -> Result<Self> {
+        // Kernels index all elements with an int.
+        io.int(n * h * w * c)?;
+        io.int(n * ho * wo * c)?;
+        Ok(Self {
+            n: io.int(n)?,
+            h: io.int(h)?,
+            w: io.int(w)?,
+            c: io.int(c)?,
+            ho: io.int(ho)?,
+            wo: io.int(wo)?,
+        })
+    }
+}
+
 /// `Tiling` of `kernels/common/window.cuh`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
