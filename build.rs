@@ -104,7 +104,7 @@ fn version(nvcc: &Path) -> Option<String> {
 
 /// The architectures asked for, or those of [`ARCHS`] that this nvcc knows.
 fn archs(nvcc: &Path) -> Vec<u32> {
-    if let Ok(list) = env::var("HAFUSE_CUDA_ARCHS") {
+    if let Some(list) = env::var("HAFUSE_CUDA_ARCHS").ok().filter(|l| !l.is_empty()) {
         let parse = |a: &str| match a.trim().parse() {
             Ok(arch) => arch,
             Err(_) => {
@@ -116,6 +116,10 @@ fn archs(nvcc: &Path) -> Vec<u32> {
             .filter(|a| !a.trim().is_empty())
             .map(parse)
             .collect();
+        assert!(
+            !archs.is_empty(),
+            "HAFUSE_CUDA_ARCHS: `{list}` names no architecture; give e.g. 75;86, or unset it"
+        );
         archs.sort_unstable();
         archs.dedup();
         return archs;
@@ -123,7 +127,13 @@ fn archs(nvcc: &Path) -> Vec<u32> {
     let known = Command::new(nvcc).arg("--list-gpu-code").output();
     let known = known.map_or(String::new(), |o| String::from_utf8_lossy(&o.stdout).into());
     let knows = |arch: &&u32| known.lines().any(|l| l.trim() == format!("sm_{arch}"));
-    ARCHS.iter().filter(knows).copied().collect()
+    let archs: Vec<u32> = ARCHS.iter().filter(knows).copied().collect();
+    assert!(
+        !archs.is_empty(),
+        "{} knows none of {ARCHS:?}; name those it knows in HAFUSE_CUDA_ARCHS",
+        nvcc.display()
+    );
+    archs
 }
 
 /// Compiles on as many threads as cargo allows jobs.

@@ -52,8 +52,10 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 flags="-O3 -std=c++17 -Ikernels -Wno-deprecated-gpu-targets"
-ptx_arch=80
-grep -qw 80 <<<"$archs" || ptx_arch=$(tr ' ' '\n' <<<"$archs" | sort -n | tail -1)
+# As build.rs: the first from 80 on, else the last.
+sorted=$(tr ' ' '\n' <<<"$archs" | grep . | sort -n)
+ptx_arch=$(awk '$1 >= 80' <<<"$sorted" | head -n 1)
+ptx_arch=${ptx_arch:-$(tail -n 1 <<<"$sorted")}
 export nvcc work flags ptx_arch
 
 # One compilation: of a module to PTX, which names each kernel's threads, or for an architecture.
