@@ -1,5 +1,6 @@
 //! What training and search share: a run in a folder, its data and its checkpoint.
 
+use super::device::DeviceArg;
 use super::terminal;
 use crate::data::PairDataset;
 use crate::loss::FeatureNet;
@@ -39,22 +40,78 @@ pub fn check_exists(path: Option<&Path>, command: &str) -> Result<()> {
     }
 }
 
-/// Overwrites keys by the options that were given.
-pub fn set_paths<const N: usize>(paths: [(&mut PathBuf, &Option<PathBuf>); N]) -> Result<()> {
-    for (key, given) in paths {
-        if let Some(path) = given {
-            if path.to_str().is_none() {
-                return Err(Error::config(
-                    "configuration",
-                    format!(
-                        "{} is not UTF-8, so config.toml cannot hold it; rename it",
-                        path.display()
-                    ),
-                ));
-            }
-            key.clone_from(path);
-        }
+/// What both commands take.
+#[derive(clap::Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Configuration; without one all defaults hold
+    #[arg(value_name = "CONFIG.toml")]
+    pub config: Option<PathBuf>,
+    /// Set one key, as in --set batch=4; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Feature network (a VGG-16 or VGG-19 as safetensors), key `features`
+    #[arg(long, value_name = "FILE")]
+    pub features: Option<PathBuf>,
+    /// Whether a feature network gives perceptual loss and weights, key `perceptual`
+    #[arg(long, value_enum)]
+    pub perceptual: Option<PerceptualArg>,
+    /// Folder of infrared or MRI pictures, key `data.a`
+    #[arg(long, value_name = "DIR")]
+    pub a: Option<PathBuf>,
+    /// Folder of visible or PET pictures, key `data.b`
+    #[arg(long, value_name = "DIR")]
+    pub b: Option<PathBuf>,
+    /// Folder that the run writes into, key `out`
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Seed of initial values, order and crops, key `seed`
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Go on from the checkpoint in the folder of the run
+    #[arg(long)]
+    pub resume: bool,
+    /// Print the configuration that would be used (alone: the commented defaults) and exit
+    #[arg(long)]
+    pub print_config: bool,
+    #[command(flatten)]
+    pub device: DeviceArg,
+}
+
+/// The keys that [`RunArgs`] names.
+pub struct Keys<'a> {
+    pub features: &'a mut PathBuf,
+    pub data: &'a mut DataConfig,
+    pub out: &'a mut PathBuf,
+    pub perceptual: &'a mut Perceptual,
+    pub seed: &'a mut u64,
+}
+
+impl RunArgs {
+    /// Overwrites keys by the options that were given.
+    pub fn apply(&self, keys: Keys<'_>) -> Result<()> {
+        set_path(keys.features, self.features.as_deref())?;
+        set_path(&mut keys.data.a, self.a.as_deref())?;
+        set_path(&mut keys.data.b, self.b.as_deref())?;
+        set_path(keys.out, self.out.as_deref())?;
+        *keys.perceptual = self.perceptual.map_or(*keys.perceptual, Into::into);
+        *keys.seed = self.seed.unwrap_or(*keys.seed);
+        Ok(())
     }
+}
+
+/// Overwrites a key by a path, if one was given.
+pub fn set_path(key: &mut PathBuf, given: Option<&Path>) -> Result<()> {
+    let Some(path) = given else { return Ok(()) };
+    if path.to_str().is_none() {
+        return Err(Error::config(
+            "configuration",
+            format!(
+                "{} is not UTF-8, so config.toml cannot hold it; rename it",
+                path.display()
+            ),
+        ));
+    }
+    *key = path.to_path_buf();
     Ok(())
 }
 

@@ -1,7 +1,6 @@
 //! `hafuse search`: an architecture search in a folder, resumable at any time.
 
-use super::device::DeviceArg;
-use super::folder::{self, PerceptualArg};
+use super::folder::{self, Keys, RunArgs};
 use super::search_log::{Metrics, Progress};
 use super::train_log::prune;
 use super::{output, terminal};
@@ -50,47 +49,17 @@ Exit codes: 0 done, 2 configuration, 3 input, 4 output, 5 device, 6 stopped (--s
 #[derive(clap::Args, Clone, Debug)]
 #[command(verbatim_doc_comment, after_help = AFTER_HELP)]
 pub struct SearchArgs {
-    /// Configuration; without one all defaults hold
-    #[arg(value_name = "CONFIG.toml")]
-    pub config: Option<PathBuf>,
-    /// Set one key, as in --set epochs.m=2; may be repeated
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-    /// Feature network (a VGG-16 or VGG-19 as safetensors), key `features`
-    #[arg(long, value_name = "FILE")]
-    pub features: Option<PathBuf>,
-    /// Whether a feature network gives perceptual loss and weights, key `perceptual`
-    #[arg(long, value_enum)]
-    pub perceptual: Option<PerceptualArg>,
-    /// Folder of infrared or MRI pictures, key `data.a`
-    #[arg(long, value_name = "DIR")]
-    pub a: Option<PathBuf>,
-    /// Folder of visible or PET pictures, key `data.b`
-    #[arg(long, value_name = "DIR")]
-    pub b: Option<PathBuf>,
-    /// Folder of the search, key `out`
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub run: RunArgs,
     /// Charge for a millisecond of LAT, key `latency.lambda`
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub lambda: Option<f64>,
     /// Table of `hafuse bench ops --json`, of whatever device; keys `latency.table`, `latency.foreign`
     #[arg(long, value_name = "FILE")]
     pub latency: Option<PathBuf>,
-    /// Seed of values, halves, order and crops, key `seed`
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-    /// Go on from the checkpoint in the folder of the search
-    #[arg(long)]
-    pub resume: bool,
     /// Stop after so many inner epochs, with a checkpoint and exit code 6
     #[arg(long, value_name = "EPOCHS", value_parser = clap::value_parser!(u64).range(1..))]
     pub stop_after: Option<u64>,
-    /// Print the configuration that would be used (alone: the commented defaults) and exit
-    #[arg(long)]
-    pub print_config: bool,
-    #[command(flatten)]
-    pub device: DeviceArg,
 }
 
 /// Searches, or goes on searching.
@@ -99,8 +68,8 @@ pub struct SearchArgs {
 /// Configuration, data and output errors before the first step; [`Error::Stopped`] for `--stop-after`.
 pub fn run(args: &SearchArgs) -> Result<()> {
     let config = configure(args)?;
-    if args.print_config {
-        let defaults = args.config.is_none() && config == SearchConfig::load(None, &[])?;
+    if args.run.print_config {
+        let defaults = args.run.config.is_none() && config == SearchConfig::load(None, &[])?;
         return terminal::print(&match defaults {
             true => DEFAULT_CONFIG.to_string(),
             false => config.to_toml()?,
@@ -117,12 +86,12 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     output::check_folder(&out, &[&config.data.a, &config.data.b])?;
     let text = config.to_toml()?;
     let checkpoint: Option<Checkpoint<SearchProgress>> =
-        folder::open_checkpoint(args.resume, &out, &text, "genotype.json")?;
+        folder::open_checkpoint(args.run.resume, &out, &text, "genotype.json")?;
     let features = folder::open_features(config.perceptual, &config.features)?;
     let data = folder::load_pairs(&config.data, config.patch)?;
     // Said before a table is measured, which takes minutes.
     search::split(&config, &data)?;
-    let device = args.device.open()?;
+    let device = args.run.device.open()?;
     let resumed = checkpoint.is_some();
     // A resumed search goes on with the table it began with.
     let table = match resumed {
@@ -180,24 +149,21 @@ pub fn run(args: &SearchArgs) -> Result<()> {
 
 /// File, `--set`, then the options that have a name of their own.
 fn configure(args: &SearchArgs) -> Result<SearchConfig> {
-    folder::check_exists(args.config.as_deref(), "search")?;
-    let mut set = args.set.clone();
+    folder::check_exists(args.run.config.as_deref(), "search")?;
+    let mut set = args.run.set.clone();
     set.extend(args.lambda.map(|x| format!("latency.lambda={x:?}")));
-    set.extend(args.seed.map(|x| format!("seed={x}")));
     if args.latency.is_some() {
         set.push("latency.foreign=true".into());
     }
-    let mut config = SearchConfig::load(args.config.as_deref(), &set)?;
-    folder::set_paths([
-        (&mut config.features, &args.features),
-        (&mut config.data.a, &args.a),
-        (&mut config.data.b, &args.b),
-        (&mut config.out, &args.out),
-        (&mut config.latency.table, &args.latency),
-    ])?;
-    if let Some(perceptual) = args.perceptual {
-        config.perceptual = perceptual.into();
-    }
+    let mut config = SearchConfig::load(args.run.config.as_deref(), &set)?;
+    folder::set_path(&mut config.latency.table, args.latency.as_deref())?;
+    args.run.apply(Keys {
+        features: &mut config.features,
+        data: &mut config.data,
+        out: &mut config.out,
+        perceptual: &mut config.perceptual,
+        seed: &mut config.seed,
+    })?;
     Ok(config)
 }
 

@@ -1,7 +1,6 @@
 //! `hafuse train`: a training run in a folder, resumable at any time.
 
-use super::device::DeviceArg;
-use super::folder::{self, PerceptualArg};
+use super::folder::{self, Keys, RunArgs};
 use super::train_log::{Metrics, Progress, prune};
 use super::{output, preview, terminal};
 use crate::data::PairDataset;
@@ -10,7 +9,7 @@ use crate::net::Genotype;
 use crate::tensor::io::{self, write_atomic};
 use crate::train::{Checkpoint, DEFAULT_CONFIG, TrainConfig, TrainEvent, Trainer};
 use crate::{Error, Result};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -39,44 +38,14 @@ Exit codes: 0 done, 2 configuration, 3 input, 4 output, 6 stopped (--stop-after,
 #[derive(clap::Args, Clone, Debug)]
 #[command(verbatim_doc_comment, after_help = AFTER_HELP)]
 pub struct TrainArgs {
-    /// Configuration; without one all defaults hold
-    #[arg(value_name = "CONFIG.toml")]
-    pub config: Option<PathBuf>,
-    /// Set one key, as in --set stage1.lr=1e-3; may be repeated
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
+    #[command(flatten)]
+    pub run: RunArgs,
     /// Genotype file (of `hafuse search`, say) or name of a built-in model, key `genotype`
     #[arg(long, value_name = "FILE|NAME")]
     pub genotype: Option<String>,
-    /// Feature network (a VGG-16 or VGG-19 as safetensors), key `features`
-    #[arg(long, value_name = "FILE")]
-    pub features: Option<PathBuf>,
-    /// Whether a feature network gives perceptual loss and weights, key `perceptual`
-    #[arg(long, value_enum)]
-    pub perceptual: Option<PerceptualArg>,
-    /// Folder of infrared or MRI pictures, key `data.a`
-    #[arg(long, value_name = "DIR")]
-    pub a: Option<PathBuf>,
-    /// Folder of visible or PET pictures, key `data.b`
-    #[arg(long, value_name = "DIR")]
-    pub b: Option<PathBuf>,
-    /// Folder of the run, key `out`
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Seed of weights, order and crops, key `seed`
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-    /// Go on from the checkpoint in the folder of the run
-    #[arg(long)]
-    pub resume: bool,
     /// Stop after so many steps, with a checkpoint and exit code 6
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     pub stop_after: Option<u64>,
-    /// Print the configuration that would be used (alone: the commented defaults) and exit
-    #[arg(long)]
-    pub print_config: bool,
-    #[command(flatten)]
-    pub device: DeviceArg,
 }
 
 /// Trains, or goes on training.
@@ -85,7 +54,7 @@ pub struct TrainArgs {
 /// Configuration, data and output errors before the first step; [`Error::Stopped`] for `--stop-after`.
 pub fn run(args: &TrainArgs) -> Result<()> {
     let config = configure(args)?;
-    if args.print_config {
+    if args.run.print_config {
         return terminal::print(&printed(args, &config)?);
     }
     folder::check_named(
@@ -99,12 +68,12 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     output::check_folder(&out, &[&config.data.a, &config.data.b])?;
     let text = config.to_toml()?;
     let checkpoint: Option<Checkpoint> =
-        folder::open_checkpoint(args.resume, &out, &text, "model.safetensors")?;
+        folder::open_checkpoint(args.run.resume, &out, &text, "model.safetensors")?;
 
     let genotype = open_genotype(&config.genotype)?;
     let features = folder::open_features(config.perceptual, &config.features)?;
     let data = folder::load_pairs(&config.data, config.patch)?;
-    let device = args.device.open()?;
+    let device = args.run.device.open()?;
     let resumed = checkpoint.is_some();
     let mut trainer = Trainer::new(
         config.clone(),
@@ -158,28 +127,24 @@ pub fn run(args: &TrainArgs) -> Result<()> {
 
 /// File, `--set`, then the options that have a name of their own.
 fn configure(args: &TrainArgs) -> Result<TrainConfig> {
-    folder::check_exists(args.config.as_deref(), "train")?;
-    let mut config = TrainConfig::load(args.config.as_deref(), &args.set)?;
-    let paths = [
-        (&mut config.features, &args.features),
-        (&mut config.data.a, &args.a),
-        (&mut config.data.b, &args.b),
-        (&mut config.out, &args.out),
-    ];
-    folder::set_paths(paths)?;
-    if let Some(perceptual) = args.perceptual {
-        config.perceptual = perceptual.into();
-    }
+    folder::check_exists(args.run.config.as_deref(), "train")?;
+    let mut config = TrainConfig::load(args.run.config.as_deref(), &args.run.set)?;
     if let Some(genotype) = &args.genotype {
         config.genotype.clone_from(genotype);
     }
-    config.seed = args.seed.unwrap_or(config.seed);
+    args.run.apply(Keys {
+        features: &mut config.features,
+        data: &mut config.data,
+        out: &mut config.out,
+        perceptual: &mut config.perceptual,
+        seed: &mut config.seed,
+    })?;
     Ok(config)
 }
 
 /// The commented defaults if nothing asks for anything else.
 fn printed(args: &TrainArgs, config: &TrainConfig) -> Result<String> {
-    if args.config.is_none() && *config == TrainConfig::load(None, &[])? {
+    if args.run.config.is_none() && *config == TrainConfig::load(None, &[])? {
         Ok(DEFAULT_CONFIG.to_string())
     } else {
         config.to_toml()
