@@ -14,6 +14,10 @@ pack() {
     mkdir -p "$out/bin"
     cargo build --release --locked
     cp target/release/hafuse "$out/bin/hafuse"
+    if "$out/bin/hafuse" --version | grep -q "built without nvcc"; then
+        echo "nvcc was not found, so this binary has no kernels; put it on the PATH or set NVCC" >&2
+        exit 1
+    fi
     # The last field of cargo's messages names each test's executable.
     cargo test --release --locked --no-run --test cuda --test cuda_memory --message-format=json |
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | while read -r file; do
@@ -76,9 +80,13 @@ run() {
     section "Memory" "$here/bin/test_cuda_memory" --nocapture
     if [ "${CHECK_SANITIZE:-1}" = 1 ] && command -v compute-sanitizer >/dev/null; then
         section "compute-sanitizer memcheck" compute-sanitizer --tool memcheck --error-exitcode 9 \
-            "$here/bin/test_cuda" operators::f16 --test-threads 1
+            "$here/bin/test_cuda" operators:: --test-threads 1
+        section "compute-sanitizer memcheck, training steps" compute-sanitizer --tool memcheck \
+            --error-exitcode 9 "$here/bin/test_cuda" network::training --test-threads 1
+        section "compute-sanitizer synccheck" compute-sanitizer --tool synccheck --error-exitcode 9 \
+            "$here/bin/test_cuda" operators:: --test-threads 1
         section "compute-sanitizer racecheck" compute-sanitizer --tool racecheck --error-exitcode 9 \
-            "$here/bin/test_cuda" operators::f16 --test-threads 1
+            "$here/bin/test_cuda" operators:: --test-threads 1
     else
         printf '\ncompute-sanitizer: not run (not found, or CHECK_SANITIZE=0).\n' >>"$md"
     fi

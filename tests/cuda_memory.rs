@@ -19,12 +19,20 @@ fn memory_returns_to_where_it_was() {
     // Modules stay loaded, so they are loaded first.
     let during = [update(&device, &free), fuse(&device, &free)];
     let before = free();
-    assert!(during.iter().all(|&d| d < before), "sessions hold memory");
-    for _ in 0..3 {
+    // A real driver hands out memory in large pieces and counts other processes too.
+    let slack = if card::real() { 64 << 20 } else { 0 };
+    if !card::real() {
+        assert!(during.iter().all(|&d| d < before), "sessions hold memory");
+    }
+    for _ in 0..if card::real() { 100 } else { 3 } {
         update(&device, &free);
         fuse(&device, &free);
     }
-    assert_eq!(free(), before);
+    let after = free();
+    assert!(
+        after.abs_diff(before) <= slack,
+        "{before} bytes free before, {after} after"
+    );
 }
 
 /// A store and a session that updates it, replayed.

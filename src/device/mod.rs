@@ -23,16 +23,24 @@ pub enum Device {
 }
 
 impl Device {
-    /// The first card if it can be used, else the CPU and why.
+    /// The first card that can be used, else the CPU and what is wrong with the first card.
     pub fn auto() -> (Self, Option<Error>) {
-        match cuda::Cuda::open(0) {
-            Ok(cuda) => (Device::Cuda(cuda), None),
-            Err(e) => (Device::Cpu, Some(e)),
+        let cards = match cuda::cards() {
+            Ok(cards) => cards,
+            Err(e) => return (Device::Cpu, Some(e)),
+        };
+        let mut reason = None;
+        for card in cards {
+            match cuda::Cuda::open(card.ordinal) {
+                Ok(cuda) => return (Device::Cuda(cuda), None),
+                Err(e) => _ = reason.get_or_insert(e),
+            }
         }
+        (Device::Cpu, reason)
     }
 
-    /// The device that `text` names: `cpu`, `cuda` (the first card), `cuda:N`, or `auto`: a card if
-    /// one can be used, else the CPU.
+    /// The device that `text` names: `cpu`, `cuda` (the first card), `cuda:N`, or `auto`: the
+    /// first card that can be used, else the CPU.
     ///
     /// # Errors
     /// [`Error::Device`] if a card was asked for and cannot be used, [`Error::Config`] for other names.

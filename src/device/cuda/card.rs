@@ -36,6 +36,9 @@ impl fmt::Display for Card {
     }
 }
 
+/// The CUDA version of the oldest driver that has every function called here: cudarc's feature.
+const OLDEST: (u32, u32) = (11, 4);
+
 /// Why the driver cannot be used.
 fn no_driver(device: &str) -> Error {
     Error::Device {
@@ -110,7 +113,18 @@ pub fn driver_version() -> Result<(u32, u32)> {
 /// # Errors
 /// [`Error::Device`] without a driver or a card.
 pub fn cards() -> Result<Vec<Card>> {
-    start()?;
+    let (major, minor) = driver_version()?;
+    // cudarc panics where a driver lacks a function.
+    if (major, minor) < OLDEST {
+        return Err(Error::Device {
+            device: "cuda".into(),
+            detail: format!(
+                "the driver is for CUDA {major}.{minor}, this binary needs {}.{} or newer; \
+                 update it, or use --device cpu",
+                OLDEST.0, OLDEST.1
+            ),
+        });
+    }
     let count = result::device::get_count().map_err(|e| fail("cuda", "counting cards", e))?;
     if count == 0 {
         return Err(no_card(0));
