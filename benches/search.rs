@@ -1,6 +1,7 @@
 //! Steps of the supernet: time, planned memory and the share of each operator.
 //!
-//! `cargo bench --bench search`, or with other channels, batch and patch `-- 32 8 64`.
+//! `cargo bench --bench search`, or with other channels, batch and patch `-- 32 8 64`; `-- recompute` computes cells
+//! again instead of keeping their values.
 
 use hafuse::data::dataset::{PairDataset, Scene};
 use hafuse::device::Device;
@@ -17,6 +18,10 @@ fn searcher(channels: usize, batch: usize, patch: usize) -> Result<Searcher> {
         format!("space.channels={channels}"),
         format!("batch={batch}"),
         format!("patch={patch}"),
+        format!(
+            "space.recompute={}",
+            std::env::args().any(|a| a == "recompute")
+        ),
     ];
     let config = SearchConfig::load(None, &keys)?;
     let key = LatencyKey {

@@ -16,16 +16,24 @@ pub(super) fn record_layer(
     x: Var,
 ) -> Result<Var> {
     let named = network.candidate_names;
-    let mut cell = |c: &CellPlan| match named {
+    let record = |b: &mut Builder<'_>, c: &CellPlan| match named {
         true => b.part(c.cell.name(), |b| {
             record_planned(b, c, network.guided_filter, named, x)
         }),
         false => record_planned(b, c, network.guided_filter, named, x),
     };
     match plan {
-        LayerPlan::One(c) => cell(c),
+        LayerPlan::One(c) => record(b, c),
         LayerPlan::Mix { beta, cells } => {
-            let ys = cells.iter().map(cell).collect::<Result<Vec<_>>>()?;
+            let mut ys = Vec::with_capacity(cells.len());
+            for c in cells {
+                let first = b.tape.nodes().len();
+                let y = record(b, c)?;
+                if network.recompute {
+                    b.tape.recompute(first, y)?;
+                }
+                ys.push(y);
+            }
             ops::weighted_sum(b.tape, *beta, &ys)
         }
     }

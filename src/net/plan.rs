@@ -46,6 +46,8 @@ pub struct NetworkPlan {
     pub target: LayerPlan,
     pub detail: LayerPlan,
     pub candidate_names: bool,
+    /// Candidate cells are computed again for their gradients, so that one cell's values are kept at a time.
+    pub recompute: bool,
 }
 
 /// How large a supernet is, and how its architecture parameters begin.
@@ -60,6 +62,8 @@ pub struct SearchSpace {
     /// Standard deviations of alpha and beta; 0 begins with equal weights.
     pub alpha_std: f64,
     pub beta_std: f64,
+    /// Saves memory for time, see [`Tape::recompute`](crate::Tape::recompute).
+    pub recompute: bool,
 }
 
 /// Which layers of a supernet are searched.
@@ -106,6 +110,7 @@ impl From<&Genotype> for NetworkPlan {
             target: (&g.target).into(),
             detail: (&g.detail).into(),
             candidate_names: false,
+            recompute: false,
         }
     }
 }
@@ -131,6 +136,7 @@ impl NetworkPlan {
             target: mixed_layer(b, space, "ofm.target.cell")?,
             detail: mixed_layer(b, space, "ofm.detail.cell")?,
             candidate_names: true,
+            recompute: space.recompute,
         })
     }
 

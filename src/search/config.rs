@@ -67,6 +67,7 @@ pub struct SpaceConfig {
     pub channels: usize,
     pub cells: usize,
     pub blocks: usize,
+    pub recompute: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,6 +75,7 @@ pub struct SpaceConfig {
 pub struct WeightsConfig {
     pub lr: f64,
     pub momentum: f64,
+    pub clip: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,6 +122,7 @@ impl SearchConfig {
             ("space.cells", s.cells as f64),
             ("space.blocks", s.blocks as f64),
             ("weights.lr", self.weights.lr),
+            ("weights.clip", self.weights.clip),
             ("architecture.lr", a.lr),
             ("latency.width", l.width as f64),
             ("latency.height", l.height as f64),
@@ -167,6 +170,7 @@ impl SearchConfig {
             blocks: self.space.blocks,
             alpha_std: self.architecture.alpha_std,
             beta_std: self.architecture.beta_std,
+            recompute: self.space.recompute,
         }
     }
 

@@ -93,7 +93,8 @@ impl Searcher {
             momentum: self.config.weights.momentum,
             ..SgdOptions::default()
         };
-        update_all(t, loss, specs, |t, spec, param, grad| {
+        let clip = Some(self.config.weights.clip);
+        update_all(t, loss, specs, clip, |t, spec, param, grad| {
             let m = t.param(&moment_name("m", &spec.name), spec.shape)?;
             ops::sgd(t, param, m, grad, lr, options)
         })
@@ -113,7 +114,7 @@ impl Searcher {
             weight_decay: a.weight_decay,
             ..AdamOptions::default()
         };
-        update_all(t, loss, specs, |t, spec, param, grad| {
+        update_all(t, loss, specs, None, |t, spec, param, grad| {
             let m = t.param(&moment_name("m", &spec.name), spec.shape)?;
             let v = t.param(&moment_name("v", &spec.name), spec.shape)?;
             ops::adam(t, param, m, v, grad, lr, step, options)
@@ -121,18 +122,22 @@ impl Searcher {
     }
 }
 
-/// Records the gradients of `loss` and an update of every parameter.
+/// Records the gradients of `loss`, no longer than `clip`, and an update of every parameter.
 fn update_all<'a>(
     t: &mut Tape,
     loss: Var,
     specs: impl Iterator<Item = &'a ParamSpec>,
+    clip: Option<f64>,
     mut update: impl FnMut(&mut Tape, &ParamSpec, Var, Var) -> Result<Var>,
 ) -> Result<()> {
     let specs: Vec<&ParamSpec> = specs.collect();
     let params = specs.iter().map(|s| t.param(&s.name, s.shape));
     let params: Vec<Var> = params.collect::<Result<_>>()?;
-    let grads = t.grad(loss, &params)?;
+    let mut grads = t.grad(loss, &params)?;
     t.scope("optimizer", |t| {
+        if let Some(max) = clip {
+            grads = ops::clip_norm(t, &grads, max)?;
+        }
         for ((spec, &param), &grad) in specs.iter().zip(&params).zip(&grads) {
             update(t, spec, param, grad)?;
         }

@@ -1,6 +1,6 @@
 //! Repeated runs and their quartiles.
 
-use crate::Result;
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Median and quartiles of repeated times, in milliseconds.
@@ -19,9 +19,16 @@ impl Timing {
         for _ in 0..warm {
             f()?;
         }
-        let mut ms = (0..runs.max(1))
-            .map(|_| Ok(f()? * 1e3))
-            .collect::<Result<Vec<f64>>>()?;
+        let seconds = (0..runs.max(1)).map(|_| f());
+        Self::from_seconds(seconds.collect::<Result<Vec<f64>>>()?)
+    }
+
+    /// Of times that were taken already; there must be one at least.
+    pub(crate) fn from_seconds(seconds: Vec<f64>) -> Result<Self> {
+        let mut ms: Vec<f64> = seconds.into_iter().map(|s| s * 1e3).collect();
+        if ms.is_empty() {
+            return Err(Error::Internal("no time was taken".into()));
+        }
         ms.sort_unstable_by(f64::total_cmp);
         let at = |q: f64| {
             let x = q * (ms.len() - 1) as f64;

@@ -4,6 +4,7 @@ use super::accumulate::Accumulate;
 use super::{Source, Tape, Var};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Tape {
@@ -97,6 +98,12 @@ impl Tape {
                 continue;
             }
             let op = op.clone();
+            if let Some(&first) = self.recomputed.get(&node) {
+                for (outer, gradient) in self.replay(first, node, total, &depends)? {
+                    cotangents[outer.index()].push(gradient);
+                }
+                continue;
+            }
             let gradients = op.vjp(self, node, total)?;
             let inputs = self.nodes[i].inputs.clone();
             if gradients.len() != inputs.len() {
@@ -128,5 +135,35 @@ impl Tape {
                 _ => self.constant(&Tensor::full(self.shape(*w), self.dtype(), 0.0)),
             })
             .collect()
+    }
+    /// Records the nodes `first..=y` again and their gradients with respect to what they read from
+    /// outside and `depends`.
+    fn replay(
+        &mut self,
+        first: usize,
+        y: Var,
+        cotangent: Var,
+        depends: &[bool],
+    ) -> Result<Vec<(Var, Var)>> {
+        let mut again: BTreeMap<Var, Var> = BTreeMap::new();
+        let mut outside: Vec<Var> = Vec::new();
+        for i in first..=y.index() {
+            let node = self.nodes[i].clone();
+            let Source::Op(op) = node.source else {
+                continue;
+            };
+            let mut inputs = Vec::with_capacity(node.inputs.len());
+            for v in node.inputs {
+                let twin = again.get(&v).copied().unwrap_or(v);
+                if twin == v && depends[v.index()] && !outside.contains(&v) {
+                    outside.push(v);
+                }
+                inputs.push(twin);
+            }
+            self.scope = node.scope;
+            again.insert(Var(i as u32), self.record_shared(op, &inputs)?);
+        }
+        let gradients = self.vjp_local(again[&y], cotangent, &outside)?;
+        Ok(outside.into_iter().zip(gradients).collect())
     }
 }

@@ -26,6 +26,7 @@ mod run_cpu;
 mod run_cuda;
 mod session;
 
+pub(crate) use accumulate::Accumulate;
 pub use dump::{NodeReport, format_table};
 pub use operator::{Cost, Meta, Operator, check_inputs, expect_shape};
 pub use params::ParamStore;
@@ -79,6 +80,8 @@ pub struct Tape {
     params: BTreeMap<String, Var>,
     outputs: BTreeMap<String, Var>,
     updated: Vec<Var>,
+    /// Last node of each part that reverse mode computes again, and its first.
+    recomputed: BTreeMap<Var, usize>,
     scope: Arc<str>,
 }
 
@@ -92,6 +95,7 @@ impl Tape {
             params: BTreeMap::new(),
             outputs: BTreeMap::new(),
             updated: Vec::new(),
+            recomputed: BTreeMap::new(),
             scope: Arc::from(""),
         }
     }
@@ -189,6 +193,39 @@ impl Tape {
         if self.outputs.insert(name.to_string(), var).is_some() {
             return Err(Error::Tape(format!("output `{name}` is recorded twice")));
         }
+        Ok(())
+    }
+
+    /// Lets reverse mode compute the nodes from number `first` to `y` again instead of keeping their
+    /// values: less memory for one more forward pass of that part (gradient checkpointing; Chen et al.,
+    /// "Training Deep Nets with Sublinear Memory Cost", 2016). Values stay the same; gradients differ by
+    /// rounding, as terms are added in another order.
+    ///
+    /// ```
+    /// use hafuse::{ops, DType, Tape};
+    /// let mut t = Tape::new(DType::F32);
+    /// let x = t.input("x", [4])?;
+    /// let first = t.nodes().len();
+    /// let y = ops::square(&mut t, x)?;
+    /// let y = ops::square(&mut t, y)?;
+    /// t.recompute(first, y)?;
+    /// let loss = ops::mean_all(&mut t, y)?;
+    /// let dx = t.grad(loss, &[x])?[0];
+    /// # Ok::<(), hafuse::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Tape`] if the part is empty or updates a parameter.
+    pub fn recompute(&mut self, first: usize, y: Var) -> Result<()> {
+        let part = self.nodes.get(first..=y.index()).unwrap_or_default();
+        let updates = |n: &Node| matches!(&n.source, Source::Op(op) if !op.mutates().is_empty());
+        if part.is_empty() || part.iter().any(updates) {
+            return Err(Error::Tape(format!(
+                "nodes {first} to {} cannot be computed again: there are none, or one updates a parameter",
+                y.index()
+            )));
+        }
+        self.recomputed.insert(y, first);
         Ok(())
     }
 

@@ -15,6 +15,7 @@ pub const SPACE: SearchSpace = SearchSpace {
     blocks: 2,
     alpha_std: 0.3,
     beta_std: 0.3,
+    recompute: false,
 };
 
 /// Every cell, and every operator but two.

@@ -100,7 +100,7 @@ struct ScaleByElement {
 
 /// `d_i = <x_i, g>`. Inputs: `g`, then the `x_i`.
 #[derive(Debug)]
-struct Dots;
+pub(super) struct Dots;
 
 /// Length of the last dimension.
 fn row_len(op: &'static str, m: Meta) -> Result<usize> {
