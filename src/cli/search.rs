@@ -82,23 +82,55 @@ pub fn run(args: &SearchArgs) -> Result<()> {
         &config.features,
     )?;
     let out = config.out.clone();
+    let device = args.run.device.open()?;
+    let found = execute(config, args.run.resume, args.stop_after, &device)?;
+    let cells: Vec<String> = found
+        .genotype
+        .cells()
+        .map(|(_, gene)| brief(gene))
+        .collect();
+    terminal::print(&format!(
+        "found {}, predicted {:.3} ms\ntrain it: hafuse train --genotype {}\nlook at it: hafuse report {}",
+        cells.join(", "),
+        found.table.predict(&found.genotype)?,
+        out.join("genotype.json").display(),
+        out.display()
+    ))
+}
+
+/// What a search ends with.
+pub struct Found {
+    pub genotype: Genotype,
+    pub table: LatencyTable,
+}
+
+/// A whole search in the folder `config.out`, or what is left of one.
+///
+/// # Errors
+/// As [`run`].
+pub fn execute(
+    config: SearchConfig,
+    resume: bool,
+    stop_after: Option<u64>,
+    device: &Device,
+) -> Result<Found> {
+    let out = config.out.clone();
     let file = |name: &str| out.join(name);
     output::check_folder(&out, &[&config.data.a, &config.data.b])?;
     let text = config.to_toml()?;
     let checkpoint: Option<Checkpoint<SearchProgress>> =
-        folder::open_checkpoint(args.run.resume, &out, &text, "genotype.json")?;
+        folder::open_checkpoint(resume, &out, &text, "genotype.json")?;
     let features = folder::open_features(config.perceptual, &config.features)?;
     let data = folder::load_pairs(&config.data, config.patch)?;
     // Said before a table is measured, which takes minutes.
     search::split(&config, &data)?;
-    let device = args.run.device.open()?;
     let resumed = checkpoint.is_some();
     // A resumed search goes on with the table it began with.
     let table = match resumed {
         true => LatencyTable::load(&file("latency.json"))?,
-        false => open_table(&config, &device)?,
+        false => open_table(&config, device)?,
     };
-    let mut searcher = Searcher::new(config.clone(), table, features, &data, checkpoint, &device)?;
+    let mut searcher = Searcher::new(config.clone(), table, features, &data, checkpoint, device)?;
 
     std::fs::create_dir_all(&out).map_err(|e| Error::output(&out, e))?;
     write_atomic(&file("config.toml"), text.as_bytes())?;
@@ -110,7 +142,7 @@ pub fn run(args: &SearchArgs) -> Result<()> {
         out: &out,
         metrics: Metrics::open(&file("metrics.jsonl"))?,
         progress: Progress::new(config.batch),
-        left: args.stop_after,
+        left: stop_after,
     };
     terminal::say(&format!("searching on {device}"));
     let result = searcher.run(|event| watch.on_event(event));
@@ -122,7 +154,7 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     result?;
 
     let genotype = searcher.genotype()?;
-    let record = record(&searcher, &genotype, &device)?;
+    let record = record(&searcher, &genotype, device)?;
     let json = serde_json::to_string_pretty(&record)
         .map_err(|e| Error::Internal(format!("search.json: {e}")))?;
     write_atomic(&file("search.json"), json.as_bytes())?;
@@ -136,15 +168,11 @@ pub fn run(args: &SearchArgs) -> Result<()> {
         genotype: genotype.clone(),
     }
     .save(&file("model.safetensors"), false)?;
-    let path = file("genotype.json");
-    write_atomic(&path, genotype.to_json()?.as_bytes())?;
-    let cells: Vec<String> = genotype.cells().map(|(_, gene)| brief(gene)).collect();
-    terminal::print(&format!(
-        "found {}, predicted {:.3} ms\ntrain it: hafuse train --genotype {}",
-        cells.join(", "),
-        searcher.table().predict(&genotype)?,
-        path.display()
-    ))
+    write_atomic(&file("genotype.json"), genotype.to_json()?.as_bytes())?;
+    Ok(Found {
+        table: searcher.table().clone(),
+        genotype,
+    })
 }
 
 /// File, `--set`, then the options that have a name of their own.
@@ -168,7 +196,7 @@ fn configure(args: &SearchArgs) -> Result<SearchConfig> {
 }
 
 /// The table that the configuration names, or one of the device at hand: from the cache, or measured.
-fn open_table(config: &SearchConfig, device: &Device) -> Result<LatencyTable> {
+pub(super) fn open_table(config: &SearchConfig, device: &Device) -> Result<LatencyTable> {
     let l = &config.latency;
     let precision = match (l.precision, device) {
         (LatencyPrecision::Auto, _) => Precision::default_on(device),

@@ -4,12 +4,13 @@ use super::folder::{self, Keys, RunArgs};
 use super::train_log::{Metrics, Progress, prune};
 use super::{output, preview, terminal};
 use crate::data::PairDataset;
+use crate::device::Device;
 use crate::infer::{BUILTIN, Model};
 use crate::net::Genotype;
 use crate::tensor::io::{self, write_atomic};
 use crate::train::{Checkpoint, DEFAULT_CONFIG, TrainConfig, TrainEvent, Trainer};
 use crate::{Error, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -63,17 +64,34 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         config.perceptual,
         &config.features,
     )?;
+    let device = args.run.device.open()?;
+    let path = execute(config, args.run.resume, args.stop_after, &device)?;
+    terminal::print(&format!(
+        "trained: hafuse fuse A B -o OUT --model {}",
+        path.display()
+    ))
+}
+
+/// A whole training in the folder `config.out`, or what is left of one; returns the model's file.
+///
+/// # Errors
+/// As [`run`].
+pub fn execute(
+    config: TrainConfig,
+    resume: bool,
+    stop_after: Option<u64>,
+    device: &Device,
+) -> Result<PathBuf> {
     let out = config.out.clone();
     let file = |name: &str| out.join(name);
     output::check_folder(&out, &[&config.data.a, &config.data.b])?;
     let text = config.to_toml()?;
     let checkpoint: Option<Checkpoint> =
-        folder::open_checkpoint(args.run.resume, &out, &text, "model.safetensors")?;
+        folder::open_checkpoint(resume, &out, &text, "model.safetensors")?;
 
     let genotype = open_genotype(&config.genotype)?;
     let features = folder::open_features(config.perceptual, &config.features)?;
     let data = folder::load_pairs(&config.data, config.patch)?;
-    let device = args.run.device.open()?;
     let resumed = checkpoint.is_some();
     let mut trainer = Trainer::new(
         config.clone(),
@@ -81,7 +99,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         features,
         data.clone(),
         checkpoint,
-        &device,
+        device,
     )?;
     if !resumed && !config.init.as_os_str().is_empty() {
         init(&trainer, &config.init)?;
@@ -97,7 +115,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         metrics: Metrics::open(&file("metrics.jsonl"), config.log_every, config.batch)?,
         progress: Progress::new(config.batch),
         data: &data,
-        left: args.stop_after,
+        left: stop_after,
     };
     terminal::say(&format!("training on {device}"));
     let result = trainer.run(|event| watch.on_event(event));
@@ -119,10 +137,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         weights: trainer.weights()?,
     }
     .save(&path, true)?;
-    terminal::print(&format!(
-        "trained: hafuse fuse A B -o OUT --model {}",
-        path.display()
-    ))
+    Ok(path)
 }
 
 /// File, `--set`, then the options that have a name of their own.
@@ -152,7 +167,7 @@ fn printed(args: &TrainArgs, config: &TrainConfig) -> Result<String> {
 }
 
 /// The genotype of a built-in model, or that of a file.
-fn open_genotype(name: &str) -> Result<Genotype> {
+pub(super) fn open_genotype(name: &str) -> Result<Genotype> {
     if BUILTIN.iter().any(|(n, _)| *n == name) {
         return Ok(Model::builtin(name)?.genotype);
     }
