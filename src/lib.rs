@@ -68,6 +68,7 @@ pub mod infer;
 pub mod loss;
 pub mod net;
 pub mod ops;
+pub mod report;
 pub mod search;
 pub mod synth;
 pub mod tape;

@@ -2,8 +2,14 @@
 
 #[path = "cli/cuda.rs"]
 mod cuda;
+#[path = "cli/eval.rs"]
+mod eval;
+#[path = "cli/experiment.rs"]
+mod experiment;
 #[path = "cli/refusals.rs"]
 mod refusals;
+#[path = "cli/report.rs"]
+mod report;
 #[path = "cli/results.rs"]
 mod results;
 #[path = "cli/search.rs"]

@@ -3,12 +3,15 @@
 mod bench;
 mod device;
 mod doctor;
+mod eval;
+mod experiment;
 mod folder;
 mod fuse;
 mod info;
 mod memory;
 mod output;
 mod preview;
+mod report;
 mod search;
 mod search_log;
 pub mod synth;
@@ -29,6 +32,9 @@ Examples:
   hafuse synth data --scene street --count 16      pairs to try things on
   hafuse train my.toml --a data/ir --b data/vi     train the network
   hafuse search my.toml --a data/ir --b data/vi    search an architecture for data and device
+  hafuse eval ir/ vi/ --method mine=fused/         judge fused pictures by the field's metrics
+  hafuse experiment table3 --config lab.toml       a table of the paper as one command
+  hafuse report runs/s                             a page about a search
   hafuse info --size 640x480 --run                 size, speed and memory on this machine
   hafuse doctor                                    which devices are there and work
   hafuse bench ops --device cuda                   latency of each operator
@@ -72,6 +78,9 @@ enum Command {
     Fuse(fuse::FuseArgs),
     Train(Box<train::TrainArgs>),
     Search(Box<search::SearchArgs>),
+    Eval(Box<eval::EvalArgs>),
+    Report(report::ReportArgs),
+    Experiment(Box<experiment::ExperimentArgs>),
     Info(info::InfoArgs),
     Bench(bench::BenchArgs),
     Doctor(doctor::DoctorArgs),
@@ -93,6 +102,9 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Fuse(args) => fuse::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Search(args) => search::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Experiment(args) => experiment::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
@@ -117,7 +129,7 @@ fn open_model(name: &str) -> Result<Model> {
 }
 
 /// Prints an error as one line on stderr.
-pub fn report(error: &Error) {
+pub fn print_error(error: &Error) {
     terminal::say(&format!("error: {error}"));
 }
 

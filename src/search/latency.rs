@@ -271,7 +271,7 @@ impl LatencyTable {
         parts(cell).1.iter().map(|name| self.ms(name)).sum()
     }
 
-    pub(super) fn gene_ms(&self, gene: &CellGene) -> Result<f64> {
+    pub(crate) fn gene_ms(&self, gene: &CellGene) -> Result<f64> {
         let ms = self.block_ms(gene.cell)?;
         let of = |kind: &OpKind| ms[*kind as usize];
         Ok(self.fixed_ms(gene.cell)? + gene.blocks.iter().map(of).sum::<f64>())

@@ -1,0 +1,224 @@
+//! Tables 2, 3 and 4.
+
+use super::runs::{Lab, Part};
+use super::table::{Column, Row, Size, Table};
+use crate::Result;
+use crate::cli::open_model;
+use crate::infer::Model;
+use crate::metrics::Metric;
+use crate::net::Genotype;
+use crate::search::Strategy;
+use crate::train::Task;
+use serde_json::json;
+
+/// Table 2: parameters, work and time of the feature-level module and of the whole network.
+pub fn table2(lab: &Lab<'_>) -> Result<Table> {
+    let mut models: Vec<Model> = Vec::new();
+    if lab.config.table2.searched {
+        let found = lab.search(Task::Ivif, Strategy::Collaborative, None)?;
+        let path = lab.train(Task::Ivif, &found.key, &found.genotype, &[])?;
+        let mut model = open_model(&path.to_string_lossy())?;
+        model.name = "searched".into();
+        models.push(model);
+    }
+    for name in &lab.config.table2.models {
+        models.push(open_model(name)?);
+    }
+    let parts = [(Part::Feature, "F", "ffm"), (Part::Whole, "F+O", "")];
+    let networks: Vec<_> = models
+        .iter()
+        .flat_map(|m| parts.map(|(part, ..)| (m, part)))
+        .collect();
+    let times = lab.time(&networks)?;
+    let mut rows = Vec::new();
+    for (model, times) in models.iter().zip(times.chunks(parts.len())) {
+        for ((_, short, prefix), time) in parts.iter().zip(times) {
+            rows.push(Row {
+                name: format!("{} {short}", model.name),
+                genotype: Some(model.genotype.clone()),
+                size: Some(size(lab, &model.genotype, prefix)?),
+                time: Some(*time),
+                ..Row::default()
+            });
+        }
+    }
+    let m = lab.config.measure;
+    Ok(Table {
+        name: "table2",
+        title: "Table 2: parameters, work and time",
+        notes: vec![format!(
+            "Work and time at {} x {}; median of {} runs, all networks in turns. F is the feature-level module, F+O the \
+             whole network. The paper's times are of a GTX 1070, its FLOPs read like multiply-adds.",
+            m.width, m.height, m.runs
+        )],
+        columns: vec![Column::Genotype, Column::Params, Column::Work, Column::Time],
+        rows,
+        paper: vec![
+            ("Ours F", vec!["-", "0.941", "125.94", "75"]),
+            (
+                "Ours F+O",
+                vec!["{SC, MS, SC, SC}", "1.131", "181.86", "121"],
+            ),
+            ("DenseFuse", vec!["-", "0.074", "48.96", "251"]),
+            ("U2Fusion", vec!["-", "0.659", "366.34", "123"]),
+        ],
+    })
+}
+
+/// Table 3: one search and training for each lambda.
+pub fn table3(lab: &Lab<'_>) -> Result<Table> {
+    let t = &lab.config.table3;
+    let (mut rows, mut models) = (Vec::new(), Vec::new());
+    for &lambda in &t.lambdas {
+        let found = lab.search(Task::Ivif, Strategy::Collaborative, Some(lambda * t.factor))?;
+        let path = lab.train(Task::Ivif, &found.key, &found.genotype, &[])?;
+        let model = path.to_string_lossy().into_owned();
+        rows.push(Row {
+            name: format!("lambda {lambda}"),
+            size: Some(size(lab, &found.genotype, "")?),
+            scores: Some(lab.score(Task::Ivif, &found.key, &model)?),
+            extra: vec![
+                ("lambda per ms", json!(lambda * t.factor)),
+                (
+                    "predicted (ms)",
+                    json!(round(found.table.predict(&found.genotype)?)),
+                ),
+            ],
+            genotype: Some(found.genotype),
+            ..Row::default()
+        });
+        models.push(open_model(&model)?);
+    }
+    let networks: Vec<_> = models.iter().map(|m| (m, Part::Whole)).collect();
+    for (row, time) in rows.iter_mut().zip(lab.time(&networks)?) {
+        row.time = Some(time);
+    }
+    let m = lab.config.measure;
+    Ok(Table {
+        name: "table3",
+        title: "Table 3: the charge for latency, lambda",
+        notes: vec![format!(
+            "`predicted` is the table's sum for the whole network at the table's size; the time is measured at {} x {}, \
+             median of {} runs, all networks in turns. SD and the other metrics are of the trained networks on the test pairs.",
+            m.width, m.height, m.runs
+        )],
+        columns: vec![
+            Column::Extra("lambda per ms"),
+            Column::Cells,
+            Column::Genotype,
+            Column::Work,
+            Column::Params,
+            Column::Extra("predicted (ms)"),
+            Column::Time,
+            Column::Mean(Metric::SdU8sat),
+            Column::Mean(Metric::VifU8sat),
+            Column::Mean(Metric::Cc),
+            Column::Mean(Metric::Scd),
+        ],
+        rows,
+        paper: [
+            (
+                "lambda 0",
+                ["{DC, MS, SC, SC}", "195.62", "1.223", "362", "10.01"],
+            ),
+            (
+                "lambda 0.02",
+                ["{MS, MS, SC, SC}", "280.90", "1.981", "198", "9.97"],
+            ),
+            (
+                "lambda 0.05",
+                ["{SC, MS, SC, SC}", "181.86", "1.131", "121", "10.04"],
+            ),
+            (
+                "lambda 0.08",
+                ["{SC, MS, SC, SC}", "202.27", "1.583", "118", "9.59"],
+            ),
+            (
+                "lambda 0.2",
+                ["{SC, SC, SC, SC}", "78.95", "0.279", "77", "9.81"],
+            ),
+        ]
+        .into_iter()
+        .map(|(name, [cells, work, params, time, sd])| {
+            (
+                name,
+                vec!["-", cells, "-", work, params, "-", time, sd, "-", "-", "-"],
+            )
+        })
+        .collect(),
+    })
+}
+
+/// Table 4: what each group of losses is for.
+pub fn table4(lab: &Lab<'_>) -> Result<Table> {
+    let (key, genotype) = chosen(lab)?;
+    let variants: [(&str, &str, &[&str]); 3] = [
+        (
+            "w/o feature-level loss",
+            "-without-feature-loss",
+            &["stage1.epochs=0", "loss.object.feature=0"],
+        ),
+        (
+            "w/o object-level losses",
+            "-without-object-losses",
+            &["loss.object.perceptual=0", "loss.object.gradient=0"],
+        ),
+        ("all losses", "", &[]),
+    ];
+    let mut rows = Vec::new();
+    for (name, suffix, set) in variants {
+        let key = format!("{key}{suffix}");
+        let set: Vec<String> = set.iter().map(|s| s.to_string()).collect();
+        let path = lab.train(Task::Ivif, &key, &genotype, &set)?;
+        rows.push(Row {
+            name: name.into(),
+            genotype: Some(genotype.clone()),
+            scores: Some(lab.score(Task::Ivif, &key, &path.to_string_lossy())?),
+            ..Row::default()
+        });
+    }
+    Ok(Table {
+        name: "table4",
+        title: "Table 4: losses",
+        notes: vec![
+            "The same network trained three times: without stage 1 and L^F (the feature-level module is not trained first); \
+             without the losses on the rows, L_per(I_t) and L_grad(I_d) (those of the output stay); with all."
+                .into(),
+        ],
+        columns: [Metric::SdU8sat, Metric::VifU8sat, Metric::Cc, Metric::Scd]
+            .map(Column::Mean)
+            .to_vec(),
+        rows,
+        paper: vec![
+            ("w/o L_train^F", vec!["9.112", "0.676", "0.578", "1.612"]),
+            ("w/o object-level losses", vec!["9.769", "0.887", "0.561", "1.828"]),
+            ("ours", vec!["10.036", "0.869", "0.582", "1.832"]),
+        ],
+    })
+}
+
+/// The network that `genotype` of the configuration names, and a key for its models.
+pub fn chosen(lab: &Lab<'_>) -> Result<(String, Genotype)> {
+    let name = &lab.config.genotype;
+    if name == "searched" {
+        let found = lab.search(Task::Ivif, Strategy::Collaborative, None)?;
+        return Ok((found.key, found.genotype));
+    }
+    let genotype = crate::cli::train::open_genotype(name)?;
+    let stem = std::path::Path::new(name).file_stem();
+    Ok((
+        format!("ivif-of-{}", stem.unwrap_or_default().to_string_lossy()),
+        genotype,
+    ))
+}
+
+/// At the size of the measured times.
+pub fn size(lab: &Lab<'_>, genotype: &Genotype, prefix: &str) -> Result<Size> {
+    let m = lab.config.measure;
+    Size::of(genotype, prefix, (m.width, m.height))
+}
+
+/// To a microsecond.
+pub fn round(ms: f64) -> f64 {
+    (ms * 1e3).round() / 1e3
+}

@@ -1,0 +1,235 @@
+//! The configuration of the experiments.
+
+use crate::net::OpKind;
+use crate::search::SearchConfig;
+use crate::train::{Perceptual, Task, TrainConfig, load_toml, require};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// The commented defaults, as TOML.
+pub const DEFAULT_CONFIG: &str = include_str!("default.toml");
+
+/// See `default.toml` for the meaning of every key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExperimentConfig {
+    pub out: PathBuf,
+    pub seed: u64,
+    pub perceptual: Perceptual,
+    pub features: PathBuf,
+    pub genotype: String,
+    pub ivif: Folders,
+    pub mif: Folders,
+    pub measure: Measure,
+    pub table2: Table2,
+    pub table3: Table3,
+    pub fig4: Fig4,
+    pub latency: Latency,
+    pub search: toml::Table,
+    pub train: toml::Table,
+}
+
+/// The data of a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Folders {
+    pub train_a: PathBuf,
+    pub train_b: PathBuf,
+    pub test_a: PathBuf,
+    pub test_b: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measure {
+    pub width: usize,
+    pub height: usize,
+    pub runs: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table2 {
+    pub searched: bool,
+    pub models: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table3 {
+    pub lambdas: Vec<f64>,
+    pub factor: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fig4 {
+    pub operators: Vec<OpKind>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Latency {
+    pub networks: usize,
+}
+
+impl ExperimentConfig {
+    /// Defaults, overlaid by the file at `path` (if any), overlaid by `overrides` (`key.path=value`).
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a missing file, [`Error::Config`] for an unknown key or a bad value, also in
+    /// `[search]` and `[train]`.
+    pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Self> {
+        let what = "experiment configuration";
+        let config: Self = load_toml(what, DEFAULT_CONFIG, path, overrides)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        let m = self.measure;
+        let positive = [
+            ("measure.width", m.width as f64),
+            ("measure.height", m.height as f64),
+            ("measure.runs", m.runs as f64),
+            ("table3.factor", self.table3.factor),
+        ];
+        require("above 0", |v| v > 0.0, positive)?;
+        let lambdas = self.table3.lambdas.iter().map(|&l| ("table3.lambdas", l));
+        require("0 or above", |v| v >= 0.0, lambdas)?;
+        let networks = [("latency.networks", self.latency.networks as f64)];
+        require("3 or above", |v| v >= 3.0, networks)?;
+        self.search_config(Task::Ivif, &[])?;
+        self.train_config(Task::Ivif, &[])?;
+        Ok(())
+    }
+
+    pub fn folders(&self, task: Task) -> &Folders {
+        match task {
+            Task::Ivif => &self.ivif,
+            Task::Mif => &self.mif,
+        }
+    }
+
+    /// `[search]` on the search's own defaults, with `extra` (`key=value`) on top.
+    pub fn search_config(&self, task: Task, extra: &[String]) -> Result<SearchConfig> {
+        let set = self.overrides("search", &self.search, task, extra)?;
+        let mut config = SearchConfig::load(None, &set)?;
+        config.features.clone_from(&self.features);
+        let folders = self.folders(task);
+        config.data.a.clone_from(&folders.train_a);
+        config.data.b.clone_from(&folders.train_b);
+        Ok(config)
+    }
+
+    /// `[train]` on training's own defaults, with `extra` (`key=value`) on top.
+    pub fn train_config(&self, task: Task, extra: &[String]) -> Result<TrainConfig> {
+        let set = self.overrides("train", &self.train, task, extra)?;
+        let mut config = TrainConfig::load(None, &set)?;
+        config.features.clone_from(&self.features);
+        let folders = self.folders(task);
+        config.data.a.clone_from(&folders.train_a);
+        config.data.b.clone_from(&folders.train_b);
+        Ok(config)
+    }
+
+    /// What `[search]` or `[train]` sets, as `key=value`; refuses what the experiment decides itself.
+    fn overrides(
+        &self,
+        section: &str,
+        table: &toml::Table,
+        task: Task,
+        extra: &[String],
+    ) -> Result<Vec<String>> {
+        let mut set = Vec::new();
+        flatten("", table, &mut set);
+        let ours = [
+            "task",
+            "out",
+            "seed",
+            "perceptual",
+            "features",
+            "genotype",
+            "data.a",
+            "data.b",
+        ];
+        for key in ours {
+            if set.iter().any(|s| s.split('=').next() == Some(key)) {
+                let detail = "is decided by the experiment; set the key of the same name outside [search] and [train], \
+                              or the folders in [ivif] and [mif]";
+                return Err(Error::config(format!("{section}.{key}"), detail));
+            }
+        }
+        let perceptual = match self.perceptual {
+            Perceptual::Vgg => "vgg",
+            Perceptual::None => "none",
+        };
+        set.push(format!("task={}", name(task)));
+        set.push(format!("seed={}", self.seed));
+        set.push(format!("perceptual={perceptual}"));
+        set.extend(extra.iter().cloned());
+        Ok(set)
+    }
+
+    /// As TOML, for the record in the output folder.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::Internal(format!("configuration: {e}")))
+    }
+}
+
+/// The task's name in files.
+pub fn name(task: Task) -> &'static str {
+    match task {
+        Task::Ivif => "ivif",
+        Task::Mif => "mif",
+    }
+}
+
+/// The leaves of a table as `a.b=value`.
+fn flatten(prefix: &str, table: &toml::Table, out: &mut Vec<String>) {
+    for (key, value) in table {
+        let path = match prefix {
+            "" => key.clone(),
+            _ => format!("{prefix}.{key}"),
+        };
+        match value {
+            toml::Value::Table(inner) => flatten(&path, inner, out),
+            value => out.push(format!("{path}={value}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_reach_search_and_training() {
+        let set = |keys: &[&str]| {
+            let keys: Vec<String> = keys.iter().map(|k| k.to_string()).collect();
+            ExperimentConfig::load(None, &keys)
+        };
+        let c = set(&["search.space.channels=8", "train.stage2.epochs=3", "seed=7"]).unwrap();
+        let extra = ["latency.lambda=0.5".to_string()];
+        let s = c.search_config(Task::Mif, &extra).unwrap();
+        assert_eq!(
+            (s.space.channels, s.seed, s.latency.lambda, s.task),
+            (8, 7, 0.5, Task::Mif)
+        );
+        assert_eq!(c.train_config(Task::Ivif, &[]).unwrap().stage2.epochs, 3);
+        for bad in [
+            "search.space.chanels=8",
+            "train.seed=3",
+            "table3.lambdas=[-1.0]",
+            "fig4.operators=[\"7-XX\"]",
+            "tabel3.factor=1",
+            "latency.networks=2",
+        ] {
+            let e = set(&[bad]).unwrap_err().to_string();
+            assert!(!e.contains('\n'), "{bad}: {e}");
+        }
+        let e = set(&["search.space.chanels=8"]).unwrap_err().to_string();
+        assert!(e.contains("chanels"), "{e}");
+    }
+}

@@ -1,0 +1,183 @@
+//! Figures 3, 4 and 5.
+
+use super::ablations::{chosen, round, size};
+use super::config::name;
+use super::runs::{Lab, METRICS, Part};
+use super::table::{Column, Row, Table};
+use crate::Result;
+use crate::cli::open_model;
+use crate::metrics::Metric;
+use crate::net::Genotype;
+use crate::report::heatmap;
+use crate::report::plot;
+use crate::search::Strategy;
+use crate::tensor::io::write_atomic;
+use crate::train::Task;
+use serde_json::json;
+
+const FOUR: [Metric; 4] = [Metric::SdU8sat, Metric::VifU8sat, Metric::Cc, Metric::Scd];
+
+/// Fig. 3: naive and collaborative search of both tasks.
+pub fn fig3(lab: &Lab<'_>) -> Result<Table> {
+    let mut rows = Vec::new();
+    for task in [Task::Ivif, Task::Mif] {
+        for strategy in [Strategy::Naive, Strategy::Collaborative] {
+            let found = lab.search(task, strategy, None)?;
+            let path = lab.train(task, &found.key, &found.genotype, &[])?;
+            let svg = heatmap::final_svg(&found.layers, Some(&found.genotype));
+            let file = lab.config.out.join(format!("fig3-{}.svg", found.key));
+            write_atomic(&file, svg.as_bytes())?;
+            let way = match strategy {
+                Strategy::Naive => "naive",
+                Strategy::Collaborative => "collaborative",
+            };
+            rows.push(Row {
+                name: format!("{} {way}", name(task)),
+                size: Some(size(lab, &found.genotype, "")?),
+                scores: Some(lab.score(task, &found.key, &path.to_string_lossy())?),
+                extra: vec![
+                    (
+                        "predicted (ms)",
+                        json!(round(found.table.predict(&found.genotype)?)),
+                    ),
+                    ("heatmap", json!(format!("fig3-{}.svg", found.key))),
+                ],
+                genotype: Some(found.genotype),
+                ..Row::default()
+            });
+        }
+    }
+    let mut columns = vec![
+        Column::Genotype,
+        Column::Params,
+        Column::Extra("predicted (ms)"),
+    ];
+    columns.extend(FOUR.map(Column::Mean));
+    columns.push(Column::Extra("heatmap"));
+    Ok(Table {
+        name: "fig3",
+        title: "Fig. 3: naive and collaborative search",
+        notes: vec![
+            "`naive` updates alpha and beta of both modules together in every step, for as many inner epochs as the \
+             collaborative search has; all networks are trained alike."
+                .into(),
+        ],
+        columns,
+        rows,
+        paper: Vec::new(),
+    })
+}
+
+/// Fig. 4: the cells of a network, all blocks filled with one operator.
+pub fn fig4(lab: &Lab<'_>) -> Result<Table> {
+    let (key, genotype) = chosen(lab)?;
+    let mut variants = vec![("as it is".to_string(), key.clone(), genotype.clone())];
+    for &operator in &lab.config.fig4.operators {
+        let mut g: Genotype = genotype.clone();
+        for cell in g.ffm.iter_mut().chain([&mut g.target, &mut g.detail]) {
+            cell.blocks.fill(operator);
+        }
+        variants.push((
+            operator.name().to_string(),
+            format!("{key}-only-{}", operator.name()),
+            g,
+        ));
+    }
+    let (mut rows, mut models) = (Vec::new(), Vec::new());
+    for (name, key, genotype) in variants {
+        let path = lab.train(Task::Ivif, &key, &genotype, &[])?;
+        let model = path.to_string_lossy().into_owned();
+        rows.push(Row {
+            name,
+            size: Some(size(lab, &genotype, "")?),
+            scores: Some(lab.score(Task::Ivif, &key, &model)?),
+            genotype: Some(genotype),
+            ..Row::default()
+        });
+        models.push(open_model(&model)?);
+    }
+    let networks: Vec<_> = models.iter().map(|m| (m, Part::Whole)).collect();
+    for (row, time) in rows.iter_mut().zip(lab.time(&networks)?) {
+        row.time = Some(time);
+    }
+    plot(lab, "fig4", &rows, &FOUR)?;
+    let mut columns = vec![Column::Genotype, Column::Params, Column::Work, Column::Time];
+    columns.extend(FOUR.map(Column::Mean));
+    Ok(Table {
+        name: "fig4",
+        title: "Fig. 4: one operator in all blocks",
+        notes: vec![
+            "Same cells, same training; the first row is the network as it was found or given."
+                .into(),
+        ],
+        columns,
+        rows,
+        paper: Vec::new(),
+    })
+}
+
+/// Fig. 5: MRI and PET, mean and variance over the test pairs.
+pub fn fig5(lab: &Lab<'_>) -> Result<Table> {
+    let found = lab.search(Task::Mif, Strategy::Collaborative, None)?;
+    let path = lab.train(Task::Mif, &found.key, &found.genotype, &[])?;
+    let models = [
+        (
+            "searched",
+            found.key.clone(),
+            path.to_string_lossy().into_owned(),
+        ),
+        (
+            "built-in mif",
+            "mif-built-in".to_string(),
+            "mif".to_string(),
+        ),
+    ];
+    let mut rows = Vec::new();
+    for (name, key, model) in models {
+        let genotype = open_model(&model)?.genotype;
+        rows.push(Row {
+            name: name.into(),
+            size: Some(size(lab, &genotype, "")?),
+            scores: Some(lab.score(Task::Mif, &key, &model)?),
+            genotype: Some(genotype),
+            ..Row::default()
+        });
+    }
+    plot(lab, "fig5", &rows, &METRICS)?;
+    let mut columns = vec![Column::Genotype];
+    columns.extend(METRICS.map(Column::MeanVariance));
+    Ok(Table {
+        name: "fig5",
+        title: "Fig. 5: MRI and PET",
+        notes: vec![
+            "Mean and variance over the test pairs. The paper prints a plot without numbers."
+                .into(),
+        ],
+        columns,
+        rows,
+        paper: Vec::new(),
+    })
+}
+
+/// Bars of the means with the standard deviations over the pairs, one panel for each metric.
+fn plot(lab: &Lab<'_>, name: &str, rows: &[Row], metrics: &[Metric]) -> Result<()> {
+    let panels: Vec<plot::Panel> = metrics
+        .iter()
+        .map(|m| plot::Panel {
+            title: m.label().to_string(),
+            bars: rows
+                .iter()
+                .filter_map(|row| {
+                    let (mean, std) = row.scores.as_ref()?.mean_std(*m)?;
+                    Some(plot::Bar {
+                        label: row.name.clone(),
+                        value: mean,
+                        deviation: std,
+                    })
+                })
+                .collect(),
+        })
+        .collect();
+    let file = lab.config.out.join(format!("{name}.svg"));
+    write_atomic(&file, plot::bars(&panels).as_bytes())
+}

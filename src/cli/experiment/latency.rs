@@ -1,0 +1,153 @@
+//! How well LAT predicts the time of networks.
+
+use super::ablations::{round, size};
+use super::runs::{Lab, Part};
+use super::table::{Column, Row, Table};
+use crate::Result;
+use crate::cli::search::open_table;
+use crate::infer::Model;
+use crate::net::{
+    CellGene, CellKind, Genotype, GuidedFilterGene, OpKind, initial_params, param_specs,
+};
+use crate::report::plot;
+use crate::search::SearchConfig;
+use crate::tape::ParamStore;
+use crate::tensor::DType;
+use crate::tensor::io::write_atomic;
+use crate::train::Task;
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use serde_json::json;
+
+/// Measures random networks of the search space and compares with what the table predicts.
+pub fn run(lab: &Lab<'_>) -> Result<Table> {
+    let config = lab.config.search_config(Task::Ivif, &[])?;
+    let table = open_table(&config, &lab.device)?;
+    let mut rng = Pcg64Mcg::seed_from_u64(lab.config.seed);
+    let count = lab.config.latency.networks;
+    let models = (0..count)
+        .map(|_| random_model(&config, &mut rng))
+        .collect::<Result<Vec<_>>>()?;
+    let networks: Vec<_> = models.iter().map(|m| (m, Part::Whole)).collect();
+    let times = lab.time(&networks)?;
+    let predicted = models
+        .iter()
+        .map(|m| table.predict(&m.genotype))
+        .collect::<Result<Vec<_>>>()?;
+    let measured: Vec<f64> = times.iter().map(|t| t.median_ms).collect();
+    let errors: Vec<f64> = predicted
+        .iter()
+        .zip(&measured)
+        .map(|(p, m)| p / m - 1.0)
+        .collect();
+    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+    let absolute: Vec<f64> = errors.iter().map(|e| e.abs()).collect();
+    let rho = spearman(&predicted, &measured);
+    let mut rows = Vec::new();
+    for (i, model) in models.iter().enumerate() {
+        rows.push(Row {
+            name: format!("random {}", i + 1),
+            size: Some(size(lab, &model.genotype, "")?),
+            genotype: Some(model.genotype.clone()),
+            time: Some(times[i]),
+            extra: vec![
+                ("predicted (ms)", json!(round(predicted[i]))),
+                ("error (%)", json!((errors[i] * 1e3).round() / 10.0)),
+            ],
+            ..Row::default()
+        });
+    }
+    let points: Vec<(f64, f64)> = predicted.iter().copied().zip(measured).collect();
+    let svg = plot::scatter(&points, "predicted from the table (ms)", "measured (ms)");
+    crate::cli::output::make_parent(&lab.config.out.join("latency.svg"))?;
+    write_atomic(&lab.config.out.join("latency.svg"), svg.as_bytes())?;
+    let (m, k) = (lab.config.measure, &table.key);
+    let mut notes = vec![format!(
+        "{count} random networks: Spearman's correlation of predicted and measured time {rho:.4}, mean error {:+.1} %, \
+         mean absolute error {:.1} %.",
+        100.0 * mean(&errors),
+        100.0 * mean(&absolute)
+    )];
+    notes.push(format!(
+        "Table: {} x {}, {}, {} channels, {}. Times at {} x {}, median of {} runs, all networks in turns.",
+        k.width, k.height, k.dtype, k.channels, k.device, m.width, m.height, m.runs
+    ));
+    Ok(Table {
+        name: "latency",
+        title: "LAT against measured time",
+        notes,
+        columns: vec![
+            Column::Genotype,
+            Column::Work,
+            Column::Extra("predicted (ms)"),
+            Column::Time,
+            Column::Extra("error (%)"),
+        ],
+        rows,
+        paper: Vec::new(),
+    })
+}
+
+/// Cells and operators drawn evenly, with random weights.
+fn random_model(config: &SearchConfig, rng: &mut Pcg64Mcg) -> Result<Model> {
+    let mut cell = || CellGene {
+        cell: CellKind::ALL[rng.random_range(0..CellKind::ALL.len())],
+        blocks: (0..config.space.blocks)
+            .map(|_| OpKind::ALL[rng.random_range(0..OpKind::ALL.len())])
+            .collect(),
+    };
+    let genotype = Genotype {
+        version: Genotype::VERSION,
+        channels: config.space.channels,
+        ffm: (0..config.space.cells).map(|_| cell()).collect(),
+        target: cell(),
+        detail: cell(),
+        guided_filter: GuidedFilterGene::default(),
+    };
+    let store = ParamStore::default();
+    initial_params(&param_specs(&genotype)?, config.seed, DType::F32, &store)?;
+    Ok(Model {
+        name: "random".into(),
+        about: String::new(),
+        weights: store.export(|_| true)?,
+        genotype,
+    })
+}
+
+/// Spearman's rank correlation; equal values share their mean rank.
+fn spearman(x: &[f64], y: &[f64]) -> f64 {
+    pearson(&ranks(x), &ranks(y))
+}
+
+fn ranks(v: &[f64]) -> Vec<f64> {
+    let below = |x: f64| v.iter().filter(|&&y| y < x).count() as f64;
+    let equal = |x: f64| v.iter().filter(|&&y| y == x).count() as f64;
+    v.iter()
+        .map(|&x| below(x) + (equal(x) - 1.0) / 2.0)
+        .collect()
+}
+
+fn pearson(x: &[f64], y: &[f64]) -> f64 {
+    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+    let (mx, my) = (mean(x), mean(y));
+    let sum = |f: &dyn Fn(f64, f64) -> f64| {
+        x.iter()
+            .zip(y)
+            .map(|(&x, &y)| f(x - mx, y - my))
+            .sum::<f64>()
+    };
+    sum(&|x, y| x * y) / (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rank_correlation_of_known_lists() {
+        // scipy.stats.spearmanr([1, 2, 3, 4, 5], [5, 6, 7, 8, 7]): 0.8207826817
+        let rho = spearman(&[1.0, 2.0, 3.0, 4.0, 5.0], &[5.0, 6.0, 7.0, 8.0, 7.0]);
+        assert!((rho - 0.820_782_681_7).abs() < 1e-9);
+        assert_eq!(spearman(&[1.0, 2.0, 9.0], &[3.0, 2.0, 1.0]), -1.0);
+    }
+}

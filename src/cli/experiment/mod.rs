@@ -1,0 +1,152 @@
+//! `hafuse experiment`: the paper's tables and figures, each as one command.
+
+mod ablations;
+mod config;
+mod figures;
+mod latency;
+mod runs;
+mod table;
+
+use super::device::DeviceArg;
+use super::folder::{PerceptualArg, set_path};
+use super::{folder, output, terminal};
+use crate::infer::Precision;
+use crate::tensor::io::write_atomic;
+use crate::train::Task;
+use crate::{Error, Result};
+use clap::ValueEnum;
+use config::{DEFAULT_CONFIG, ExperimentConfig};
+use runs::Lab;
+use std::path::PathBuf;
+use table::Table;
+
+const AFTER_HELP: &str = "\
+Examples:
+  hafuse experiment table3 --print-config > lab.toml       all keys, explained
+  hafuse experiment table3 --config lab.toml --features vgg19.safetensors
+  hafuse experiment fig4 --config lab.toml --set genotype=ivif      on a built-in model's cells
+  hafuse experiment latency --config lab.toml              needs no pictures
+
+The experiments:
+  table2    parameters, multiply-adds and time of the searched network and of others
+  table3    lambda from 0 to 0.2: cells, size, time, SD
+  table4    without the feature-level loss, without the object-level losses, with all
+  fig3      naive and collaborative search of both tasks: heatmaps, SD, SCD
+  fig4      the same cells filled with one operator
+  fig5      MRI and PET: mean and variance of the metrics
+  latency   beyond the paper: LAT against the measured time of random networks
+
+What an experiment writes into its folder:
+  NAME.md, NAME.json           the table, and everything that it was made from
+  NAME.svg                     a plot, where the paper has one
+  searches/*, models/*         as `hafuse search` and `hafuse train` write them; shared by all experiments
+  scores/*.json                metrics of each test pair
+
+An experiment that was stopped goes on when the same command is given again; what is done is not done again.
+Exit codes: 0 done, 2 configuration, 3 input, 4 output, 5 device, 6 stopped (loss not a number).";
+
+/// Run an experiment of the paper: a table or figure as one command
+///
+/// Each searches, trains, fuses and measures what it needs, at the scale that [search] and [train] of the
+/// configuration say; the result names that scale. The defaults are the paper's scale.
+#[derive(clap::Args, Clone, Debug)]
+#[command(verbatim_doc_comment, after_help = AFTER_HELP)]
+pub struct ExperimentArgs {
+    /// Which
+    #[arg(value_enum)]
+    pub name: Name,
+    /// Configuration; without one all defaults hold
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set one key, as in --set search.space.channels=8; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Feature network (a VGG-16 or VGG-19 as safetensors), key `features`
+    #[arg(long, value_name = "FILE")]
+    pub features: Option<PathBuf>,
+    /// Whether a feature network gives perceptual loss and weights, key `perceptual`
+    #[arg(long, value_enum)]
+    pub perceptual: Option<PerceptualArg>,
+    /// Folder of all experiments, key `out`
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print the configuration that would be used (alone: the commented defaults) and exit
+    #[arg(long)]
+    pub print_config: bool,
+    #[command(flatten)]
+    pub device: DeviceArg,
+}
+
+/// The experiments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Name {
+    Table2,
+    Table3,
+    Table4,
+    Fig3,
+    Fig4,
+    Fig5,
+    Latency,
+}
+
+/// Runs an experiment, or what is left of it.
+///
+/// # Errors
+/// As searching, training and fusing.
+pub fn run(args: &ExperimentArgs) -> Result<()> {
+    folder::check_exists(args.config.as_deref(), "experiment table3")?;
+    let mut config = ExperimentConfig::load(args.config.as_deref(), &args.set)?;
+    set_path(&mut config.features, args.features.as_deref())?;
+    set_path(&mut config.out, args.out.as_deref())?;
+    config.perceptual = args.perceptual.map_or(config.perceptual, Into::into);
+    if args.print_config {
+        let defaults = args.config.is_none() && config == ExperimentConfig::load(None, &[])?;
+        return terminal::print(&match defaults {
+            true => DEFAULT_CONFIG.to_string(),
+            false => config.to_toml()?,
+        });
+    }
+    let inputs: Vec<&std::path::Path> = [&config.ivif, &config.mif]
+        .iter()
+        .flat_map(|f| [&f.train_a, &f.train_b, &f.test_a, &f.test_b])
+        .filter(|p| !p.as_os_str().is_empty())
+        .map(PathBuf::as_path)
+        .collect();
+    output::check_folder(&config.out, &inputs)?;
+    let device = args.device.open()?;
+    let lab = Lab {
+        config: &config,
+        precision: Precision::default_on(&device),
+        device,
+    };
+    let table = match args.name {
+        Name::Table2 => ablations::table2(&lab)?,
+        Name::Table3 => ablations::table3(&lab)?,
+        Name::Table4 => ablations::table4(&lab)?,
+        Name::Fig3 => figures::fig3(&lab)?,
+        Name::Fig4 => figures::fig4(&lab)?,
+        Name::Fig5 => figures::fig5(&lab)?,
+        Name::Latency => latency::run(&lab)?,
+    };
+    let tasks: &[Task] = match args.name {
+        Name::Fig3 => &[Task::Ivif, Task::Mif],
+        Name::Fig5 => &[Task::Mif],
+        _ => &[Task::Ivif],
+    };
+    finish(&lab, &table, tasks)
+}
+
+/// Writes and prints the table.
+fn finish(lab: &Lab<'_>, table: &Table, tasks: &[Task]) -> Result<()> {
+    let scales = tasks.iter().map(|&task| table::scale(lab.config, task));
+    let scale = scales.collect::<Result<Vec<_>>>()?.join(" ");
+    let device = lab.device.to_string();
+    let file = |end: &str| lab.config.out.join(format!("{}.{end}", table.name));
+    let json = serde_json::to_string_pretty(&table.json(lab.config, &scale, &device))
+        .map_err(|e| Error::Internal(format!("{}: {e}", table.name)))?;
+    let text = table.markdown(&scale, &device);
+    output::make_parent(&file("json"))?;
+    write_atomic(&file("json"), json.as_bytes())?;
+    write_atomic(&file("md"), text.as_bytes())?;
+    terminal::print(&format!("{text}\nwritten: {}", file("md").display()))
+}

@@ -1,0 +1,305 @@
+//! Searches, trainings and measurements that experiments share, each skipped where it is done.
+
+use super::config::{ExperimentConfig, name};
+use crate::cli::{open_model, search, terminal, train};
+use crate::data::{Picture, list_pairs};
+use crate::device::Device;
+use crate::hash::Fnv1a;
+use crate::infer::{Engine, Model, Precision};
+use crate::metrics::{Grey, Metric, measure};
+use crate::net::{Builder, Genotype, record_ffm};
+use crate::search::{LatencyTable, LayerWeights, Strategy, Timing};
+use crate::tape::{Session, SessionOptions, Tape};
+use crate::tensor::io::write_atomic;
+use crate::train::Task;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// The metrics of the experiments: those of the paper's tables in its conventions, entropy for Fig. 5.
+pub const METRICS: [Metric; 5] = [
+    Metric::En,
+    Metric::SdU8sat,
+    Metric::VifU8sat,
+    Metric::Cc,
+    Metric::Scd,
+];
+
+/// The folder of all experiments and what runs in it.
+pub struct Lab<'a> {
+    pub config: &'a ExperimentConfig,
+    pub device: Device,
+    pub precision: Precision,
+}
+
+/// A search that has ended.
+pub struct Searched {
+    /// Of its folder, `<task>-<strategy>-lambda<x>`.
+    pub key: String,
+    pub genotype: Genotype,
+    pub table: LatencyTable,
+    pub layers: Vec<LayerWeights>,
+}
+
+/// Values of [`METRICS`] for each test pair.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// Of the model's file and the folders.
+    hash: String,
+    pub pairs: Vec<String>,
+    /// By the metric's name; `None` where it is not defined.
+    pub values: BTreeMap<String, Vec<Option<f64>>>,
+}
+
+impl Scores {
+    /// Mean and population standard deviation over the pairs where the metric is defined.
+    pub fn mean_std(&self, metric: Metric) -> Option<(f64, f64)> {
+        let all = self.values.get(metric.name())?;
+        let v: Vec<f64> = all.iter().flatten().copied().collect();
+        let n = v.len() as f64;
+        let mean = v.iter().sum::<f64>() / n;
+        let variance = v.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+        (n > 0.0).then_some((mean, variance.sqrt()))
+    }
+}
+
+impl Lab<'_> {
+    fn out(&self) -> &Path {
+        &self.config.out
+    }
+
+    /// Searches, goes on searching, or reads what an earlier call found. `lambda`: `None` is that of
+    /// `[search]`.
+    pub fn search(&self, task: Task, strategy: Strategy, lambda: Option<f64>) -> Result<Searched> {
+        let way = match strategy {
+            Strategy::Collaborative => "collaborative",
+            Strategy::Naive => "naive",
+        };
+        let mut extra = vec![format!("strategy={way}")];
+        extra.extend(lambda.map(|l| format!("latency.lambda={l:?}")));
+        let mut config = self.config.search_config(task, &extra)?;
+        let key = format!("{}-{way}-lambda{}", name(task), config.latency.lambda);
+        config.out = self.out().join("searches").join(&key);
+        self.check_trainable(task)?;
+        let out = config.out.clone();
+        let file = |name: &str| out.join(name);
+        if self.finished(&out, "genotype.json", &config.to_toml()?)? {
+            terminal::say(&format!("search {key}: done before"));
+        } else {
+            terminal::say(&format!("search {key}"));
+            let resume = file("checkpoint.safetensors").exists();
+            search::execute(config, resume, None, &self.device)?;
+        }
+        #[derive(Deserialize)]
+        struct Record {
+            layers: Vec<LayerWeights>,
+        }
+        let path = file("search.json");
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::input(&path, e))?;
+        let record: Record = serde_json::from_str(&text).map_err(|e| Error::input(&path, e))?;
+        Ok(Searched {
+            genotype: Genotype::load(&file("genotype.json"))?,
+            table: LatencyTable::load(&file("latency.json"))?,
+            layers: record.layers,
+            key,
+        })
+    }
+
+    /// Trains, goes on training, or finds what an earlier call trained; returns the model's file.
+    pub fn train(
+        &self,
+        task: Task,
+        key: &str,
+        genotype: &Genotype,
+        extra: &[String],
+    ) -> Result<PathBuf> {
+        let out = self.out().join("models").join(key);
+        let mut config = self.config.train_config(task, extra)?;
+        config.out.clone_from(&out);
+        // A genotype of the folder's own: training takes a file, and this one is not written over.
+        let path = out.join("genotype.json");
+        config.genotype = path
+            .to_str()
+            .ok_or_else(|| Error::config("out", "is not UTF-8; name another folder"))?
+            .to_string();
+        self.check_trainable(task)?;
+        let json = genotype.to_json()?;
+        if path.exists() && Genotype::load(&path)? != *genotype {
+            let detail = format!(
+                "{} holds a model of another genotype; name another folder with --out",
+                out.display()
+            );
+            return Err(Error::config("out", detail));
+        }
+        if self.finished(&out, "model.safetensors", &config.to_toml()?)? {
+            terminal::say(&format!("training {key}: done before"));
+        } else {
+            terminal::say(&format!("training {key}"));
+            std::fs::create_dir_all(&out).map_err(|e| Error::output(&out, e))?;
+            write_atomic(&path, json.as_bytes())?;
+            let resume = out.join("checkpoint.safetensors").exists();
+            train::execute(config, resume, None, &self.device)?;
+        }
+        Ok(out.join("model.safetensors"))
+    }
+
+    /// Whether a run ended in `folder` with the file `last`; refuses a run of another configuration.
+    fn finished(&self, folder: &Path, last: &str, ours: &str) -> Result<bool> {
+        let path = folder.join("config.toml");
+        let Ok(theirs) = std::fs::read_to_string(&path) else {
+            return Ok(false);
+        };
+        if let Some((here, there)) = ours.lines().zip(theirs.lines()).find(|(x, y)| x != y) {
+            let detail = format!(
+                "{} was run with `{there}`, this experiment has `{here}`; name another folder with --out",
+                folder.display()
+            );
+            return Err(Error::config("out", detail));
+        }
+        Ok(folder.join(last).exists())
+    }
+
+    fn check_trainable(&self, task: Task) -> Result<()> {
+        let f = self.config.folders(task);
+        let named = |key, path: &PathBuf| match path.as_os_str().is_empty() {
+            true => Err(Error::config(
+                format!("{}.{key}", name(task)),
+                "names no folder; set it in the configuration or with --set",
+            )),
+            false => Ok(()),
+        };
+        named("train_a", &f.train_a)?;
+        named("train_b", &f.train_b)?;
+        named("test_a", &f.test_a)?;
+        named("test_b", &f.test_b)?;
+        if self.config.perceptual == crate::train::Perceptual::Vgg
+            && self.config.features.as_os_str().is_empty()
+        {
+            return Err(Error::config(
+                "features",
+                "perceptual = \"vgg\" needs a feature network; give --features FILE (a VGG-16 or \
+                 VGG-19 as safetensors), or say --perceptual none",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Fuses the test pairs of a task with a model and measures the results, unless an earlier call did.
+    pub fn score(&self, task: Task, key: &str, model: &str) -> Result<Scores> {
+        let folders = self.config.folders(task);
+        let pairs = list_pairs(&folders.test_a, &folders.test_b)?.pairs;
+        let model = open_model(model)?;
+        let mut hash = Fnv1a::new();
+        hash.write(model.genotype.to_json()?.as_bytes());
+        for (name, tensor) in &model.weights {
+            hash.write(name.as_bytes());
+            hash.write(bytemuck::cast_slice(&tensor.to_f64()));
+        }
+        for pair in &pairs {
+            hash.write(format!("{:?}", (&pair.a, &pair.b)).as_bytes());
+        }
+        hash.write(env!("CARGO_PKG_VERSION").as_bytes());
+        let hash = format!("{:016x}", hash.finish());
+        let path = self.out().join("scores").join(format!("{key}.json"));
+        if let Ok(text) = std::fs::read_to_string(&path)
+            && let Ok(scores) = serde_json::from_str::<Scores>(&text)
+            && scores.hash == hash
+        {
+            return Ok(scores);
+        }
+        let mut engine = Engine::on(
+            &self.device,
+            self.precision,
+            &model,
+            SessionOptions::default(),
+        )?;
+        let mut values: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
+        let bar = terminal::bar(pairs.len() as u64, "{bar:30} {pos}/{len} pairs judged");
+        for pair in &pairs {
+            let (a, b) = (Picture::read(&pair.a)?, Picture::read(&pair.b)?);
+            if (a.width, a.height) != (b.width, b.height) {
+                let detail = format!("is not of the size of {}", pair.b.display());
+                return Err(Error::input(&pair.a, detail));
+            }
+            let fused = engine.fuse(a.height, a.width, &a.luma, &b.luma)?;
+            let fused = Grey::from_luma(a.width, a.height, &fused)?;
+            let (a, b) = (Grey::from_picture(&a)?, Grey::from_picture(&b)?);
+            let scores = measure(&a, &b, &fused, &METRICS)?;
+            for (metric, score) in METRICS.iter().zip(scores) {
+                values
+                    .entry(metric.name().into())
+                    .or_default()
+                    .push(score.ok());
+            }
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        let scores = Scores {
+            hash,
+            pairs: pairs.into_iter().map(|p| p.stem).collect(),
+            values,
+        };
+        let json = serde_json::to_string_pretty(&scores)
+            .map_err(|e| Error::Internal(format!("scores: {e}")))?;
+        crate::cli::output::make_parent(&path)?;
+        write_atomic(&path, json.as_bytes())?;
+        Ok(scores)
+    }
+
+    /// Times networks in turns, so that what else the machine does meets all of them.
+    pub fn time(&self, networks: &[(&Model, Part)]) -> Result<Vec<Timing>> {
+        let m = self.config.measure;
+        let mut sessions = networks
+            .iter()
+            .map(|(model, part)| self.session(model, *part))
+            .collect::<Result<Vec<_>>>()?;
+        let bar = terminal::bar(m.runs as u64, "{bar:30} {pos}/{len} rounds of timing");
+        let mut seconds = vec![Vec::with_capacity(m.runs); sessions.len()];
+        // The first two rounds only warm up.
+        for round in 0..m.runs + 2 {
+            for (session, seconds) in sessions.iter_mut().zip(&mut seconds) {
+                let start = Instant::now();
+                session.run()?;
+                if round >= 2 {
+                    seconds.push(start.elapsed().as_secs_f64());
+                }
+            }
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        seconds.into_iter().map(Timing::from_seconds).collect()
+    }
+
+    fn session(&self, model: &Model, part: Part) -> Result<Session> {
+        let m = self.config.measure;
+        let dtype = self.precision.dtype();
+        let mut t = Tape::new(dtype);
+        let shape = [1, m.height, m.width, 1];
+        let (a, b) = (t.input("a", shape)?, t.input("b", shape)?);
+        let mut builder = Builder::new(&mut t);
+        let fused = match part {
+            Part::Feature => record_ffm(&mut builder, &model.genotype, a, b)?,
+            Part::Whole => crate::net::record_fusion(&mut builder, &model.genotype, a, b)?.output,
+        };
+        t.output("fused", fused)?;
+        let store = model.params_on(&self.device, dtype)?;
+        let mut session = Session::new(&t, &store)?;
+        for (name, k) in [("a", 7), ("b", 13)] {
+            let wave = (0..m.width * m.height).map(|i| (i * k % 251) as f64 / 250.0);
+            let values = crate::tensor::Tensor::from_vec(shape, wave.collect::<Vec<f64>>())?;
+            session.set(name, &values.to_dtype(dtype))?;
+        }
+        Ok(session)
+    }
+}
+
+/// How much of a network is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The feature-level module, Ours_F of the paper.
+    Feature,
+    /// All of it, Ours_F+O.
+    Whole,
+}

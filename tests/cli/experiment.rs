@@ -1,0 +1,177 @@
+//! `hafuse experiment`: tables from searches, trainings and measurements, each done once.
+
+use super::world::{World, text};
+use serde_json::Value;
+
+/// A laboratory so small that a search takes a second. The test pairs are the training pairs.
+const LAB: &str = r#"
+out = "lab"
+perceptual = "none"
+[ivif]
+train_a = "ir"
+train_b = "vi"
+test_a = "ir"
+test_b = "vi"
+[mif]
+train_a = "ir"
+train_b = "vi"
+test_a = "ir"
+test_b = "vi"
+[search]
+patch = 16
+batch = 2
+space = {channels = 4, cells = 1, blocks = 1}
+epochs = {n = 2, m = 1, t = 1, s = 1}
+latency = {width = 24, height = 16, runs = 1}
+[train]
+patch = 16
+batch = 2
+stage1.epochs = 1
+stage2.epochs = 1
+[measure]
+width = 24
+height = 16
+runs = 1
+[table3]
+lambdas = [0.0, 0.2]
+[table2]
+models = ["tiny.safetensors"]
+[latency]
+networks = 3
+"#;
+
+fn lab() -> World {
+    let world = World::new();
+    std::fs::write(world.at("lab.toml"), LAB).unwrap();
+    world
+}
+
+fn result(world: &World, name: &str) -> Value {
+    let text = std::fs::read_to_string(world.at(&format!("lab/{name}.json"))).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn the_tables_share_what_was_searched_and_trained() {
+    let world = lab();
+    let said = world.good("experiment table3 --config lab.toml");
+    assert!(
+        said.contains("| lambda 0.2 |") && said.contains("C = 4"),
+        "{said}"
+    );
+    let table = result(&world, "table3");
+    let rows = table["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        assert!(row["time"]["median_ms"].as_f64().unwrap() > 0.0);
+        assert!(row["metrics"]["sd_u8sat"]["mean"].as_f64().unwrap() > 0.0);
+        assert_eq!(row["scores"]["pairs"].as_array().unwrap().len(), 4);
+    }
+    assert!(
+        table["scale"]
+            .as_str()
+            .unwrap()
+            .contains("the paper: 24 of 5 + 5")
+    );
+
+    // A second call measures times again and does nothing else again.
+    let again = world.run("experiment table3 --config lab.toml");
+    let err = text(&again.stderr);
+    assert_eq!(err.matches("done before").count(), 4, "{err}");
+    let scores = |t: &Value| t["rows"][1]["scores"].clone();
+    assert_eq!(scores(&result(&world, "table3")), scores(&table));
+
+    // The search and the training of the configured lambda serve the others.
+    let set = "--set search.latency.lambda=0.2";
+    let run = world.run(&format!("experiment table2 --config lab.toml {set}"));
+    let err = text(&run.stderr);
+    assert_eq!(err.matches("done before").count(), 2, "{err}");
+    let names = |t: &Value| -> Vec<String> {
+        let rows = t["rows"].as_array().unwrap().iter();
+        rows.map(|r| r["name"].as_str().unwrap().to_string())
+            .collect()
+    };
+    let t = result(&world, "table2");
+    assert_eq!(
+        names(&t),
+        ["searched F", "searched F+O", "tiny F", "tiny F+O"]
+    );
+    let params = |i: usize| t["rows"][i]["size"]["params"].as_u64().unwrap();
+    assert!(params(0) < params(1));
+
+    world.good(&format!("experiment table4 --config lab.toml {set}"));
+    assert_eq!(
+        result(&world, "table4")["rows"].as_array().unwrap().len(),
+        3
+    );
+    world.good(&format!(
+        "experiment fig4 --config lab.toml {set} --set fig4.operators=['3-RB']"
+    ));
+    let fig4 = result(&world, "fig4");
+    assert_eq!(names(&fig4), ["as it is", "3-RB"]);
+    assert_eq!(
+        fig4["rows"][1]["genotype"]["target"]["blocks"],
+        serde_json::json!(["3-RB"])
+    );
+    let svg = std::fs::read_to_string(world.at("lab/fig4.svg")).unwrap();
+    assert!(svg.contains("3-RB") && !svg.contains("NaN"));
+
+    // A finished search under another configuration is not taken for this one.
+    let other = "experiment table3 --config lab.toml --set search.epochs.n=4";
+    let run = world.run(other);
+    let err = text(&run.stderr);
+    assert_eq!(run.status.code(), Some(2), "{err}");
+    assert!(err.contains("name another folder with --out"), "{err}");
+}
+
+#[test]
+fn both_strategies_and_both_tasks_are_searched() {
+    let world = lab();
+    world.good("experiment fig3 --config lab.toml");
+    let t = result(&world, "fig3");
+    assert_eq!(t["rows"].as_array().unwrap().len(), 4);
+    for row in t["rows"].as_array().unwrap() {
+        assert!(
+            world
+                .at("lab")
+                .join(row["heatmap"].as_str().unwrap())
+                .exists()
+        );
+    }
+    // The medical search was done by fig3.
+    let run = world.run("experiment fig5 --config lab.toml");
+    let err = text(&run.stderr);
+    assert_eq!(err.matches("done before").count(), 2, "{err}");
+    let t = result(&world, "fig5");
+    assert!(t["rows"][0]["metrics"]["en"]["variance"].as_f64().unwrap() >= 0.0);
+}
+
+#[test]
+fn predictions_are_compared_with_times_without_any_picture() {
+    let world = lab();
+    let said = world.good("experiment latency --config lab.toml --set ivif.train_a=''");
+    assert!(said.contains("Spearman"), "{said}");
+    assert_eq!(
+        result(&world, "latency")["rows"].as_array().unwrap().len(),
+        3
+    );
+    assert!(world.at("lab/latency.svg").exists());
+}
+
+#[test]
+fn what_lacks_is_named_before_anything_runs() {
+    let world = lab();
+    for (line, what) in [
+        ("table3 --set ivif.test_a=''", "ivif.test_a: names no folder"),
+        ("table3 --set search.seed=2", "search.seed"),
+        ("table3 --set search.space.chanels=2", "chanels"),
+        ("table3 --perceptual vgg", "--features FILE"),
+        ("fig4 --set genotype=nothing", "neither a genotype file"),
+    ] {
+        let run = world.run(&format!("experiment {line} --config lab.toml"));
+        let err = text(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{line}: {err}");
+        assert!(err.contains(what), "{line}: {err}");
+        assert!(!world.at("lab").exists(), "{line}");
+    }
+}
