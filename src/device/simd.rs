@@ -13,8 +13,8 @@ pub(crate) fn wide_available() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
 }
 
-/// Defines a function over a [`Real`](crate::tensor::Real) type whose body is compiled with and
-/// without AVX2; the call picks by CPU. What the body calls must be `#[inline(always)]`.
+/// Defines a function, over a [`Real`](crate::tensor::Real) type or over none, whose body is compiled
+/// with and without AVX2; the call picks by CPU. What the body calls must be `#[inline(always)]`.
 macro_rules! simd_fn {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<$t:ident>($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
         $(#[$meta])*
@@ -26,6 +26,26 @@ macro_rules! simd_fn {
             {
                 #[target_feature(enable = "avx2,fma")]
                 fn wide<$t: $crate::tensor::Real>($($arg: $ty),*) {
+                    body($($arg),*)
+                }
+                if $crate::device::simd::wide_available() {
+                    // SAFETY: the CPU has the features that `wide` is compiled for.
+                    return unsafe { wide($($arg),*) };
+                }
+            }
+            body($($arg),*)
+        }
+    };
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
+        $(#[$meta])*
+        $vis fn $name($($arg: $ty),*) {
+            #[inline(always)]
+            fn body($($arg: $ty),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn wide($($arg: $ty),*) {
                     body($($arg),*)
                 }
                 if $crate::device::simd::wide_available() {

@@ -1,0 +1,170 @@
+//! The list of metrics: names, labels, whose convention each follows.
+
+use super::{mef_ssim, ms_ssim, ssim_cdd, vif};
+use crate::{Error, Result};
+use std::fmt;
+use std::str::FromStr;
+
+/// A number by which a fused picture is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Metric {
+    En,
+    Sd,
+    SdU8sat,
+    Sf,
+    Ag,
+    AgMean,
+    Mi,
+    MiNats,
+    MiLt,
+    FmiPixel,
+    Cc,
+    Scd,
+    Mse,
+    Psnr,
+    PsnrLt,
+    Vif,
+    VifU8sat,
+    Viff,
+    Qabf,
+    QabfUnit,
+    Nabf,
+    NabfUnit,
+    Ssim,
+    SsimLt,
+    SsimCdd,
+    MsSsim,
+    MefMsSsim,
+}
+
+struct Facts {
+    name: &'static str,
+    label: &'static str,
+    convention: &'static str,
+    higher_is_better: bool,
+    least_side: usize,
+}
+
+impl Metric {
+    /// All of them, in the order of tables.
+    pub const ALL: [Metric; 27] = [
+        Metric::En,
+        Metric::Sd,
+        Metric::SdU8sat,
+        Metric::Sf,
+        Metric::Ag,
+        Metric::AgMean,
+        Metric::Mi,
+        Metric::MiNats,
+        Metric::MiLt,
+        Metric::FmiPixel,
+        Metric::Cc,
+        Metric::Scd,
+        Metric::Mse,
+        Metric::Psnr,
+        Metric::PsnrLt,
+        Metric::Vif,
+        Metric::VifU8sat,
+        Metric::Viff,
+        Metric::Qabf,
+        Metric::QabfUnit,
+        Metric::Nabf,
+        Metric::NabfUnit,
+        Metric::Ssim,
+        Metric::SsimLt,
+        Metric::SsimCdd,
+        Metric::MsSsim,
+        Metric::MefMsSsim,
+    ];
+
+    #[rustfmt::skip]
+    fn facts(self) -> Facts {
+        const LT: &str = "Evaluation-for-Image-Fusion";
+        const LT_NOW: &str = "Evaluation-for-Image-Fusion since March 2023, MMIF-CDDFuse";
+        const LT_2022: &str = "Evaluation-for-Image-Fusion before March 2023, as in the paper's tables";
+        const CDD: &str = "MMIF-CDDFuse";
+        const ALL: &str = "all toolboxes";
+        let (name, label, convention, higher_is_better, least_side) = match self {
+            Metric::En => ("en", "EN", ALL, true, 1),
+            Metric::Sd => ("sd", "SD", LT_NOW, true, 1),
+            Metric::SdU8sat => ("sd_u8sat", "SD (paper)", LT_2022, true, 1),
+            Metric::Sf => ("sf", "SF", LT_NOW, true, 2),
+            Metric::Ag => ("ag", "AG", LT, true, 2),
+            Metric::AgMean => ("ag_mean", "AG (mean)", CDD, true, 2),
+            Metric::Mi => ("mi", "MI", "bits, 256 levels", true, 1),
+            Metric::MiNats => ("mi_nats", "MI (nats)", CDD, true, 1),
+            Metric::MiLt => ("mi_lt", "MI (LT)", LT, true, 1),
+            Metric::FmiPixel => ("fmi_pixel", "FMI (pixel)", "Fast-FMI (Haghighat and Razian 2014), raw pixels", true, 3),
+            Metric::Cc => ("cc", "CC", ALL, true, 1),
+            Metric::Scd => ("scd", "SCD", ALL, true, 1),
+            Metric::Mse => ("mse", "MSE", LT, false, 1),
+            Metric::Psnr => ("psnr", "PSNR", "peak 1 on levels 0..1", true, 1),
+            Metric::PsnrLt => ("psnr_lt", "PSNR (LT)", LT, true, 1),
+            Metric::Vif => ("vif", "VIF", LT_NOW, true, vif::LEAST_SIDE),
+            Metric::VifU8sat => ("vif_u8sat", "VIF (paper)", LT_2022, true, vif::LEAST_SIDE),
+            Metric::Viff => ("viff", "VIFF", "published code of Han et al. 2013", true, vif::LEAST_SIDE),
+            Metric::Qabf => ("qabf", "Qabf", LT_NOW, true, 1),
+            Metric::QabfUnit => ("qabf_unit", "Qabf (0..1)", "Evaluation-for-Image-Fusion before March 2023, hli1221", true, 1),
+            Metric::Nabf => ("nabf", "Nabf", "IVIF_ZOO, levels 0..255", false, 1),
+            Metric::NabfUnit => ("nabf_unit", "Nabf (0..1)", "hli1221, levels 0..1", false, 1),
+            Metric::Ssim => ("ssim", "SSIM", "hli1221, L = 255", true, 1),
+            Metric::SsimLt => ("ssim_lt", "SSIM (LT)", "Evaluation-for-Image-Fusion since March 2023, L = 1", true, 1),
+            Metric::SsimCdd => ("ssim_cdd", "SSIM (CDD)", "MMIF-CDDFuse, a sum, L = 2", true, ssim_cdd::SIDE),
+            Metric::MsSsim => ("ms_ssim", "MS-SSIM", "Wang et al. 2003", true, ms_ssim::LEAST_SIDE),
+            Metric::MefMsSsim => ("mef_ms_ssim", "MEF-SSIM", "\"MS_SSIM\" of Evaluation-for-Image-Fusion and hli1221", true, mef_ssim::LEAST_SIDE),
+        };
+        Facts { name, label, convention, higher_is_better, least_side }
+    }
+
+    /// The name on the command line and in files: `vif_u8sat`.
+    pub fn name(self) -> &'static str {
+        self.facts().name
+    }
+
+    /// The name at the head of a table's column: `VIF (paper)`.
+    pub fn label(self) -> &'static str {
+        self.facts().label
+    }
+
+    /// Whose numbers these are comparable with.
+    pub fn convention(self) -> &'static str {
+        self.facts().convention
+    }
+
+    /// Whether a larger value is meant to be a better picture.
+    pub fn higher_is_better(self) -> bool {
+        self.facts().higher_is_better
+    }
+
+    /// The fewest pixels along the shorter side for which the metric is defined.
+    pub fn least_side(self) -> usize {
+        self.facts().least_side
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Metric {
+    type Err = Error;
+
+    /// From [`Metric::name`], in any case.
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL
+            .into_iter()
+            .find(|m| m.name().eq_ignore_ascii_case(text.trim()));
+        found.ok_or_else(|| {
+            Error::config(
+                "metric",
+                format!(
+                    "{text:?} is not known; give one of {}",
+                    Self::ALL.map(Self::name).join(", ")
+                ),
+            )
+        })
+    }
+}
