@@ -13,7 +13,8 @@
 //!
 //! In VIFF each window takes VID and VIND of one source: A where gA < gB, else B. (The paper means the larger gain; its published code
 //! takes the smaller.) All are without unit, 0 upward; 1 per source is a perfect copy, contrast above the source's gives more.
-//! Levels 0..255. Undefined below 41 x 41 pixels, where the last window does not fit.
+//! Levels 0..255. At 1e-10 rounding has a say which of two nearly flat sources VIFF takes, so codes that sum in another order may
+//! differ by some 1e-6 there. Undefined below 41 x 41 pixels, where the last window does not fit.
 //!
 //! `vif`: Sheikh and Bovik 2006 in the pixel domain (vifp), summed; Evaluation-for-Image-Fusion since March 2023, MMIF-CDDFuse (which calls it VIFF).
 //! `vif_u8sat`: the same with the products of levels at scale 1 cut off at 255, as MATLAB does with 8-bit integers: the

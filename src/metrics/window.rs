@@ -215,7 +215,8 @@ simd_fn! {
 #[inline(always)]
 fn weigh(values: &[f64], stride: usize, taps: &[f64], sums: &mut [f64]) {
     let n = sums.len();
-    // Four taps for each pass over `sums`; the one or three that are left begin it.
+    // Four taps for each pass over `sums`; the one or three that are left begin it. Tap after tap, as one would
+    // expect: where the formula of VIF asks whether a variance is below 1e-10, rounding has a say.
     let (rest, fours) = taps.as_rchunks::<4>();
     if let [g0, g1, g2] = rest {
         let (v0, v1) = (&values[..n], &values[stride..][..n]);
@@ -233,7 +234,7 @@ fn weigh(values: &[f64], stride: usize, taps: &[f64], sums: &mut [f64]) {
         let (v0, v1) = (&values[..n], &values[stride..][..n]);
         let (v2, v3) = (&values[2 * stride..][..n], &values[3 * stride..][..n]);
         for x in 0..n {
-            sums[x] += (g[0] * v0[x] + g[1] * v1[x]) + (g[2] * v2[x] + g[3] * v3[x]);
+            sums[x] = sums[x] + g[0] * v0[x] + g[1] * v1[x] + g[2] * v2[x] + g[3] * v3[x];
         }
     }
 }
