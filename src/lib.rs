@@ -14,7 +14,8 @@
 //! 7. [`train`], [`infer`] and [`search`]: the two-stage training loop; models and the engine that fuses
 //!    pictures; Algorithm 1 on the supernet, with the latency table that it charges by.
 //! 8. [`data`], [`synth`]: pictures, pairs and patches; a generator of scenes seen by two sensors.
-//! 9. [`cli`]: the command line, one file for each subcommand.
+//! 9. [`report`]: figures as SVG and pages as HTML, of a search.
+//! 10. [`cli`]: the command line, one file for each subcommand.
 //!
 //! # Fusing
 //!
@@ -68,6 +69,7 @@ pub mod infer;
 pub mod loss;
 pub mod net;
 pub mod ops;
+pub mod report;
 pub mod search;
 pub mod synth;
 pub mod tape;

@@ -5,7 +5,7 @@ fn main() -> ExitCode {
     match hafuse::cli::run(hafuse::cli::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            hafuse::cli::report(&e);
+            hafuse::cli::print_error(&e);
             ExitCode::from(e.exit_code())
         }
     }

@@ -4,6 +4,8 @@
 mod cuda;
 #[path = "cli/refusals.rs"]
 mod refusals;
+#[path = "cli/report.rs"]
+mod report;
 #[path = "cli/results.rs"]
 mod results;
 #[path = "cli/search.rs"]

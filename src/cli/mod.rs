@@ -9,6 +9,7 @@ mod info;
 mod memory;
 mod output;
 mod preview;
+mod report;
 mod search;
 mod search_log;
 pub mod synth;
@@ -29,6 +30,7 @@ Examples:
   hafuse synth data --scene street --count 16      pairs to try things on
   hafuse train my.toml --a data/ir --b data/vi     train the network
   hafuse search my.toml --a data/ir --b data/vi    search an architecture for data and device
+  hafuse report runs/s                             a page of what a search did
   hafuse info --size 640x480 --run                 size, speed and memory on this machine
   hafuse doctor                                    which devices are there and work
   hafuse bench ops --device cuda                   latency of each operator
@@ -72,6 +74,7 @@ enum Command {
     Fuse(fuse::FuseArgs),
     Train(Box<train::TrainArgs>),
     Search(Box<search::SearchArgs>),
+    Report(report::ReportArgs),
     Info(info::InfoArgs),
     Bench(bench::BenchArgs),
     Doctor(doctor::DoctorArgs),
@@ -93,6 +96,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Fuse(args) => fuse::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Search(args) => search::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
@@ -117,7 +121,7 @@ fn open_model(name: &str) -> Result<Model> {
 }
 
 /// Prints an error as one line on stderr.
-pub fn report(error: &Error) {
+pub fn print_error(error: &Error) {
     terminal::say(&format!("error: {error}"));
 }
 

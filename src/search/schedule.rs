@@ -1,10 +1,10 @@
 //! Which parameters an epoch updates: the loops of Algorithm 1.
 
 use super::config::{EpochsConfig, Strategy};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What an inner epoch updates beside the network's weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// beta: lines 5 to 8.

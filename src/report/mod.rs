@@ -1,0 +1,17 @@
+//! Reports of runs: SVG figures and self-contained HTML pages, as text and without a charting library.
+//!
+//! [`svg`] and [`ramp`] draw, [`chart`] makes line and bar charts, [`html`] pages and tables. [`heatmap`],
+//! [`timeline`], [`curves`] and [`network`] are the figures of an architecture search, [`pictures`] what its
+//! network fuses, [`run`] what its folder holds, and [`search`] puts all of them on one page.
+
+pub mod chart;
+pub mod curves;
+pub mod heatmap;
+pub mod html;
+pub mod network;
+pub mod pictures;
+pub mod ramp;
+pub mod run;
+pub mod search;
+pub mod svg;
+pub mod timeline;
