@@ -14,7 +14,8 @@
 //! 7. [`train`], [`infer`] and [`search`]: the two-stage training loop; models and the engine that fuses
 //!    pictures; Algorithm 1 on the supernet, with the latency table that it charges by.
 //! 8. [`data`], [`synth`]: pictures, pairs and patches; a generator of scenes seen by two sensors.
-//! 9. [`metrics`]: fused pictures judged by the field's own numbers, each with its convention.
+//! 9. [`metrics`], [`report`]: fused pictures judged by the field's own numbers, each with its convention; figures as
+//!    SVG and pages as HTML.
 //! 10. [`cli`]: the command line, one file for each subcommand.
 //!
 //! # Fusing

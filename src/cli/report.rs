@@ -1,10 +1,14 @@
-//! `hafuse report`: a page and drawings of a search.
+//! `hafuse report`: what a search did, on one page.
 
 use super::device::DeviceArg;
-use super::{open_model, terminal};
-use crate::data::{Picture, list_pairs};
-use crate::infer::{Engine, Precision};
-use crate::report::{Run, Shown, curves_svg, heatmap, network_svg, page};
+use super::memory::{fusion_tape, shortage};
+use super::{open_model, output, terminal};
+use crate::data::{Pair, Picture, list_pairs};
+use crate::device::Device;
+use crate::infer::{Engine, Model, Precision};
+use crate::report::pictures::{self, Triple, read_pair};
+use crate::report::run::SearchRun;
+use crate::report::search::{Fused, build};
 use crate::tape::SessionOptions;
 use crate::tensor::io::write_atomic;
 use crate::{Error, Result};
@@ -12,132 +16,183 @@ use std::path::{Path, PathBuf};
 
 const AFTER_HELP: &str = "\
 Examples:
-  hafuse report runs/s                                    look at runs/s/report.html in a browser
-  hafuse report runs/s --model runs/t/model.safetensors   pictures by the trained network
-  hafuse report runs/s --a test/ir --b test/vi --pairs 6  of other pictures
+  hafuse report runs/s                                     writes runs/s/report.html and runs/s/report/
+  hafuse report runs/s --a data/test/ir --b data/test/vi   fuse other pictures than those of the search
+  hafuse report runs/s --model runs/t/model.safetensors    by the trained network
+  hafuse report runs/s --pairs 0 --out docs/search         no pictures, into another folder
 
-What it writes into the folder of the search:
-  report.html                 everything on one page that needs no network and no other file
-  report/heatmap-final.svg    alpha and beta at the end, the chosen framed (Fig. 3 of the paper)
-  report/heatmap-time.svg     alpha and beta over the inner epochs
-  report/curves.svg           losses, LAT, entropies
-  report/network.svg          the network that was found
-  report/fused-NAME.png       fused pictures
+What it writes:
+  report.html               all of it, in one file that needs no other and no network
+  report/network.svg        the network that was found, with the milliseconds of its parts
+  report/heatmap-final.svg  alpha and beta at the end, the chosen ones framed in red
+  report/heatmap-time.svg   alpha and beta after each inner epoch
+  report/curves.svg         losses, LAT, entropies
+  report/fused.png          A, B and fused side by side
 
-It also works while the search goes on, or after it was stopped.
-Exit codes: 0 done, 2 usage, 3 input, 4 output, 5 device.";
+A search that is going on or was stopped is shown as far as it came. Its own pictures and model are fused if they are
+there, else the page says why not; pictures and models that were named must be there.
+Exit codes: 0 done, 2 usage, 3 no folder of a search, or an input, 4 output, 5 device.";
 
-/// Make a page about a search: heatmaps, curves, the network that was found, pictures
+/// Make a page of a search: heatmaps, curves, the network, fused pictures
+///
+/// DIR is the folder that `hafuse search` writes or wrote into (its --out).
 #[derive(clap::Args, Clone, Debug)]
 #[command(verbatim_doc_comment, after_help = AFTER_HELP)]
 pub struct ReportArgs {
-    /// Folder of a `hafuse search`
+    /// Folder of a search
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// Fuse with this model instead of the supernet's weights
-    #[arg(long, value_name = "NAME|FILE")]
-    pub model: Option<String>,
-    /// Folder of infrared or MRI pictures to show [default: that of the search]
-    #[arg(long, value_name = "DIR", requires = "b")]
+    /// Infrared or MRI to fuse: a picture or a folder [default: key `data.a` of the search]
+    #[arg(long, value_name = "FILE|DIR", requires = "b")]
     pub a: Option<PathBuf>,
-    /// Folder of visible or PET pictures to show [default: that of the search]
-    #[arg(long, value_name = "DIR", requires = "a")]
+    /// Visible light or PET to fuse: a picture or a folder [default: key `data.b` of the search]
+    #[arg(long, value_name = "FILE|DIR", requires = "a")]
     pub b: Option<PathBuf>,
-    /// How many pairs to show
+    /// How many pairs to fuse, the first ones; 0 for none
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub pairs: usize,
+    /// A trained model to fuse with [default: model.safetensors in DIR, with the supernet's weights]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub model: Option<String>,
+    /// Folder to write into [default: DIR]
+    #[arg(short, long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     #[command(flatten)]
     pub device: DeviceArg,
 }
 
-/// Reads the folder and writes the report into it.
+/// Writes the page and its figures.
 ///
 /// # Errors
-/// [`Error::Input`] if the folder is none of a search, or what --a, --b and --model name cannot be read.
+/// [`Error::Input`] if the folder is not that of a search; those of pictures and models that were named.
 pub fn run(args: &ReportArgs) -> Result<()> {
-    let run = Run::load(&args.dir)?;
-    let (pictures, of) = pictures(args, &run)?;
-    let file = |name: &str| args.dir.join(name);
-    let folder = file("report");
-    std::fs::create_dir_all(&folder).map_err(|e| Error::output(&folder, e))?;
-    let genotype = run.genotype.as_ref();
-    let mut drawings = vec![
-        ("heatmap-final", heatmap::final_svg(run.layers(), genotype)),
-        ("heatmap-time", heatmap::time_svg(&run.epochs, genotype)),
-        ("curves", curves_svg(&run.epochs)),
-    ];
-    if let Some(g) = genotype {
-        drawings.push(("network", network_svg(g, run.table.as_ref())?));
-    }
-    for (name, svg) in drawings {
-        write_atomic(&folder.join(format!("{name}.svg")), svg.as_bytes())?;
-    }
-    for p in &pictures {
-        write_atomic(&folder.join(format!("fused-{}.png", p.name)), &p.fused)?;
-    }
-    write_atomic(&file("report.html"), page(&run, &pictures, &of)?.as_bytes())?;
+    let run = SearchRun::load(&args.dir)?;
+    let out = args.out.as_ref().unwrap_or(&args.dir);
+    let (page, folder) = (out.join("report.html"), out.join("report"));
+    let inputs: Vec<&Path> = [&args.a, &args.b]
+        .into_iter()
+        .flatten()
+        .map(PathBuf::as_path)
+        .collect();
+    output::check_file(&page, &inputs)?;
+    output::check_folder(&folder, &inputs)?;
+    output::check_file(&folder.join("fused.png"), &inputs)?;
     for note in &run.notes {
         terminal::say(&format!("note: {note}"));
     }
-    terminal::print(&format!("written: {}", file("report.html").display()))
-}
-
-/// Fused pictures, and a sentence on what made them or why there are none.
-fn pictures(args: &ReportArgs, run: &Run) -> Result<(Vec<Shown>, String)> {
-    let own = args.dir.join("model.safetensors");
-    let model = match &args.model {
-        Some(name) => open_model(name)?,
-        None if own.exists() => open_model(&own.to_string_lossy())?,
-        None => {
-            return Ok((
-                Vec::new(),
-                "No picture: the search has no network yet.".into(),
-            ));
+    let named = args.a.is_some() || args.model.is_some();
+    let fused = if args.pairs == 0 {
+        Err("none were asked for (--pairs 0)".to_string())
+    } else {
+        match fuse(args, &run) {
+            Err(e) if !named => {
+                terminal::say(&format!("note: no fused pictures: {e}"));
+                Err(e.to_string())
+            }
+            result => Ok(result?),
         }
     };
-    let (a, b) = match (&args.a, &args.b) {
-        (Some(a), Some(b)) => (a.clone(), b.clone()),
-        _ => (run.key("data.a").into(), run.key("data.b").into()),
-    };
-    if args.a.is_none() && !(a.is_dir() && b.is_dir()) {
-        let of = format!(
-            "No picture: {} or {} is not there; name pictures with --a DIR --b DIR.",
-            a.display(),
-            b.display()
-        );
-        return Ok((Vec::new(), of));
+    let report = build(&run, fused.as_ref().map_err(String::as_str))?;
+    std::fs::create_dir_all(&folder).map_err(|e| Error::output(&folder, e))?;
+    for (name, bytes) in &report.files {
+        write_atomic(&folder.join(name), bytes)?;
     }
+    write_atomic(&page, report.html.as_bytes())?;
+    terminal::print(&page.display().to_string())
+}
+
+/// Fuses the first pairs.
+fn fuse(args: &ReportArgs, run: &SearchRun) -> Result<Fused> {
+    let mut pairs = find_pairs(args, run)?;
+    pairs.truncate(args.pairs);
+    let (model, says) = find_model(args, run)?;
     let device = args.device.open()?;
     let precision = Precision::default_on(&device);
     let mut engine = Engine::on(&device, precision, &model, SessionOptions::default())?;
-    let pairs = list_pairs(&a, &b)?.pairs;
-    let pictures = pairs
-        .iter()
-        .take(args.pairs)
-        .map(|pair| show(&mut engine, &pair.stem, &pair.a, &pair.b))
-        .collect::<Result<Vec<_>>>()?;
-    let of = match &args.model {
-        Some(name) => format!("By {name}: {}.", model.about),
-        None => {
-            "By the network that was found with the weights of the supernet, not trained by itself."
-                .into()
-        }
-    };
-    Ok((pictures, of))
+    let mut triples: Vec<Triple> = Vec::with_capacity(pairs.len());
+    for pair in &pairs {
+        let pictures = read_pair(&pair.a, &pair.b)?;
+        check_memory(&engine, &pair.a, &pictures.0)?;
+        triples.push(pictures::fuse(&mut engine, &pair.stem, pictures)?);
+    }
+    let dtype = precision.dtype();
+    Ok(Fused {
+        model: format!("{says} Fused on {device} in {dtype}."),
+        triples,
+    })
 }
 
-fn show(engine: &mut Engine, name: &str, a: &Path, b: &Path) -> Result<Shown> {
-    let (pa, pb) = (Picture::read(a)?, Picture::read(b)?);
-    let (w, h) = (pa.width, pa.height);
-    if (pb.width, pb.height) != (w, h) {
-        let detail = format!("is not of the size of {}", a.display());
-        return Err(Error::input(b, detail));
+/// The pairs that were named, else those of the search.
+fn find_pairs(args: &ReportArgs, run: &SearchRun) -> Result<Vec<Pair>> {
+    let (Some(a), Some(b)) = (&args.a, &args.b) else {
+        let data = &run.config.data;
+        if let Some(missing) = [&data.a, &data.b].into_iter().find(|dir| !dir.is_dir()) {
+            return Err(Error::input(
+                missing,
+                "the pictures of the search are not here; name some with --a and --b",
+            ));
+        }
+        return Ok(list_pairs(&data.a, &data.b)?.pairs);
+    };
+    match (a.is_dir(), b.is_dir()) {
+        (true, true) => Ok(list_pairs(a, b)?.pairs),
+        (false, false) => Ok(vec![Pair {
+            stem: a
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            a: a.clone(),
+            b: b.clone(),
+        }]),
+        _ => Err(Error::config(
+            "--a and --b",
+            format!(
+                "of {} and {} one is a folder and one is not; give two files or two folders",
+                a.display(),
+                b.display()
+            ),
+        )),
     }
-    let fused = engine.fuse(h, w, &pa.luma, &pb.luma)?;
-    Ok(Shown {
-        name: name.to_string(),
-        a: Shown::png(w, h, &pa.luma)?,
-        b: Shown::png(w, h, &pb.luma)?,
-        fused: Shown::png(w, h, &fused)?,
-    })
+}
+
+/// The model, and whose weights it has in a sentence.
+fn find_model(args: &ReportArgs, run: &SearchRun) -> Result<(Model, String)> {
+    if let Some(name) = &args.model {
+        let model = open_model(name)?;
+        let mut says = format!(
+            "Fused by the model {name}, {}: {}.",
+            model.name,
+            model.about.trim_end_matches('.')
+        );
+        if run.candidate().is_none_or(|g| g != model.genotype) {
+            says += " Its network is not the one that this search found.";
+        }
+        return Ok((model, says));
+    }
+    let path = run.dir.join("model.safetensors");
+    if !path.exists() {
+        return Err(Error::input(
+            &path,
+            "it is written when a search ends; give --model FILE",
+        ));
+    }
+    let says = "Fused by the network that was found with the supernet's weights, which were not trained for it alone \
+                (model.safetensors of the search): a look, no measure of what it can do once trained.";
+    Ok((Model::open(&path.to_string_lossy())?, says.into()))
+}
+
+/// Refuses a picture whose fusion would not fit in memory, which would end the process.
+fn check_memory(engine: &Engine, path: &Path, picture: &Picture) -> Result<()> {
+    if matches!(engine.device(), Device::Cuda(_)) {
+        return Ok(()); // a card says so itself
+    }
+    let (w, h) = (picture.width, picture.height);
+    match shortage(&fusion_tape(&engine.model().genotype, h, w)?) {
+        Some(shortage) => Err(Error::input(
+            path,
+            format!("is {w}x{h}; {shortage}; downscale it"),
+        )),
+        None => Ok(()),
+    }
 }

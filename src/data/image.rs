@@ -190,6 +190,16 @@ impl Picture {
         write_atomic(path, &bytes)
     }
 
+    /// The bytes of a PNG file, in the picture's own bit depth.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a plane has another size; [`Error::Internal`] if it cannot be encoded.
+    pub fn to_png(&self) -> Result<Vec<u8>> {
+        self.check_planes()?;
+        self.encode(Format::Png, WriteOptions::default())
+            .map_err(|e| Error::Internal(format!("PNG: {}", one_line(&e))))
+    }
+
     fn encode(&self, format: Format, options: WriteOptions) -> ImageResult<Vec<u8>> {
         let alpha = self.alpha.as_deref().filter(|_| format != Format::Jpeg);
         let colour = self.chroma.is_some() || (alpha.is_some() && format == Format::Tiff);

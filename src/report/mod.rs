@@ -1,14 +1,17 @@
-//! Drawings and pages of a search: heatmaps, curves, the network, and one page with all of it.
+//! Reports of runs: SVG figures and self-contained HTML pages, as text and without a charting library.
+//!
+//! [`svg`] and [`ramp`] draw, [`chart`] makes line and bar charts, [`html`] pages and tables. [`heatmap`],
+//! [`timeline`], [`curves`] and [`network`] are the figures of an architecture search, [`pictures`] what its
+//! network fuses, [`run`] what its folder holds, and [`search`] puts all of them on one page.
 
-mod curves;
+pub mod chart;
+pub mod curves;
 pub mod heatmap;
-mod network;
-mod page;
-pub mod plot;
-mod run;
-mod svg;
-
-pub use curves::svg as curves_svg;
-pub use network::svg as network_svg;
-pub use page::{Shown, page};
-pub use run::{Epoch, Run};
+pub mod html;
+pub mod network;
+pub mod pictures;
+pub mod ramp;
+pub mod run;
+pub mod search;
+pub mod svg;
+pub mod timeline;

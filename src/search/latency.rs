@@ -128,7 +128,7 @@ pub fn entries(width: usize, height: usize, c: usize) -> Vec<Entry> {
 }
 
 /// Name of an operator's entry at `1 / scale` of full size.
-fn operator_at(kind: OpKind, scale: usize) -> String {
+pub fn operator_at(kind: OpKind, scale: usize) -> String {
     format!("{}@{scale}", kind.name())
 }
 
@@ -271,7 +271,8 @@ impl LatencyTable {
         parts(cell).1.iter().map(|name| self.ms(name)).sum()
     }
 
-    pub(crate) fn gene_ms(&self, gene: &CellGene) -> Result<f64> {
+    /// Milliseconds of a cell in a network.
+    pub fn gene_ms(&self, gene: &CellGene) -> Result<f64> {
         let ms = self.block_ms(gene.cell)?;
         let of = |kind: &OpKind| ms[*kind as usize];
         Ok(self.fixed_ms(gene.cell)? + gene.blocks.iter().map(of).sum::<f64>())

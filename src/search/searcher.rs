@@ -53,7 +53,7 @@ pub struct StepReport {
 }
 
 /// An inner epoch.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EpochReport {
     pub stage: u8,
     /// Inner epochs done in this stage, and how many it has.

@@ -162,7 +162,10 @@ fn predictions_are_compared_with_times_without_any_picture() {
 fn what_lacks_is_named_before_anything_runs() {
     let world = lab();
     for (line, what) in [
-        ("table3 --set ivif.test_a=''", "ivif.test_a: names no folder"),
+        (
+            "table3 --set ivif.test_a=''",
+            "ivif.test_a: names no folder",
+        ),
         ("table3 --set search.seed=2", "search.seed"),
         ("table3 --set search.space.chanels=2", "chanels"),
         ("table3 --perceptual vgg", "--features FILE"),

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// 4 pairs in two halves, one step an epoch: 2 stages of 1 round of 2 epochs.
-pub const RUN: &str = "--a ir --b vi --perceptual none --set patch=16 --set batch=2 --set space.channels=4 \
+const RUN: &str = "--a ir --b vi --perceptual none --set patch=16 --set batch=2 --set space.channels=4 \
                    --set space.cells=1 --set space.blocks=1 --set epochs.n=2 --set epochs.m=1 --set epochs.t=1 \
                    --set epochs.s=1 --set latency.width=24 --set latency.height=16 --set latency.runs=1";
 

@@ -8,8 +8,9 @@ use crate::Result;
 use crate::cli::open_model;
 use crate::metrics::Metric;
 use crate::net::Genotype;
+use crate::report::chart::{Area, Bar, BarChart, Group};
 use crate::report::heatmap;
-use crate::report::plot;
+use crate::report::svg::{Figure, WIDTH};
 use crate::search::Strategy;
 use crate::tensor::io::write_atomic;
 use crate::train::Task;
@@ -159,25 +160,36 @@ pub fn fig5(lab: &Lab<'_>) -> Result<Table> {
     })
 }
 
-/// Bars of the means with the standard deviations over the pairs, one panel for each metric.
+/// Bars of the means with the standard deviations over the pairs, one chart for each metric.
 fn plot(lab: &Lab<'_>, name: &str, rows: &[Row], metrics: &[Metric]) -> Result<()> {
-    let panels: Vec<plot::Panel> = metrics
-        .iter()
-        .map(|m| plot::Panel {
-            title: m.label().to_string(),
-            bars: rows
-                .iter()
-                .filter_map(|row| {
-                    let (mean, std) = row.scores.as_ref()?.mean_std(*m)?;
-                    Some(plot::Bar {
-                        label: row.name.clone(),
-                        value: mean,
-                        deviation: std,
-                    })
-                })
-                .collect(),
-        })
-        .collect();
+    const HEIGHT: f64 = 360.0;
+    let width = WIDTH / metrics.len() as f64;
+    let mut figure = Figure::new();
+    for (k, metric) in metrics.iter().enumerate() {
+        let groups = rows.iter().filter_map(|row| {
+            let (mean, std) = row.scores.as_ref()?.mean_std(*metric)?;
+            Some(Group {
+                name: row.name.clone(),
+                bars: vec![Bar {
+                    value: mean,
+                    error: Some((mean - std, mean + std)),
+                }],
+            })
+        });
+        let chart = BarChart {
+            title: metric.label().into(),
+            groups: groups.collect(),
+            ..BarChart::default()
+        };
+        let area = Area {
+            x: width * k as f64,
+            y: 0.0,
+            width,
+            height: HEIGHT,
+        };
+        chart.draw(&mut figure, area);
+    }
+    let title = "means over the test pairs, bars of one standard deviation";
     let file = lab.config.out.join(format!("{name}.svg"));
-    write_atomic(&file, plot::bars(&panels).as_bytes())
+    write_atomic(&file, figure.finish(HEIGHT, title).as_bytes())
 }

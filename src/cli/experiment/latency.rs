@@ -9,7 +9,7 @@ use crate::infer::Model;
 use crate::net::{
     CellGene, CellKind, Genotype, GuidedFilterGene, OpKind, initial_params, param_specs,
 };
-use crate::report::plot;
+use crate::report::chart::{LineChart, Series};
 use crate::search::SearchConfig;
 use crate::tape::ParamStore;
 use crate::tensor::DType;
@@ -57,8 +57,7 @@ pub fn run(lab: &Lab<'_>) -> Result<Table> {
             ..Row::default()
         });
     }
-    let points: Vec<(f64, f64)> = predicted.iter().copied().zip(measured).collect();
-    let svg = plot::scatter(&points, "predicted from the table (ms)", "measured (ms)");
+    let svg = scatter(&predicted, &measured).svg(520.0);
     crate::cli::output::make_parent(&lab.config.out.join("latency.svg"))?;
     write_atomic(&lab.config.out.join("latency.svg"), svg.as_bytes())?;
     let (m, k) = (lab.config.measure, &table.key);
@@ -86,6 +85,37 @@ pub fn run(lab: &Lab<'_>) -> Result<Table> {
         rows,
         paper: Vec::new(),
     })
+}
+
+/// Measured over predicted times, and the line where they are equal.
+fn scatter(predicted: &[f64], measured: &[f64]) -> LineChart {
+    let high = predicted
+        .iter()
+        .chain(measured)
+        .fold(0.0f64, |m, &v| m.max(v));
+    let gap = (f64::NAN, f64::NAN);
+    let points = predicted
+        .iter()
+        .zip(measured)
+        .flat_map(|(&p, &m)| [(p, m), gap]);
+    LineChart {
+        title: "random networks".into(),
+        x: "predicted from the table (ms)".into(),
+        y: "measured (ms)".into(),
+        series: vec![
+            Series {
+                name: "networks".into(),
+                points: points.collect(),
+            },
+            Series {
+                name: "equal".into(),
+                points: vec![(0.0, 0.0), (high, high)],
+            },
+        ],
+        range: Some((0.0, high)),
+        from_zero: true,
+        ..LineChart::default()
+    }
 }
 
 /// Cells and operators drawn evenly, with random weights.
