@@ -2,14 +2,21 @@
 //!
 //! `cargo bench --bench search`, or with other channels, batch and patch `-- 32 8 64`; `-- recompute` computes cells
 //! again instead of keeping their values.
+//!
+//! `-- 8 8 64 --step weights|beta|alpha --dump FILE` is the side of `benches/peers/supernet.py`: it
+//! writes parameters, inputs and the gradients of a first step of stage 1 as safetensors, then runs a
+//! step for every line of its standard input and answers with its seconds as JSON.
 
 use hafuse::data::dataset::{PairDataset, Scene};
 use hafuse::device::Device;
 use hafuse::search::latency::Effort;
 use hafuse::search::{LatencyKey, LatencyTable, Phase, SearchConfig, Searcher, Update};
 use hafuse::tape::Source;
-use hafuse::{Result, Session, SessionOptions};
+use hafuse::tensor::io;
+use hafuse::{Error, Result, Session, SessionOptions, Tape, Tensor};
 use std::collections::BTreeMap;
+use std::io::{BufRead, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 fn searcher(channels: usize, batch: usize, patch: usize) -> Result<Searcher> {
@@ -58,16 +65,7 @@ fn measure(s: &Searcher, stage: u8, update: Update, last: bool) -> Result<()> {
     };
     let mut session = Session::with_options(&tape, s.store(), options)?;
     let planned = start.elapsed();
-    for (name, k) in [("a", 31), ("b", 57)] {
-        let values = session.input_mut::<f32>(name)?;
-        for (i, v) in values.iter_mut().enumerate() {
-            *v = (i * k % 101) as f32 / 101.0;
-        }
-    }
-    session.set_scalar("lr", 1e-6)?;
-    if update != Update::Weights {
-        session.set_scalar("step", 1.0)?;
-    }
+    fill_inputs(&mut session, update)?;
     let mut times = Vec::new();
     for _ in 0..=RUNS {
         let start = Instant::now();
@@ -104,8 +102,102 @@ fn measure(s: &Searcher, stage: u8, update: Update, last: bool) -> Result<()> {
     Ok(())
 }
 
+fn fill_inputs(session: &mut Session, update: Update) -> Result<()> {
+    for (name, k) in [("a", 31), ("b", 57)] {
+        let values = session.input_mut::<f32>(name)?;
+        for (i, v) in values.iter_mut().enumerate() {
+            *v = (i * k % 101) as f32 / 101.0;
+        }
+    }
+    session.set_scalar("lr", 1e-6)?;
+    if update != Update::Weights {
+        session.set_scalar("step", 1.0)?;
+    }
+    Ok(())
+}
+
+/// One kind of step for a peer: what it must reproduce, then a step on demand.
+fn serve(s: &Searcher, step: &str, dump: Option<&str>) -> Result<()> {
+    let update = match step {
+        "weights" => Update::Weights,
+        "beta" => Update::Architecture(Phase::Cells),
+        "alpha" => Update::Architecture(Phase::Operators),
+        _ => {
+            let detail = format!("is {step}; give weights, beta or alpha");
+            return Err(Error::config("--step", detail));
+        }
+    };
+    let tape = s.record_step(1, update)?;
+    let mut session = Session::new(&tape, s.store())?;
+    fill_inputs(&mut session, update)?;
+    let mut tensors = io::TensorMap::new();
+    let used = |name: &str| name.starts_with("ffm.") || name.contains(".ffm.");
+    let moment = |name: &str| name.starts_with("optimizer.");
+    for (name, value) in s.store().export(|n| used(n) && !moment(n))? {
+        tensors.insert(format!("param/{name}"), value);
+    }
+    for name in ["a", "b"] {
+        let values = session.input_mut::<f32>(name)?.to_vec();
+        let n = s.config().patch;
+        let shape = [s.config().batch, n, n, 1];
+        tensors.insert(format!("input/{name}"), Tensor::from_vec(shape, values)?);
+    }
+    session.run()?;
+    if let Some(file) = dump {
+        gradients(s, &tape, update, &mut tensors)?;
+        let outputs = tape.output_vars().keys();
+        let outputs = outputs.map(|name| Ok((name.clone(), session.scalar(name)?)));
+        let json = |e: serde_json::Error| Error::Internal(e.to_string());
+        let (config, table) = (s.config(), s.table());
+        let outputs = outputs.collect::<Result<BTreeMap<_, _>>>()?;
+        let meta = [
+            ("outputs", serde_json::to_string(&outputs).map_err(json)?),
+            ("config", serde_json::to_string(config).map_err(json)?),
+            ("table", serde_json::to_string(table).map_err(json)?),
+        ];
+        let meta = meta.map(|(k, v)| (k.to_string(), v)).into();
+        io::write_atomic(Path::new(file), &io::serialize(&tensors, &meta)?)?;
+    }
+    println!("ready");
+    for _ in std::io::stdin().lock().lines() {
+        let start = Instant::now();
+        session.run()?;
+        println!("{{\"seconds\": {}}}", start.elapsed().as_secs_f64());
+        std::io::stdout().flush().ok();
+    }
+    Ok(())
+}
+
+/// Adds `grad/NAME` of every parameter that the first step updated, read from its first moment.
+fn gradients(s: &Searcher, tape: &Tape, update: Update, tensors: &mut io::TensorMap) -> Result<()> {
+    let share = match update {
+        Update::Weights => 1.0,
+        Update::Architecture(_) => 1.0 - s.config().architecture.beta1,
+    };
+    for name in tape.param_vars().keys() {
+        if let Some(param) = name.strip_prefix("optimizer.m.") {
+            let m = s.store().get(name)?;
+            let g = m.to_f64().into_iter().map(|m| (m / share) as f32).collect();
+            tensors.insert(format!("grad/{param}"), Tensor::from_vec(m.shape(), g)?);
+        }
+    }
+    Ok(())
+}
+
 fn main() -> Result<()> {
-    let given: Vec<usize> = std::env::args().filter_map(|a| a.parse().ok()).collect();
+    let args: Vec<String> = std::env::args().collect();
+    let flag = |name: &str| {
+        let at = args.iter().position(|a| a == name)?;
+        args.get(at + 1).map(String::as_str)
+    };
+    let given: Vec<usize> = args.iter().filter_map(|a| a.parse().ok()).collect();
+    if let Some(step) = flag("--step") {
+        let &[channels, batch, patch] = &given[..] else {
+            let detail = "wants channels, batch and patch too, e.g. 8 8 64";
+            return Err(Error::config("--step", detail));
+        };
+        return serve(&searcher(channels, batch, patch)?, step, flag("--dump"));
+    }
     let sizes = match given[..] {
         [channels, batch, patch] => vec![[channels, batch, patch]],
         _ => vec![[8, 8, 64], [32, 8, 64]],

@@ -2,12 +2,13 @@
 
 use crate::tensor::{DType, Element, Shape};
 use crate::{Error, Result};
+use bytemuck::Zeroable;
 use rayon::prelude::*;
 
 /// Alignment and size unit of every buffer: one cache line, one AVX-512 register.
 pub const ALIGN: usize = 64;
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Zeroable)]
 #[repr(C, align(64))]
 struct Block([u8; ALIGN]);
 
@@ -19,8 +20,14 @@ pub struct Buffer {
 impl Buffer {
     /// At least `bytes` bytes, every one of them `fill`.
     pub fn filled(bytes: usize, fill: u8) -> Self {
+        let len = bytes.div_ceil(ALIGN);
         Self {
-            blocks: vec![Block([fill; ALIGN]); bytes.div_ceil(ALIGN)].into_boxed_slice(),
+            blocks: match fill {
+                // The system hands out zeros when they are first touched: an arena of gigabytes is
+                // not written once before its first run.
+                0 => bytemuck::zeroed_slice_box(len),
+                _ => vec![Block([fill; ALIGN]); len].into_boxed_slice(),
+            },
         }
     }
 

@@ -33,15 +33,28 @@ impl Operator for Accumulate {
 
     fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {
         fn run<T: Real>(io: &mut CpuIo<'_>) -> Result<()> {
-            let out = io.output::<T>()?;
-            out.copy_from_slice(io.input::<T>(0)?);
             const CHUNK: usize = 4096;
-            for k in 1..io.len() {
-                let x = io.input::<T>(k)?;
+            const TERMS: usize = 16;
+            let out = io.output::<T>()?;
+            // A chunk takes many terms while it is in the cache. No list is allocated in a run.
+            for first in (0..io.len()).step_by(TERMS) {
+                let mut terms: [&[T]; TERMS] = [&[]; TERMS];
+                let count = TERMS.min(io.len() - first);
+                for (k, term) in terms[..count].iter_mut().enumerate() {
+                    *term = io.input(first + k)?;
+                }
                 for_chunks(out, CHUNK, |i, o| {
                     let at = i * CHUNK..i * CHUNK + o.len();
-                    for (o, &a) in o.iter_mut().zip(&x[at]) {
-                        *o += a;
+                    let mut terms = terms[..count].iter();
+                    if first == 0
+                        && let Some(x) = terms.next()
+                    {
+                        o.copy_from_slice(&x[at.clone()]);
+                    }
+                    for x in terms {
+                        for (o, &a) in o.iter_mut().zip(&x[at.clone()]) {
+                            *o += a;
+                        }
                     }
                 });
             }

@@ -22,6 +22,15 @@ fn padded(bytes: usize) -> usize {
     bytes.next_multiple_of(UNIT)
 }
 
+/// A buffer with its place. Every request looks at all that are placed, so they lie side by side.
+#[derive(Clone, Copy)]
+struct Placed {
+    from: usize,
+    to: usize,
+    first: usize,
+    last: usize,
+}
+
 /// Places large buffers first, each in the smallest gap that fits among the buffers already placed
 /// that are alive at the same time.
 pub fn plan(requests: &[Request]) -> Plan {
@@ -29,7 +38,7 @@ pub fn plan(requests: &[Request]) -> Plan {
     // Ties by index, so that the plan depends on nothing but the tape.
     order.sort_by_key(|&i| (std::cmp::Reverse(requests[i].bytes), i));
     let mut offsets = vec![0usize; requests.len()];
-    let mut placed: Vec<usize> = Vec::new(); // by offset
+    let mut placed: Vec<Placed> = Vec::new(); // by offset
     let mut arena_bytes = 0usize;
     for i in order {
         let r = requests[i];
@@ -39,23 +48,28 @@ pub fn plan(requests: &[Request]) -> Plan {
         let size = padded(r.bytes);
         let mut end = 0usize; // end of the occupied part so far
         let mut best: Option<(usize, usize)> = None; // gap size, offset
-        for &j in &placed {
-            let other = requests[j];
+        for other in &placed {
             if other.last < r.first || r.last < other.first {
                 continue;
             }
-            if let Some(gap) = offsets[j].checked_sub(end)
+            if let Some(gap) = other.from.checked_sub(end)
                 && gap >= size
                 && best.is_none_or(|(g, _)| gap < g)
             {
                 best = Some((gap, end));
             }
-            end = end.max(offsets[j] + padded(other.bytes));
+            end = end.max(other.to);
         }
         offsets[i] = best.map_or(end, |(_, at)| at);
         arena_bytes = arena_bytes.max(offsets[i] + size);
-        let at = placed.partition_point(|&j| offsets[j] <= offsets[i]);
-        placed.insert(at, i);
+        let from = offsets[i];
+        let placed_here = Placed {
+            from,
+            to: from + size,
+            first: r.first,
+            last: r.last,
+        };
+        placed.insert(placed.partition_point(|p| p.from <= from), placed_here);
     }
     Plan {
         offsets,

@@ -152,6 +152,15 @@ pub(crate) fn cases() -> Vec<Case> {
         false,
     );
     add(
+        "large 5x5, half a panel",
+        [2, 19, 28, 24],
+        (5, 5),
+        8,
+        with(1, 1, Padding::Same, leaky),
+        true,
+        true,
+    );
+    add(
         "large 3x3 to one channel",
         [1, 40, 53, 32],
         (3, 3),

@@ -1,7 +1,7 @@
 //! The dense convolution and its transpose in f32: bands of rows in parallel, register tiles inside.
 
 use super::geometry::{Axis, AxisSize, MAX_K, Segment};
-use super::kernel::{MR, NR, Tap, dots, tile};
+use super::kernel::{MR, MR_HALF, NR, Tap, dots, tile};
 use crate::device::simd::{LANES, Lanes, dispatch_lanes};
 use crate::ops::Activation;
 use rayon::prelude::*;
@@ -34,13 +34,13 @@ pub(super) struct Job<'a> {
 
 /// Elements of the packed weights: the scratch that [`run`] wants.
 pub(super) fn packed_len(taps: usize, cin: usize, cout: usize) -> usize {
-    taps * cin * cout.next_multiple_of(NR)
+    taps * cin * cout.next_multiple_of(LANES)
 }
 
 /// Runs `job`, writing every element of `out`. `weight(ky, kx, ci, co)` with `ci` on the side read.
 pub(super) fn run(
     job: &Job<'_>,
-    weight: impl Fn(usize, usize, usize, usize) -> f32,
+    weight: impl Fn(usize, usize, usize, usize) -> f32 + Sync,
     out: &mut [f32],
     scratch: &mut [f32],
 ) {
@@ -99,23 +99,30 @@ struct Phase<'a> {
     packed: &'a [f32],
 }
 
-/// Panels `[cout / NR][ky][kx][cin][NR]`, zero beyond `cout`; for few channels `[cout][ky][kx][cin]`.
+/// Weights packed at a time by one thread; fewer in all are not worth waking others.
+const PACK_SERIAL: usize = 64 * 1024;
+
+/// Panels `[cout / NR][ky][kx][cin][NR]`, the last one of `LANES` if that is enough, zero beyond
+/// `cout`; for few channels `[cout][ky][kx][cin]`.
 fn pack(
     ay: &Axis,
     ax: &Axis,
     cin: usize,
     cout: usize,
-    weight: &impl Fn(usize, usize, usize, usize) -> f32,
+    weight: &(impl Fn(usize, usize, usize, usize) -> f32 + Sync),
     packed: &mut [f32],
 ) {
-    let mut at = 0;
-    let width = if cout <= DOT_CHANNELS { 1 } else { NR };
-    for first in (0..cout).step_by(width) {
+    let depth = ay.taps().len() * ax.taps().len() * cin;
+    let step = if cout <= DOT_CHANNELS { 1 } else { NR };
+    let one = |i: usize, panel: &mut [f32]| {
+        let first = i * step;
+        let width = panel_width(cout, first);
+        let mut at = 0;
         for &(ky, _) in ay.taps() {
             for &(kx, _) in ax.taps() {
                 for ci in 0..cin {
                     for co in first..first + width {
-                        packed[at] = if co < cout {
+                        panel[at] = if co < cout {
                             weight(ky, kx, ci, co)
                         } else {
                             0.0
@@ -125,6 +132,33 @@ fn pack(
                 }
             }
         }
+    };
+    let whole = if cout <= DOT_CHANNELS {
+        cout * depth
+    } else {
+        cout.next_multiple_of(LANES) * depth
+    };
+    let panel = (step * depth).max(1);
+    let packed = &mut packed[..whole];
+    if whole < PACK_SERIAL {
+        packed
+            .chunks_mut(panel)
+            .enumerate()
+            .for_each(|(i, p)| one(i, p));
+    } else {
+        packed
+            .par_chunks_mut(panel)
+            .enumerate()
+            .for_each(|(i, p)| one(i, p));
+    }
+}
+
+/// Channels that the panel beginning at channel `first` has room for.
+fn panel_width(cout: usize, first: usize) -> usize {
+    match cout - first {
+        _ if cout <= DOT_CHANNELS => 1,
+        left if left <= LANES => LANES,
+        _ => NR,
     }
 }
 
@@ -237,9 +271,11 @@ unsafe fn line_of_tiles<L: Lanes>(phase: &Phase<'_>, out: SendPtr, taps: &[Tap],
     };
     for first in (0..job.cout).step_by(step) {
         let panel = &phase.packed[first * depth..];
+        let width = panel_width(job.cout, first);
         let count = (job.cout - first).min(NR);
         let mut at = 0;
-        let mut tiles = run.len.div_ceil(MR);
+        let most = if width == LANES { MR_HALF } else { MR };
+        let mut tiles = run.len.div_ceil(most);
         while at < run.len {
             // Even tiles: 32 pixels are 6 6 5 5 5 5, not 6 6 6 6 6 2.
             let m = (run.len - at).div_ceil(tiles);
@@ -258,22 +294,25 @@ unsafe fn line_of_tiles<L: Lanes>(phase: &Phase<'_>, out: SendPtr, taps: &[Tap],
                         $((2, $m) => unsafe { dot_tile::<L, $m, 2>(job, out, taps, run, place, panel, depth) },)*
                         $((3, $m) => unsafe { dot_tile::<L, $m, 3>(job, out, taps, run, place, panel, depth) },)*
                         $((4, $m) => unsafe { dot_tile::<L, $m, 4>(job, out, taps, run, place, panel, depth) },)*
-                        $((_, $m) => unsafe {
-                            let a = job.input.as_ptr().add(place.input);
-                            let acc = tile::<L, $m, { NR / LANES }>(a, run.in_pitch, taps, panel.as_ptr());
-                            let mut sums = [[0.0f32; NR]; $m];
-                            for (sums, acc) in sums.iter_mut().zip(acc) {
-                                for (v, acc) in acc.into_iter().enumerate() {
-                                    acc.store(sums.as_mut_ptr().add(v * LANES));
-                                }
-                            }
-                            store::<$m, NR>(&sums, job, out, run, place);
-                        },)*
+                        $((_, $m) => unsafe { wide_tile::<L, $m, { NR / LANES }, NR>(job, out, taps, run, place, panel) },)*
                         _ => {}
                     }
                 };
             }
-            tiles!(1 2 3 4 5 6);
+            macro_rules! half_tiles {
+                ($($m:literal)*) => {
+                    match m {
+                        // SAFETY: the caller's contract.
+                        $($m => unsafe { wide_tile::<L, $m, 1, LANES>(job, out, taps, run, place, panel) },)*
+                        _ => {}
+                    }
+                };
+            }
+            if width == LANES {
+                half_tiles!(1 2 3 4 5 6 7 8 9 10 11 12);
+            } else {
+                tiles!(1 2 3 4 5 6);
+            }
             at += m;
         }
     }
@@ -308,6 +347,33 @@ unsafe fn dot_tile<L: Lanes, const M: usize, const C: usize>(
     }
 }
 
+/// A tile of a panel of `N = 8 V` channels.
+///
+/// # Safety
+/// As for [`line_of_tiles`].
+#[inline(always)]
+unsafe fn wide_tile<L: Lanes, const M: usize, const V: usize, const N: usize>(
+    job: &Job<'_>,
+    out: SendPtr,
+    taps: &[Tap],
+    run: Run,
+    place: Place,
+    panel: &[f32],
+) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let a = job.input.as_ptr().add(place.input);
+        let acc = tile::<L, M, V>(a, run.in_pitch, taps, panel.as_ptr());
+        let mut sums = [[0.0f32; N]; M];
+        for (sums, acc) in sums.iter_mut().zip(acc) {
+            for (v, acc) in acc.into_iter().enumerate() {
+                acc.store(sums.as_mut_ptr().add(v * LANES));
+            }
+        }
+        store::<M, N>(&sums, job, out, run, place);
+    }
+}
+
 /// Epilogue and store of one tile.
 ///
 /// # Safety
@@ -321,6 +387,30 @@ unsafe fn store<const M: usize, const N: usize>(
     place: Place,
 ) {
     let e = &job.epilogue;
+    // A whole tile has lengths that the compiler knows, which is worth as much as the sums of a 1 x 1.
+    if place.count == N {
+        let bias: Option<[f32; N]> = e
+            .bias
+            .map(|b| std::array::from_fn(|i| b[place.first..place.first + N][i]));
+        for (m, sums) in acc.iter().enumerate() {
+            let at = place.output + m * run.out_pitch;
+            let mut v = *sums;
+            if let Some(bias) = &bias {
+                for (v, b) in v.iter_mut().zip(bias) {
+                    *v += b;
+                }
+            }
+            e.activation.apply(&mut v);
+            if let Some(residual) = e.residual {
+                for (v, r) in v.iter_mut().zip(&residual[at..at + N]) {
+                    *v += r;
+                }
+            }
+            // SAFETY: the caller's contract; `N` channels from `at` are inside the output.
+            unsafe { out.0.add(at).cast::<[f32; N]>().write(v) };
+        }
+        return;
+    }
     for (m, sums) in acc.iter().enumerate() {
         let at = place.output + m * run.out_pitch;
         let mut v = *sums;

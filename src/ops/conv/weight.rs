@@ -1,7 +1,7 @@
 //! The weight gradient in f32: outer products of inputs and cotangents, summed over pixels.
 
 use super::geometry::{Axis, AxisSize};
-use super::kernel::{MR, NR, OuterStrides, outer, outer_one};
+use super::kernel::{MR, MR_HALF, NR, OuterStrides, outer, outer_one};
 use crate::device::simd::{LANES, Lanes, dispatch_lanes};
 use rayon::prelude::*;
 
@@ -21,8 +21,10 @@ pub(super) struct WeightJob<'a> {
 /// the bits do not depend on the number of threads.
 fn parts(total_rows: usize, weights: usize) -> usize {
     const BUDGET: usize = 4 << 20; // elements of scratch
+    // A power of two, so that the usual numbers of cores get equal shares.
     (BUDGET / weights.max(1))
         .clamp(2, 16)
+        .next_power_of_two()
         .min(total_rows.max(1))
 }
 
@@ -164,28 +166,39 @@ unsafe fn product<L: Lanes>(
             _ => 1,
         };
         let mut m = 0;
-        let mut tiles = size.0.div_ceil(MR);
+        let mut tiles = size.0.div_ceil(if width == LANES { MR_HALF } else { MR });
         while m < size.0 {
             let height = (size.0 - m).div_ceil(tiles);
             tiles -= 1;
             let at = m * strides.0 + n * strides.1;
             macro_rules! tiles {
-                ($($m:literal)*) => {
-                    match (width, height) {
+                ($vectors:literal: $($m:literal)*) => {
+                    match height {
                         // SAFETY: `width` and `height` channels are left from `n` and `m`.
-                        $((NR, $m) => unsafe { add(&outer::<L, $m, { NR / LANES }>(a.as_ptr().add(m), b.as_ptr().add(n), s), &mut dw[at..], strides) },)*
-                        $((LANES, $m) => unsafe { add(&outer::<L, $m, 1>(a.as_ptr().add(m), b.as_ptr().add(n), s), &mut dw[at..], strides) },)*
-                        $((_, $m) => unsafe {
-                            let acc = outer_one::<L, $m>(a.as_ptr().add(m), b.as_ptr().add(n), s);
-                            for (m, v) in acc.into_iter().enumerate() {
-                                dw[at + m * strides.0] += v;
-                            }
-                        },)*
+                        $($m => unsafe { add(&outer::<L, $m, $vectors>(a.as_ptr().add(m), b.as_ptr().add(n), s), &mut dw[at..], strides) },)*
                         _ => {}
                     }
                 };
             }
-            tiles!(1 2 3 4 5 6);
+            macro_rules! columns {
+                ($($m:literal)*) => {
+                    match height {
+                        $($m => {
+                            // SAFETY: as above, for one channel of `b`.
+                            let acc = unsafe { outer_one::<L, $m>(a.as_ptr().add(m), b.as_ptr().add(n), s) };
+                            for (m, v) in acc.into_iter().enumerate() {
+                                dw[at + m * strides.0] += v;
+                            }
+                        })*
+                        _ => {}
+                    }
+                };
+            }
+            match width {
+                NR => tiles!(2: 1 2 3 4 5 6),
+                LANES => tiles!(1: 1 2 3 4 5 6 7 8 9 10 11 12),
+                _ => columns!(1 2 3 4 5 6),
+            }
             m += height;
         }
         n += width;
@@ -195,18 +208,30 @@ unsafe fn product<L: Lanes>(
 /// # Safety
 /// `L`'s instruction set must be available.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // indices are register numbers here
 unsafe fn add<L: Lanes, const M: usize, const V: usize>(
     acc: &[[L; V]; M],
     dw: &mut [f32],
     strides: (usize, usize),
 ) {
-    for (m, row) in acc.iter().enumerate() {
-        for (v, lanes) in row.iter().enumerate() {
-            let mut values = [0.0; LANES];
-            // SAFETY: `values` holds eight.
-            unsafe { lanes.store(values.as_mut_ptr()) };
-            for (n, value) in values.into_iter().enumerate() {
-                dw[m * strides.0 + (v * LANES + n) * strides.1] += value;
+    // Stored in a short loop of its own, which is unrolled: an index that the compiler does not know
+    // would keep the accumulators in memory all the while.
+    let mut values = [[[0.0f32; LANES]; V]; M];
+    for m in 0..M {
+        for v in 0..V {
+            // SAFETY: a block holds eight.
+            unsafe { acc[m][v].store(values[m][v].as_mut_ptr()) };
+        }
+    }
+    for (m, row) in values.as_flattened().chunks_exact(V).enumerate() {
+        let row = row.as_flattened();
+        if strides.1 == 1 {
+            for (to, value) in dw[m * strides.0..][..V * LANES].iter_mut().zip(row) {
+                *to += value;
+            }
+        } else {
+            for (n, value) in row.iter().enumerate() {
+                dw[m * strides.0 + n * strides.1] += value;
             }
         }
     }
