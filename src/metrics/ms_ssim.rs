@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! C_s(X)   = mean over windows of (2 cov(X, F) + c2) / (var X + var F + c2),  scales 1..4
-//! C_5(X)   = mean of the whole S(X), as in [`ssim`](super::ssim)
+//! C_5(X)   = mean of the whole S(X) of SSIM
 //! MS(X)    = product over s of max(C_s, 0)^w_s,   w = 0.0448, 0.2856, 0.3001, 0.2363, 0.1333
 //! MS_SSIM  = (MS(A) + MS(B)) / 2
 //! ```
