@@ -166,7 +166,7 @@ fn find_model(args: &ReportArgs, run: &SearchRun) -> Result<(Model, String)> {
             model.about.trim_end_matches('.')
         );
         if run.candidate().is_none_or(|g| g != model.genotype) {
-            says += " Its network is not the one that this search found.";
+            says += " Its network is not that of this search.";
         }
         return Ok((model, says));
     }

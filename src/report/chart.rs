@@ -79,6 +79,8 @@ const TOP: f64 = 34.0;
 const BOTTOM: f64 = 44.0;
 const LEFT: f64 = 72.0;
 const RIGHT: f64 = 16.0;
+/// Height of a line of text.
+const LINE: f64 = 15.0;
 /// Colours that the style has.
 const COLOURS: usize = 6;
 
@@ -180,17 +182,15 @@ impl BarChart {
     pub fn draw(&self, fig: &mut Figure, area: Area) {
         let groups = self.groups.len().max(1) as f64;
         let wide = (area.width - LEFT - RIGHT) / groups;
-        let longest = self
+        // Long names take several lines; the plot gives them room.
+        let names: Vec<Vec<String>> = self
             .groups
             .iter()
-            .map(|g| text_width(&g.name, 12.0))
-            .fold(0.0, f64::max);
-        // Long names lean; the plot gives them room.
-        let lean = longest > wide - 8.0;
+            .map(|g| wrap(&g.name, wide - 10.0))
+            .collect();
+        let lines = names.iter().map(Vec::len).max().unwrap_or(1);
         let mut inner = area;
-        if lean {
-            inner.height -= (0.5 * longest).min(0.4 * area.height);
-        }
+        inner.height -= LINE * lines.saturating_sub(2) as f64;
         let values = self.groups.iter().flat_map(|g| &g.bars).flat_map(|b| {
             let (low, high) = b.error.unwrap_or((b.value, b.value));
             [b.value, low, high]
@@ -209,17 +209,9 @@ impl BarChart {
                 let x = first + i as f64 * bar;
                 self.bar(fig, &plot, *b, (i, x, bar, zero), &group.name);
             }
-            if lean {
-                fig.turned_text(
-                    "",
-                    middle + 4.0,
-                    plot.bottom + 16.0,
-                    Anchor::End,
-                    -30.0,
-                    &group.name,
-                );
-            } else {
-                fig.text("", middle, plot.bottom + 18.0, Anchor::Middle, &group.name);
+            for (i, line) in names[g].iter().enumerate() {
+                let y = plot.bottom + 18.0 + LINE * i as f64;
+                fig.text("", middle, y, Anchor::Middle, line);
             }
         }
         fig.line("axis", &[(plot.left, zero), (plot.right, zero)]);
@@ -360,6 +352,28 @@ fn legend(
     }
 }
 
+/// Lines of at most this width, broken between words and, where one is too long, within.
+fn wrap(text: &str, width: f64) -> Vec<String> {
+    let most = (width / text_width("x", 12.0)).max(4.0) as usize;
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let letters: Vec<char> = word.chars().collect();
+        for piece in letters.chunks(most) {
+            let last = lines.len() - 1;
+            let used = lines[last].chars().count();
+            if used == 0 {
+                lines[last].extend(piece);
+            } else if used + 1 + piece.len() <= most {
+                lines[last].push(' ');
+                lines[last].extend(piece);
+            } else {
+                lines.push(piece.iter().collect());
+            }
+        }
+    }
+    lines
+}
+
 /// The least and the largest value; of one value, something around it.
 fn reach(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let ends = |(low, high): (f64, f64), v| (low.min(v), high.max(v));
@@ -437,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn long_names_lean_and_lines_break_at_gaps() {
+    fn long_names_wrap_and_lines_break_at_gaps() {
         let group = |i: usize| Group {
             name: format!("a long name of experiment number {i}"),
             bars: vec![Bar {
@@ -449,7 +463,10 @@ mod tests {
             groups: (0..9).map(group).collect(),
             ..BarChart::default()
         };
-        assert!(chart.svg(300.0).contains("rotate(-30"));
+        let svg = chart.svg(300.0);
+        assert_eq!(svg.matches(">experiment<").count(), 9, "{svg}");
+        assert_eq!(wrap("a bc", 1.0), ["a bc"]);
+        assert_eq!(wrap("abcdefgh ij", 1.0), ["abcd", "efgh", "ij"]);
         let line = LineChart {
             series: vec![Series {
                 name: "x".into(),

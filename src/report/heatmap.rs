@@ -11,6 +11,8 @@ const ALPHA: f64 = 29.0;
 /// Before the first panel, and between panels, where the names of blocks stand.
 const GAP: f64 = 48.0;
 const LEFT: f64 = 8.0;
+/// Class of the frame of what is chosen for good.
+const FRAME: &str = "pick";
 
 /// What a layer has chosen: by the genotype, or the largest weights so far.
 pub fn chosen(layer: &LayerWeights, genotype: Option<&Genotype>) -> CellGene {
@@ -42,7 +44,7 @@ pub fn final_svg(layers: &[LayerWeights], genotype: Option<&Genotype>) -> String
             .copied(),
     );
     let frame = if genotype.is_some() {
-        "pick"
+        FRAME
     } else {
         "pick later"
     };
@@ -124,7 +126,8 @@ fn alpha_panel(
 ) {
     let name = CellKind::ALL[k].name();
     let (class, text) = match gene {
-        Some(_) => ("red bold", format!("alpha of {name}, chosen")),
+        Some(_) if frame == FRAME => ("red bold", format!("alpha of {name}, chosen")),
+        Some(_) => ("red bold", format!("alpha of {name}, largest so far")),
         None => ("dim", format!("alpha of {name}")),
     };
     fig.text(class, x, y + 11.0, Anchor::Start, &text);

@@ -1,6 +1,6 @@
 //! The derived network as a block diagram, with the milliseconds of each part.
 
-use super::svg::{Anchor, Figure, WIDTH, digits, text_width};
+use super::svg::{Anchor, Figure, WIDTH, digits, number, text_width};
 use crate::net::{CellGene, CellKind, Genotype};
 use crate::search::LatencyTable;
 use crate::search::latency::operator_at;
@@ -14,6 +14,8 @@ const TITLE: f64 = 24.0;
 const FOOT: f64 = 16.0;
 const PAD: f64 = 15.0;
 const LEFT: f64 = 8.0;
+/// More than a gap, for the names of the rows of a decomposition cell.
+const SPLIT: f64 = 16.0;
 /// Radius of a sum.
 const SUM: f64 = 8.0;
 
@@ -67,7 +69,8 @@ fn cell_width(gene: &CellGene) -> f64 {
     let blocks = gene.blocks.len().max(1) as f64 * (BOX.0 + GAP) - GAP;
     let extra = match gene.cell {
         CellKind::Successive => 0.0,
-        _ => 2.0 * (BOX.0 + GAP) + GAP + 2.0 * SUM,
+        CellKind::Decomposition => SPLIT + 2.0 * (BOX.0 + GAP) + GAP + 2.0 * SUM,
+        CellKind::MultiScale => 2.0 * (BOX.0 + GAP) + GAP + 2.0 * SUM,
     };
     2.0 * PAD + blocks + extra
 }
@@ -80,17 +83,28 @@ struct Draw<'a> {
 }
 
 impl Draw<'_> {
+    /// Time of an entry in the table, as it stands in a box.
     fn ms(&self, entry: &str) -> String {
-        let ms = self.table.and_then(|t| t.ms(entry).ok());
-        ms.map_or(String::new(), |ms| format!("{} ms", digits(ms)))
+        self.time(entry).map_or(String::new(), |ms| match ms {
+            0.0..1.0 => format!("{} ms", number(ms, 3)),
+            1.0..100.0 => format!("{} ms", number(ms, 2)),
+            _ => format!("{} ms", digits(ms)),
+        })
+    }
+
+    fn time(&self, entry: &str) -> Option<f64> {
+        self.table.and_then(|t| t.ms(entry).ok())
     }
 
     /// A box whose left side has its middle at (x, y): name, and time of the table's `entry`.
     fn part(&mut self, x: f64, y: f64, name: &str, entry: &str) {
         let ms = self.ms(entry);
         let (w, h) = BOX;
-        let title = format!("{entry} {ms}");
-        self.fig.titled(title.trim_end(), |fig| {
+        let title = match self.time(entry) {
+            Some(ms) => format!("{entry} {} ms", digits(ms)),
+            None => entry.to_string(),
+        };
+        self.fig.titled(&title, |fig| {
             fig.round("box", x, y - 0.5 * h, w, h);
             let middle = x + 0.5 * w;
             match ms.is_empty() {
@@ -140,7 +154,8 @@ impl Draw<'_> {
         let at = |row: usize| y + (row as f64 - 0.5 * (rows(gene.cell) - 1) as f64) * ROW;
         let inner = match gene.cell {
             CellKind::Successive => x + PAD,
-            _ => x + PAD + BOX.0 + GAP,
+            CellKind::Decomposition => x + PAD + BOX.0 + GAP + SPLIT,
+            CellKind::MultiScale => x + PAD + BOX.0 + GAP,
         };
         for row in 0..rows(gene.cell) {
             let scale = match gene.cell {
@@ -165,14 +180,11 @@ impl Draw<'_> {
                 self.split(x + PAD, y);
                 self.arrow(&[(x, y), (x + PAD, y)]);
                 for (row, name) in ["low", "high"].into_iter().enumerate() {
-                    self.arrow(&[(inner - GAP, at(row)), (inner, at(row))]);
-                    self.fig.text(
-                        "small dim",
-                        inner - 0.5 * GAP,
-                        at(row) - 5.0,
-                        Anchor::Middle,
-                        name,
-                    );
+                    let from = inner - GAP - SPLIT;
+                    self.arrow(&[(from, at(row)), (inner, at(row))]);
+                    let middle = 0.5 * (from + inner) - 2.0;
+                    self.fig
+                        .text("small dim", middle, at(row) - 5.0, Anchor::Middle, name);
                     self.part(behind, at(row), "1 x 1", "DC.fuse");
                 }
                 self.join(x, behind, y, 2, down);

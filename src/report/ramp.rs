@@ -1,6 +1,6 @@
 //! The colours of heatmaps: one hue, even steps of perceived lightness, away from the paper as values grow.
 
-use super::chart::{decimals, ticks};
+use super::chart::ticks;
 use super::svg::{Anchor, Figure, number};
 use std::fmt::Write;
 
@@ -76,13 +76,23 @@ impl Scale {
             fig.rect(&format!("r{l}"), x + l as f64 * each, y, wide, h);
         }
         let middle = 0.5 * (self.low + self.high);
-        let places = decimals(&[self.low, middle]);
+        let places = places(&[self.low, middle, self.high]);
         for (v, at) in [(self.low, x), (middle, x + 0.5 * w), (self.high, x + w)] {
             fig.line("axis", &[(at, y + h), (at, y + h + 3.0)]);
             let text = number(v, places);
             fig.text("small dim", at, y + h + 13.0, Anchor::Middle, &text);
         }
     }
+}
+
+/// Decimals that these values need, at most 6.
+fn places(values: &[f64]) -> usize {
+    let whole = |v: &f64, p: i32| {
+        let scaled = v * 10f64.powi(p);
+        (scaled - scaled.round()).abs() < 1e-6
+    };
+    let found = (0..6).find(|&p| values.iter().all(|v| whole(v, p)));
+    found.unwrap_or(6) as usize
 }
 
 /// Rules for the classes of all levels.
@@ -152,6 +162,13 @@ mod tests {
             assert_eq!(luma.len(), LEVELS);
             assert!(luma.windows(2).all(|p| (p[0] < p[1]) == dark), "{luma:?}");
         }
+    }
+
+    #[test]
+    fn ends_and_middle_are_written_in_full() {
+        assert_eq!(places(&[0.0, 0.15, 0.3]), 2);
+        assert_eq!(places(&[0.0, 1.0, 2.0]), 0);
+        assert_eq!(places(&[1.0 / 3.0]), 6);
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl SearchRun {
         let (epochs, torn) = load_metrics(&dir.join("metrics.jsonl"))?;
         if let Some(line) = torn {
             notes.push(format!(
-                "line {line} of metrics.jsonl, the last, is cut short and was passed over"
+                "line {line} of metrics.jsonl, the last, was cut short and is passed over"
             ));
         }
         let path = dir.join("search.json");

@@ -87,7 +87,7 @@ fn a_search_that_ended_is_reported_with_pictures() {
     let other = read(&world.at("elsewhere/report.html"));
     check_page(&other);
     assert!(other.contains("Fused by the model tiny.safetensors"));
-    assert!(other.contains("not the one that this search found"));
+    assert!(other.contains("not that of this search"));
     assert_eq!(other.matches("<img ").count(), 3);
     world.good("report s --pairs 2");
     assert_eq!(read(&world.at("s/report.html")), html);
