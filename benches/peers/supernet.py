@@ -323,6 +323,8 @@ class Step:
             total = outputs["total"] = total + self.config["latency"]["lambda"] * outputs["lat"]
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
+        if self.kind == "weights":
+            torch.nn.utils.clip_grad_norm_(self.updated.values(), self.config["weights"]["clip"], foreach=True)
         return outputs
 
     def check(self):

@@ -70,7 +70,9 @@ pub fn table3(lab: &Lab<'_>) -> Result<Table> {
     let t = &lab.config.table3;
     let (mut rows, mut models) = (Vec::new(), Vec::new());
     for &lambda in &t.lambdas {
-        let found = lab.search(Task::Ivif, Strategy::Collaborative, Some(lambda * t.factor))?;
+        // 0.05 * 0.006 is 0.00030000000000000003; the product names a folder.
+        let charge = (lambda * t.factor * 1e12).round() / 1e12;
+        let found = lab.search(Task::Ivif, Strategy::Collaborative, Some(charge))?;
         let path = lab.train(Task::Ivif, &found.key, &found.genotype, &[])?;
         let model = path.to_string_lossy().into_owned();
         rows.push(Row {
@@ -78,7 +80,7 @@ pub fn table3(lab: &Lab<'_>) -> Result<Table> {
             size: Some(size(lab, &found.genotype, "")?),
             scores: Some(lab.score(Task::Ivif, &found.key, &model)?),
             extra: vec![
-                ("lambda per ms", json!(lambda * t.factor)),
+                ("lambda per ms", json!(charge)),
                 (
                     "predicted (ms)",
                     json!(round(found.table.predict(&found.genotype)?)),
