@@ -73,6 +73,7 @@ pub mod net;
 pub mod ops;
 pub mod report;
 pub mod search;
+mod stats;
 pub mod synth;
 pub mod tape;
 pub mod tensor;

@@ -4,7 +4,8 @@ use super::device::DeviceArg;
 use super::terminal;
 use crate::data::PairDataset;
 use crate::loss::FeatureNet;
-use crate::train::{Checkpoint, DataConfig, Perceptual, Position};
+use crate::search::SearchConfig;
+use crate::train::{Checkpoint, DataConfig, Perceptual, Position, TrainConfig};
 use crate::{Error, Result};
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,26 @@ pub fn check_exists(path: Option<&Path>, command: &str) -> Result<()> {
     }
 }
 
+/// The options of the feature network.
+#[derive(clap::Args, Clone, Debug)]
+pub struct FeatureArgs {
+    /// Feature network (a VGG-16 or VGG-19 as safetensors), key `features`
+    #[arg(long, value_name = "FILE")]
+    pub features: Option<PathBuf>,
+    /// Whether a feature network gives perceptual loss and weights, key `perceptual`
+    #[arg(long, value_enum)]
+    pub perceptual: Option<PerceptualArg>,
+}
+
+impl FeatureArgs {
+    /// Overwrites the keys `features` and `perceptual` by the options that were given.
+    pub fn apply(&self, features: &mut PathBuf, perceptual: &mut Perceptual) -> Result<()> {
+        set_path(features, self.features.as_deref())?;
+        *perceptual = self.perceptual.map_or(*perceptual, Into::into);
+        Ok(())
+    }
+}
+
 /// What both commands take.
 #[derive(clap::Args, Clone, Debug)]
 pub struct RunArgs {
@@ -49,12 +70,8 @@ pub struct RunArgs {
     /// Set one key, as in --set batch=4; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Feature network (a VGG-16 or VGG-19 as safetensors), key `features`
-    #[arg(long, value_name = "FILE")]
-    pub features: Option<PathBuf>,
-    /// Whether a feature network gives perceptual loss and weights, key `perceptual`
-    #[arg(long, value_enum)]
-    pub perceptual: Option<PerceptualArg>,
+    #[command(flatten)]
+    pub features: FeatureArgs,
     /// Folder of infrared or MRI pictures, key `data.a`
     #[arg(long, value_name = "DIR")]
     pub a: Option<PathBuf>,
@@ -86,14 +103,30 @@ pub struct Keys<'a> {
     pub seed: &'a mut u64,
 }
 
+macro_rules! keys_of {
+    ($($config:ty)*) => {$(
+        impl<'a> From<&'a mut $config> for Keys<'a> {
+            fn from(config: &'a mut $config) -> Self {
+                Self {
+                    features: &mut config.features,
+                    data: &mut config.data,
+                    out: &mut config.out,
+                    perceptual: &mut config.perceptual,
+                    seed: &mut config.seed,
+                }
+            }
+        }
+    )*};
+}
+keys_of!(TrainConfig SearchConfig);
+
 impl RunArgs {
     /// Overwrites keys by the options that were given.
     pub fn apply(&self, keys: Keys<'_>) -> Result<()> {
-        set_path(keys.features, self.features.as_deref())?;
+        self.features.apply(keys.features, keys.perceptual)?;
         set_path(&mut keys.data.a, self.a.as_deref())?;
         set_path(&mut keys.data.b, self.b.as_deref())?;
         set_path(keys.out, self.out.as_deref())?;
-        *keys.perceptual = self.perceptual.map_or(*keys.perceptual, Into::into);
         *keys.seed = self.seed.unwrap_or(*keys.seed);
         Ok(())
     }
@@ -135,6 +168,11 @@ pub fn check_named(
             ));
         }
     }
+    check_features(perceptual, features)
+}
+
+/// A feature network is named, if it is needed.
+pub fn check_features(perceptual: Perceptual, features: &Path) -> Result<()> {
     if perceptual == Perceptual::Vgg && features.as_os_str().is_empty() {
         return Err(Error::config(
             "features",
@@ -175,6 +213,11 @@ pub fn load_pairs(data: &DataConfig, patch: usize) -> Result<PairDataset> {
     Ok(pairs)
 }
 
+/// The first line in which two configurations differ.
+pub fn differing_line<'a>(ours: &'a str, theirs: &'a str) -> Option<(&'a str, &'a str)> {
+    ours.lines().zip(theirs.lines()).find(|(x, y)| x != y)
+}
+
 /// The checkpoint in `out` to go on from, made under the configuration `ours`; refuses to overwrite a
 /// run that nobody asked to resume, or one that ended with the file `finished`.
 pub fn open_checkpoint<P: Position>(
@@ -207,8 +250,7 @@ pub fn open_checkpoint<P: Position>(
         )),
         (true, true) => {
             let checkpoint = Checkpoint::load(&path)?;
-            let theirs = checkpoint.config.lines();
-            if let Some((here, there)) = ours.lines().zip(theirs).find(|(x, y)| x != y) {
+            if let Some((here, there)) = differing_line(ours, &checkpoint.config) {
                 return Err(Error::config(
                     "--resume",
                     format!(

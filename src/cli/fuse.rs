@@ -1,10 +1,8 @@
 //! `hafuse fuse`: one pair of pictures, or two folders of them.
 
 use super::device::{DeviceArg, PrecisionArg};
-use super::memory::{fusion_tape, shortage};
-use super::{open_model, output, terminal};
-use crate::data::{Picture, WriteOptions, check_output_path, list_pairs};
-use crate::device::Device;
+use super::{memory, open_model, output, terminal};
+use crate::data::{Picture, WriteOptions, check_output_path, list_pairs, read_pair};
 use crate::infer::Engine;
 use crate::tape::SessionOptions;
 use crate::{Error, Result};
@@ -318,20 +316,7 @@ impl Fuser {
     /// Reads both pictures, which must be of one size.
     fn decode(&self, job: &Job) -> Result<(Picture, Picture)> {
         output::check_file(&job.out, &[&job.a, &job.b])?;
-        let (a, b) = (Picture::read(&job.a)?, Picture::read(&job.b)?);
-        let (w, h) = (a.width, a.height);
-        if (w, h) != (b.width, b.height) {
-            return Err(Error::input(
-                &job.a,
-                format!(
-                    "is {w}x{h} but {} is {}x{}; register and resize both to one size first",
-                    job.b.display(),
-                    b.width,
-                    b.height
-                ),
-            ));
-        }
-        Ok((a, b))
+        read_pair(&job.a, &job.b)
     }
 
     fn start(&mut self, job: &Job, (a, b): (Picture, Picture)) -> Result<Begun> {
@@ -365,19 +350,12 @@ impl Fuser {
         fused.write(&job.out, self.options)
     }
 
-    /// Refuses a picture whose fusion would not fit in memory, which would end the process.
+    /// [`memory::check_fits`], once for pictures of one size in a row.
     fn check_memory(&mut self, path: &Path, width: usize, height: usize) -> Result<()> {
-        // A card says so itself when it cannot allocate.
-        if self.fits == Some((width, height)) || matches!(self.engine.device(), Device::Cuda(_)) {
+        if self.fits == Some((width, height)) {
             return Ok(());
         }
-        let tape = fusion_tape(&self.engine.model().genotype, height, width)?;
-        if let Some(shortage) = shortage(&tape) {
-            return Err(Error::input(
-                path,
-                format!("is {width}x{height}; {shortage}; downscale or tile it"),
-            ));
-        }
+        memory::check_fits(&self.engine, path, width, height)?;
         self.fits = Some((width, height));
         Ok(())
     }

@@ -1,10 +1,13 @@
 //! How much memory a fusion takes and how much there is.
 
 use super::terminal;
-use crate::Result;
+use crate::device::Device;
+use crate::infer::Engine;
 use crate::net::{Builder, Genotype, record_fusion};
 use crate::tape::{Session, Tape};
 use crate::tensor::DType;
+use crate::{Error, Result};
+use std::path::Path;
 
 /// The network on one pair of pictures, with the output `fused`.
 pub fn fusion_tape(genotype: &Genotype, height: usize, width: usize) -> Result<Tape> {
@@ -31,6 +34,21 @@ pub fn shortage(tape: &Tape) -> Option<String> {
         terminal::bytes(needed),
         terminal::bytes(free)
     ))
+}
+
+/// Refuses a picture whose fusion would not fit in memory, which would end the process.
+pub fn check_fits(engine: &Engine, path: &Path, width: usize, height: usize) -> Result<()> {
+    // A card says so itself when it cannot allocate.
+    if matches!(engine.device(), Device::Cuda(_)) {
+        return Ok(());
+    }
+    match shortage(&fusion_tape(&engine.model().genotype, height, width)?) {
+        Some(shortage) => Err(Error::input(
+            path,
+            format!("is {width}x{height}; {shortage}; downscale or tile it"),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Memory that can be had without swapping; `None` where the system does not say.

@@ -1,12 +1,10 @@
 //! `hafuse report`: what a search did, on one page.
 
 use super::device::DeviceArg;
-use super::memory::{fusion_tape, shortage};
-use super::{open_model, output, terminal};
-use crate::data::{Pair, Picture, list_pairs};
-use crate::device::Device;
+use super::{memory, open_model, output, terminal};
+use crate::data::{Pair, list_pairs, read_pair};
 use crate::infer::{Engine, Model, Precision};
-use crate::report::pictures::{self, Triple, read_pair};
+use crate::report::pictures::{self, Triple};
 use crate::report::run::SearchRun;
 use crate::report::search::{Fused, build};
 use crate::tape::SessionOptions;
@@ -112,7 +110,8 @@ fn fuse(args: &ReportArgs, run: &SearchRun) -> Result<Fused> {
     let mut triples: Vec<Triple> = Vec::with_capacity(pairs.len());
     for pair in &pairs {
         let pictures = read_pair(&pair.a, &pair.b)?;
-        check_memory(&engine, &pair.a, &pictures.0)?;
+        let (w, h) = (pictures.0.width, pictures.0.height);
+        memory::check_fits(&engine, &pair.a, w, h)?;
         triples.push(pictures::fuse(&mut engine, &pair.stem, pictures)?);
     }
     let dtype = precision.dtype();
@@ -180,19 +179,4 @@ fn find_model(args: &ReportArgs, run: &SearchRun) -> Result<(Model, String)> {
     let says = "Fused by the network that was found with the supernet's weights, which were not trained for it alone \
                 (model.safetensors of the search): a look, no measure of what it can do once trained.";
     Ok((Model::open(&path.to_string_lossy())?, says.into()))
-}
-
-/// Refuses a picture whose fusion would not fit in memory, which would end the process.
-fn check_memory(engine: &Engine, path: &Path, picture: &Picture) -> Result<()> {
-    if matches!(engine.device(), Device::Cuda(_)) {
-        return Ok(()); // a card says so itself
-    }
-    let (w, h) = (picture.width, picture.height);
-    match shortage(&fusion_tape(&engine.model().genotype, h, w)?) {
-        Some(shortage) => Err(Error::input(
-            path,
-            format!("is {w}x{h}; {shortage}; downscale it"),
-        )),
-        None => Ok(()),
-    }
 }

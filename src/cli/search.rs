@@ -185,13 +185,7 @@ fn configure(args: &SearchArgs) -> Result<SearchConfig> {
     }
     let mut config = SearchConfig::load(args.run.config.as_deref(), &set)?;
     folder::set_path(&mut config.latency.table, args.latency.as_deref())?;
-    args.run.apply(Keys {
-        features: &mut config.features,
-        data: &mut config.data,
-        out: &mut config.out,
-        perceptual: &mut config.perceptual,
-        seed: &mut config.seed,
-    })?;
+    args.run.apply(Keys::from(&mut config))?;
     Ok(config)
 }
 

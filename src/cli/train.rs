@@ -147,13 +147,7 @@ fn configure(args: &TrainArgs) -> Result<TrainConfig> {
     if let Some(genotype) = &args.genotype {
         config.genotype.clone_from(genotype);
     }
-    args.run.apply(Keys {
-        features: &mut config.features,
-        data: &mut config.data,
-        out: &mut config.out,
-        perceptual: &mut config.perceptual,
-        seed: &mut config.seed,
-    })?;
+    args.run.apply(Keys::from(&mut config))?;
     Ok(config)
 }
 

@@ -1,5 +1,6 @@
 //! Two folders of pictures, matched by name.
 
+use super::Picture;
 use crate::{Error, Result};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,28 @@ pub struct PairList {
 }
 
 type Stems = BTreeMap<String, PathBuf>;
+
+/// Reads two pictures of one size.
+///
+/// # Errors
+/// [`Error::Input`] if one cannot be read or their sizes differ.
+pub fn read_pair(a: &Path, b: &Path) -> Result<(Picture, Picture)> {
+    let (path, other) = (a, b);
+    let (a, b) = (Picture::read(a)?, Picture::read(b)?);
+    let (w, h) = (a.width, a.height);
+    if (w, h) == (b.width, b.height) {
+        return Ok((a, b));
+    }
+    Err(Error::input(
+        path,
+        format!(
+            "is {w}x{h} but {} is {}x{}; register and resize both to one size first",
+            other.display(),
+            b.width,
+            b.height
+        ),
+    ))
+}
 
 /// Matches the pictures (png, jpg, jpeg, bmp, tif, tiff) of two folders by file stem.
 ///

@@ -16,36 +16,16 @@ pub(crate) fn wide_available() -> bool {
 /// Defines a function, over a [`Real`](crate::tensor::Real) type or over none, whose body is compiled
 /// with and without AVX2; the call picks by CPU. What the body calls must be `#[inline(always)]`.
 macro_rules! simd_fn {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident<$t:ident>($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident$(<$t:ident>)?($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
         $(#[$meta])*
-        $vis fn $name<$t: $crate::tensor::Real>($($arg: $ty),*) {
+        $vis fn $name$(<$t: $crate::tensor::Real>)?($($arg: $ty),*) {
             #[inline(always)]
-            fn body<$t: $crate::tensor::Real>($($arg: $ty),*) $body
+            fn body$(<$t: $crate::tensor::Real>)?($($arg: $ty),*) $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma")]
-                fn wide<$t: $crate::tensor::Real>($($arg: $ty),*) {
-                    body($($arg),*)
-                }
-                if $crate::device::simd::wide_available() {
-                    // SAFETY: the CPU has the features that `wide` is compiled for.
-                    return unsafe { wide($($arg),*) };
-                }
-            }
-            body($($arg),*)
-        }
-    };
-    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
-        $(#[$meta])*
-        $vis fn $name($($arg: $ty),*) {
-            #[inline(always)]
-            fn body($($arg: $ty),*) $body
-
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2,fma")]
-                fn wide($($arg: $ty),*) {
+                fn wide$(<$t: $crate::tensor::Real>)?($($arg: $ty),*) {
                     body($($arg),*)
                 }
                 if $crate::device::simd::wide_available() {

@@ -1,6 +1,7 @@
 //! A trained network: genotype and weights in one file.
 
 use crate::device::Device;
+use crate::hash::Fnv1a;
 use crate::net::{Genotype, param_specs};
 use crate::tape::ParamStore;
 use crate::tensor::io::{self, TensorMap};
@@ -148,6 +149,17 @@ impl Model {
             )));
         }
         Ok(())
+    }
+
+    /// Of genotype and weights; the same for equal models on every machine.
+    pub(crate) fn hash(&self) -> Result<u64> {
+        let mut hash = Fnv1a::new();
+        hash.write(self.genotype.to_json()?.as_bytes());
+        for (name, tensor) in &self.weights {
+            hash.write(name.as_bytes());
+            hash.write(bytemuck::cast_slice(&tensor.to_f64()));
+        }
+        Ok(hash.finish())
     }
 
     /// The weights in a new store on `device`, in `dtype`.

@@ -78,6 +78,9 @@ impl Metric {
         Metric::MefMsSsim,
     ];
 
+    /// The four of the paper's tables, in the variants that they were printed with.
+    pub const PAPER: [Metric; 4] = [Metric::SdU8sat, Metric::VifU8sat, Metric::Cc, Metric::Scd];
+
     #[rustfmt::skip]
     fn facts(self) -> Facts {
         const LT: &str = "Evaluation-for-Image-Fusion";

@@ -32,6 +32,12 @@ pub fn layer_title(layer: &str) -> String {
     }
 }
 
+/// What stands above a layer: its title at the left end, its name at the right.
+pub(super) fn heading(fig: &mut Figure, layer: &str, (left, right): (f64, f64), y: f64) {
+    fig.text("bold", left, y + 12.0, Anchor::Start, &layer_title(layer));
+    fig.text("dim small", right, y + 12.0, Anchor::End, layer);
+}
+
 /// Heatmaps of all layers: beta (one row of three cells) and, for each cell, alpha (blocks by operators).
 /// Without a genotype the largest weights so far are framed, with dashes.
 pub fn final_svg(layers: &[LayerWeights], genotype: Option<&Genotype>) -> String {
@@ -60,14 +66,7 @@ pub fn final_svg(layers: &[LayerWeights], genotype: Option<&Genotype>) -> String
     let mut y = 52.0;
     for layer in layers {
         let gene = chosen(layer, genotype);
-        fig.text(
-            "bold",
-            LEFT,
-            y + 12.0,
-            Anchor::Start,
-            &layer_title(&layer.layer),
-        );
-        fig.text("dim small", 1138.0, y + 12.0, Anchor::End, &layer.layer);
+        heading(&mut fig, &layer.layer, (LEFT, 1138.0), y);
         y += 24.0;
         beta_panel(&mut fig, layer, &gene, beta, frame, y);
         let mut x = LEFT + 3.0 * BETA + GAP;

@@ -3,7 +3,6 @@
 use crate::data::{Chroma, Picture};
 use crate::infer::Engine;
 use crate::{Error, Result};
-use std::path::Path;
 
 /// Larger pictures are shown reduced.
 pub const MAX_SIDE: usize = 640;
@@ -16,28 +15,6 @@ pub struct Triple {
     pub a: Picture,
     pub b: Picture,
     pub fused: Picture,
-}
-
-/// Reads two pictures of one size.
-///
-/// # Errors
-/// [`Error::Input`] if one cannot be read or their sizes differ.
-pub fn read_pair(a: &Path, b: &Path) -> Result<(Picture, Picture)> {
-    let (path, other) = (a, b);
-    let (a, b) = (Picture::read(a)?, Picture::read(b)?);
-    let (w, h) = (a.width, a.height);
-    if (w, h) == (b.width, b.height) {
-        return Ok((a, b));
-    }
-    Err(Error::input(
-        path,
-        format!(
-            "is {w}x{h} but {} is {}x{}; register and resize both to one size first",
-            other.display(),
-            b.width,
-            b.height
-        ),
-    ))
 }
 
 /// Fuses two pictures of one size; colour is that of B or, if B is grey, of A.

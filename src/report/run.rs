@@ -1,7 +1,9 @@
 //! What the folder of a search holds, whether it has ended or not.
 
-use crate::net::{Genotype, GuidedFilterGene};
-use crate::search::{EpochReport, LatencyKey, LatencyTable, LayerWeights, Schedule, SearchConfig};
+use crate::net::Genotype;
+use crate::search::{
+    EpochReport, LatencyKey, LatencyTable, LayerWeights, Schedule, SearchConfig, derive,
+};
 use crate::{Error, Result};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -106,19 +108,9 @@ impl SearchRun {
         if let Some(genotype) = self.genotype() {
             return Some(genotype.clone());
         }
-        let mut genes: Vec<_> = self.layers().iter().map(LayerWeights::chosen).collect();
-        if genes.len() != self.config.space.cells + 2 {
-            return None;
-        }
-        let (detail, target) = (genes.pop()?, genes.pop()?);
-        Some(Genotype {
-            version: Genotype::VERSION,
-            channels: self.config.space.channels,
-            ffm: genes,
-            target,
-            detail,
-            guided_filter: GuidedFilterGene::default(),
-        })
+        let layers = self.layers();
+        let all = layers.len() == self.config.space.cells + 2;
+        all.then(|| derive(self.config.space.channels, layers))?
     }
 
     pub fn schedule(&self) -> Schedule {

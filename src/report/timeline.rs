@@ -1,7 +1,7 @@
 //! Alpha and beta over a search: inner epochs to the right, candidates downwards.
 
 use super::chart::ticks;
-use super::heatmap::{chosen, layer_title};
+use super::heatmap::{chosen, heading};
 use super::ramp::{LEVELS, Scale};
 use super::svg::{Anchor, Figure, WIDTH, text_width};
 use crate::net::{CellKind, Genotype, OpKind};
@@ -87,20 +87,7 @@ pub fn time_svg(epochs: &[EpochReport], genotype: Option<&Genotype>) -> String {
 
     let mut y = 56.0;
     for ((i, layer), gene) in layers.iter().enumerate().zip(&genes) {
-        fig.text(
-            "bold",
-            LEFT,
-            y + 12.0,
-            Anchor::Start,
-            &layer_title(&layer.layer),
-        );
-        fig.text(
-            "dim small",
-            WIDTH - RIGHT,
-            y + 12.0,
-            Anchor::End,
-            &layer.layer,
-        );
+        heading(&mut fig, &layer.layer, (LEFT, WIDTH - RIGHT), y);
         y += 20.0;
         y = phases(&mut fig, &columns, y);
         let panel = Panel {

@@ -1,6 +1,7 @@
 //! The architecture parameters of a supernet as numbers.
 
-use crate::net::{CellGene, CellKind, OpKind, alpha_name, beta_name};
+use crate::net::{CellGene, CellKind, Genotype, GuidedFilterGene, OpKind, alpha_name, beta_name};
+use crate::stats::mean;
 use crate::tape::ParamStore;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -54,9 +55,20 @@ impl LayerWeights {
     }
 }
 
-/// The mean; 0 of nothing.
-pub(super) fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
+/// The network that the weights of all layers choose, in the order of
+/// [`layer_names`](crate::net::layer_names); `None` unless there are rows and a cell of the FFM at least.
+pub fn derive(channels: usize, layers: &[LayerWeights]) -> Option<Genotype> {
+    let [ffm @ .., target, detail] = layers else {
+        return None;
+    };
+    (!ffm.is_empty()).then(|| Genotype {
+        version: Genotype::VERSION,
+        channels,
+        ffm: ffm.iter().map(LayerWeights::chosen).collect(),
+        target: target.chosen(),
+        detail: detail.chosen(),
+        guided_filter: GuidedFilterGene::default(),
+    })
 }
 
 /// A cell and its operators in a few characters: `MS(3-RB 3-DC)`.

@@ -19,6 +19,16 @@ pub enum Strategy {
     Naive,
 }
 
+impl Strategy {
+    /// As in a configuration and in names of files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Strategy::Collaborative => "collaborative",
+            Strategy::Naive => "naive",
+        }
+    }
+}
+
 /// Element type that a latency table is measured in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -8,7 +8,7 @@ mod searcher;
 mod step;
 mod timing;
 
-pub use architecture::{LayerWeights, brief, read_layers};
+pub use architecture::{LayerWeights, brief, derive, read_layers};
 pub use config::{
     ArchitectureConfig, DEFAULT_CONFIG, EpochsConfig, LatencyConfig, LatencyPrecision,
     SearchConfig, SpaceConfig, Strategy, WeightsConfig,

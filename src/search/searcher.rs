@@ -1,6 +1,6 @@
 //! Algorithm 1, first order: network weights on one half of the data, alpha and beta on the other.
 
-use super::architecture::{LayerWeights, mean, read_layers};
+use super::architecture::{LayerWeights, derive, read_layers};
 use super::config::{SearchConfig, Strategy};
 use super::latency::LatencyTable;
 use super::schedule::{Phase, Place, Schedule};
@@ -9,9 +9,9 @@ use crate::data::dataset::{EpochSampler, PairDataset};
 use crate::device::{Device, cpu};
 use crate::loss::FeatureNet;
 use crate::net::{
-    Genotype, GuidedFilterGene, ParamSpec, derived_name, initial_params, is_architecture_param,
-    layer_names,
+    Genotype, ParamSpec, derived_name, initial_params, is_architecture_param, layer_names,
 };
+use crate::stats::mean;
 use crate::tape::{ParamStore, Session};
 use crate::tensor::DType;
 use crate::tensor::io::TensorMap;
@@ -214,19 +214,8 @@ impl Searcher {
 
     /// The arg-max of alpha and beta, the first of equals.
     pub fn genotype(&self) -> Result<Genotype> {
-        let mut genes: Vec<_> = self.layers()?.iter().map(LayerWeights::chosen).collect();
-        let (detail, target) = (genes.pop(), genes.pop());
-        let (Some(target), Some(detail)) = (target, detail) else {
-            return Err(Error::Internal("a supernet without layers".into()));
-        };
-        Ok(Genotype {
-            version: Genotype::VERSION,
-            channels: self.config.space.channels,
-            ffm: genes,
-            target,
-            detail,
-            guided_filter: GuidedFilterGene::default(),
-        })
+        derive(self.config.space.channels, &self.layers()?)
+            .ok_or_else(|| Error::Internal("a supernet without layers".into()))
     }
 
     /// The supernet's weights of a chosen network, under the names of that network.

@@ -97,13 +97,13 @@ impl Tape {
             if leaves && wrt.contains(&node) {
                 continue;
             }
-            let op = op.clone();
             if let Some(&first) = self.recomputed.get(&node) {
                 for (outer, gradient) in self.replay(first, node, total, &depends)? {
                     cotangents[outer.index()].push(gradient);
                 }
                 continue;
             }
+            let op = op.clone();
             let gradients = op.vjp(self, node, total)?;
             let inputs = self.nodes[i].inputs.clone();
             if gradients.len() != inputs.len() {
@@ -136,6 +136,7 @@ impl Tape {
             })
             .collect()
     }
+
     /// Records the nodes `first..=y` again and their gradients with respect to what they read from
     /// outside and `depends`.
     fn replay(

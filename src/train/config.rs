@@ -18,6 +18,16 @@ pub enum Task {
     Mif,
 }
 
+impl Task {
+    /// As in a configuration and in names of files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Task::Ivif => "ivif",
+            Task::Mif => "mif",
+        }
+    }
+}
+
 /// Where perceptual loss and adaptive weights come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -4,9 +4,8 @@ mod table;
 
 use super::device::{DeviceArg, PrecisionArg};
 use super::{open_model, output, terminal};
-use crate::data::{Picture, list_pairs};
-use crate::hash::Fnv1a;
-use crate::infer::{Engine, Model};
+use crate::data::{Pair, Picture, list_pairs, read_pair};
+use crate::infer::Engine;
 use crate::metrics::{Grey, Metric, Score, measure};
 use crate::tape::SessionOptions;
 use crate::tensor::io::write_atomic;
@@ -83,14 +82,6 @@ const DEFAULT: [Metric; 10] = [
     Metric::Qabf,
     Metric::Ssim,
 ];
-const PAPER: [Metric; 4] = [Metric::SdU8sat, Metric::VifU8sat, Metric::Cc, Metric::Scd];
-
-/// Two sources on disk.
-struct Sources {
-    name: String,
-    a: PathBuf,
-    b: PathBuf,
-}
 
 /// Where fused pictures come from.
 enum Fused {
@@ -101,7 +92,7 @@ enum Fused {
 
 struct Method {
     name: String,
-    /// For the record: folder, or model and hash of its weights.
+    /// For the record: folder, or model and its hash.
     origin: String,
     fused: Fused,
 }
@@ -133,24 +124,13 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             path.display()
         ));
     }
-    let sources: Vec<Sources> = list
-        .pairs
-        .into_iter()
-        .map(|p| Sources {
-            name: p.stem,
-            a: p.a,
-            b: p.b,
-        })
-        .collect();
-    let mut methods = open_methods(args, dir_a, &sources, &mut problems)?;
+    let sources = list.pairs;
+    let named = args.method.iter().map(|m| split(m));
+    let named = named.collect::<Result<Vec<_>>>()?;
+    let mut methods = open_methods(args, &named, dir_a, &sources, &mut problems)?;
     if let Some(out) = &args.out {
         let mut inputs: Vec<&Path> = vec![dir_a, dir_b];
-        let folders: Vec<PathBuf> = args
-            .method
-            .iter()
-            .filter_map(|m| Some(split(m).ok()?.1))
-            .collect();
-        inputs.extend(folders.iter().map(PathBuf::as_path));
+        inputs.extend(named.iter().map(|(_, dir)| dir.as_path()));
         output::check_folder(out, &inputs)?;
     }
 
@@ -202,7 +182,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 fn parse_metrics(list: Option<&str>) -> Result<Vec<Metric>> {
     match list {
         None => Ok(DEFAULT.to_vec()),
-        Some("paper") => Ok(PAPER.to_vec()),
+        Some("paper") => Ok(Metric::PAPER.to_vec()),
         Some("all") => Ok(Metric::ALL.to_vec()),
         Some(names) => names.split(',').map(|n| n.trim().parse()).collect(),
     }
@@ -223,25 +203,25 @@ fn split(method: &str) -> Result<(String, PathBuf)> {
 
 fn open_methods(
     args: &EvalArgs,
+    named: &[(String, PathBuf)],
     dir_a: &Path,
-    sources: &[Sources],
+    sources: &[Pair],
     problems: &mut Vec<String>,
 ) -> Result<Vec<Method>> {
     let mut methods = Vec::new();
-    for text in &args.method {
-        let (name, dir) = split(text)?;
-        let found = list_pairs(dir_a, &dir)?;
+    for (name, dir) in named {
+        let found = list_pairs(dir_a, dir)?;
         let by_a: BTreeMap<PathBuf, PathBuf> =
             found.pairs.into_iter().map(|p| (p.a, p.b)).collect();
         for s in sources.iter().filter(|s| !by_a.contains_key(&s.a)) {
             problems.push(format!(
                 "{name} has no picture of {} in {}",
-                s.name,
+                s.stem,
                 dir.display()
             ));
         }
         methods.push(Method {
-            name,
+            name: name.clone(),
             origin: dir.display().to_string(),
             fused: Fused::Folder(by_a),
         });
@@ -255,8 +235,8 @@ fn open_methods(
             methods.push(Method {
                 name: model.name.clone(),
                 origin: format!(
-                    "model {name}, weights {:016x}, {device}, {}",
-                    hash(&model),
+                    "model {name}, hash {:016x}, {device}, {}",
+                    model.hash()?,
                     precision.dtype()
                 ),
                 fused: Fused::Model(Box::new(engine)),
@@ -277,20 +257,10 @@ fn open_methods(
     Ok(methods)
 }
 
-/// Of the weights.
-fn hash(model: &Model) -> u64 {
-    let mut hash = Fnv1a::new();
-    for (name, tensor) in &model.weights {
-        hash.write(name.as_bytes());
-        hash.write(bytemuck::cast_slice(&tensor.to_f64()));
-    }
-    hash.finish()
-}
-
 /// All pictures of a method. A model fuses them one by one, folders are read and all are measured in parallel.
 fn judge(
     method: &mut Method,
-    sources: &[Sources],
+    sources: &[Pair],
     metrics: &[Metric],
     bar: &ProgressBar,
     problems: &mut Vec<String>,
@@ -311,7 +281,8 @@ fn judge(
                 })
                 .collect(),
             Fused::Model(engine) => {
-                let fused: Vec<Result<[Grey; 3]>> = group.iter().map(|s| fuse(engine, s)).collect();
+                let fused: Vec<Result<[Grey; 3]>> =
+                    group.iter().map(|s| fuse_grey(engine, s)).collect();
                 fused
                     .into_par_iter()
                     .map(|greys| {
@@ -324,10 +295,10 @@ fn judge(
         };
         for (s, result) in group.iter().zip(judged) {
             match result {
-                Ok(Some(scores)) => pictures.push((s.name.clone(), scores)),
+                Ok(Some(scores)) => pictures.push((s.stem.clone(), scores)),
                 Ok(None) => {}
                 Err(e) if e.exit_code() == 5 => return Err(e),
-                Err(e) => problems.push(format!("{}, {}: {e}", method.name, s.name)),
+                Err(e) => problems.push(format!("{}, {}: {e}", method.name, s.stem)),
             }
         }
     }
@@ -342,23 +313,13 @@ fn read(path: &Path) -> Result<Grey> {
     Grey::from_picture(&Picture::read(path)?)
 }
 
-fn read_and_measure(s: &Sources, fused: &Path, metrics: &[Metric]) -> Result<Vec<Score>> {
+fn read_and_measure(s: &Pair, fused: &Path, metrics: &[Metric]) -> Result<Vec<Score>> {
     measure(&read(&s.a)?, &read(&s.b)?, &read(fused)?, metrics)
 }
 
-fn fuse(engine: &mut Engine, s: &Sources) -> Result<[Grey; 3]> {
-    let (a, b) = (Picture::read(&s.a)?, Picture::read(&s.b)?);
-    if (a.width, a.height) != (b.width, b.height) {
-        let detail = format!(
-            "is {} x {}, {} is {} x {}; the sources must have one size",
-            a.width,
-            a.height,
-            s.b.display(),
-            b.width,
-            b.height
-        );
-        return Err(Error::input(&s.a, detail));
-    }
+/// Both sources and what a model makes of them, as the metrics take them.
+pub(super) fn fuse_grey(engine: &mut Engine, pair: &Pair) -> Result<[Grey; 3]> {
+    let (a, b) = read_pair(&pair.a, &pair.b)?;
     let fused = engine.fuse(a.height, a.width, &a.luma, &b.luma)?;
     Ok([
         Grey::from_picture(&a)?,

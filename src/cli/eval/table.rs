@@ -1,6 +1,7 @@
 //! The result of a judgement as Markdown, CSV, LaTeX and JSON.
 
 use crate::metrics::{Metric, Score};
+use crate::stats::mean_std;
 use crate::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -29,10 +30,7 @@ impl Row {
     fn mean(&self, k: usize) -> Option<Mean> {
         let values = self.pictures.iter().filter_map(|(_, s)| s[k].ok());
         let v: Vec<f64> = values.collect();
-        let n = v.len() as f64;
-        let mean = v.iter().sum::<f64>() / n;
-        let variance = v.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
-        (!v.is_empty()).then_some((mean, variance.sqrt(), v.len()))
+        mean_std(&v).map(|(mean, std)| (mean, std, v.len()))
     }
 }
 

@@ -16,8 +16,7 @@ pub fn table2(lab: &Lab<'_>) -> Result<Table> {
     let mut models: Vec<Model> = Vec::new();
     if lab.config.table2.searched {
         let found = lab.search(Task::Ivif, Strategy::Collaborative, None)?;
-        let path = lab.train(Task::Ivif, &found.key, &found.genotype, &[])?;
-        let mut model = open_model(&path.to_string_lossy())?;
+        let mut model = lab.train(Task::Ivif, &found.key, &found.genotype, &[])?;
         model.name = "searched".into();
         models.push(model);
     }
@@ -73,8 +72,7 @@ pub fn table3(lab: &Lab<'_>) -> Result<Table> {
         // 0.05 * 0.006 is 0.00030000000000000003; the product names a folder.
         let charge = (lambda * t.factor * 1e12).round() / 1e12;
         let found = lab.search(Task::Ivif, Strategy::Collaborative, Some(charge))?;
-        let path = lab.train(Task::Ivif, &found.key, &found.genotype, &[])?;
-        let model = path.to_string_lossy().into_owned();
+        let model = lab.train(Task::Ivif, &found.key, &found.genotype, &[])?;
         rows.push(Row {
             name: format!("lambda {lambda}"),
             size: Some(size(lab, &found.genotype, "")?),
@@ -89,7 +87,7 @@ pub fn table3(lab: &Lab<'_>) -> Result<Table> {
             genotype: Some(found.genotype),
             ..Row::default()
         });
-        models.push(open_model(&model)?);
+        models.push(model);
     }
     let networks: Vec<_> = models.iter().map(|m| (m, Part::Whole)).collect();
     for (row, time) in rows.iter_mut().zip(lab.time(&networks)?) {
@@ -170,12 +168,11 @@ pub fn table4(lab: &Lab<'_>) -> Result<Table> {
     let mut rows = Vec::new();
     for (name, suffix, set) in variants {
         let key = format!("{key}{suffix}");
-        let set: Vec<String> = set.iter().map(|s| s.to_string()).collect();
-        let path = lab.train(Task::Ivif, &key, &genotype, &set)?;
+        let model = lab.train(Task::Ivif, &key, &genotype, set)?;
         rows.push(Row {
             name: name.into(),
             genotype: Some(genotype.clone()),
-            scores: Some(lab.score(Task::Ivif, &key, &path.to_string_lossy())?),
+            scores: Some(lab.score(Task::Ivif, &key, &model)?),
             ..Row::default()
         });
     }
@@ -187,8 +184,7 @@ pub fn table4(lab: &Lab<'_>) -> Result<Table> {
              without the losses on the rows, L_per(I_t) and L_grad(I_d) (those of the output stay); with all."
                 .into(),
         ],
-        columns: [Metric::SdU8sat, Metric::VifU8sat, Metric::Cc, Metric::Scd]
-            .map(Column::Mean)
+        columns: Metric::PAPER.map(Column::Mean)
             .to_vec(),
         rows,
         paper: vec![

@@ -1,5 +1,6 @@
 //! The configuration of the experiments.
 
+use crate::cli::folder::Keys;
 use crate::net::OpKind;
 use crate::search::SearchConfig;
 use crate::train::{Perceptual, Task, TrainConfig, load_toml, require};
@@ -100,7 +101,7 @@ impl ExperimentConfig {
         require("0 or above", |v| v >= 0.0, lambdas)?;
         let networks = [("latency.networks", self.latency.networks as f64)];
         require("3 or above", |v| v >= 3.0, networks)?;
-        self.search_config(Task::Ivif, &[])?;
+        self.search_config(Task::Ivif)?;
         self.train_config(Task::Ivif, &[])?;
         Ok(())
     }
@@ -112,64 +113,32 @@ impl ExperimentConfig {
         }
     }
 
-    /// `[search]` on the search's own defaults, with `extra` (`key=value`) on top.
-    pub fn search_config(&self, task: Task, extra: &[String]) -> Result<SearchConfig> {
-        let set = self.overrides("search", &self.search, task, extra)?;
-        let mut config = SearchConfig::load(None, &set)?;
-        config.features.clone_from(&self.features);
-        let folders = self.folders(task);
-        config.data.a.clone_from(&folders.train_a);
-        config.data.b.clone_from(&folders.train_b);
+    /// `[search]` on the search's own defaults.
+    pub fn search_config(&self, task: Task) -> Result<SearchConfig> {
+        let mut config = SearchConfig::load(None, &overrides("search", &self.search)?)?;
+        config.task = task;
+        self.fill(task, Keys::from(&mut config));
         Ok(config)
     }
 
     /// `[train]` on training's own defaults, with `extra` (`key=value`) on top.
-    pub fn train_config(&self, task: Task, extra: &[String]) -> Result<TrainConfig> {
-        let set = self.overrides("train", &self.train, task, extra)?;
+    pub fn train_config(&self, task: Task, extra: &[&str]) -> Result<TrainConfig> {
+        let mut set = overrides("train", &self.train)?;
+        set.extend(extra.iter().map(|s| s.to_string()));
         let mut config = TrainConfig::load(None, &set)?;
-        config.features.clone_from(&self.features);
-        let folders = self.folders(task);
-        config.data.a.clone_from(&folders.train_a);
-        config.data.b.clone_from(&folders.train_b);
+        config.task = task;
+        self.fill(task, Keys::from(&mut config));
         Ok(config)
     }
 
-    /// What `[search]` or `[train]` sets, as `key=value`; refuses what the experiment decides itself.
-    fn overrides(
-        &self,
-        section: &str,
-        table: &toml::Table,
-        task: Task,
-        extra: &[String],
-    ) -> Result<Vec<String>> {
-        let mut set = Vec::new();
-        flatten("", table, &mut set);
-        let ours = [
-            "task",
-            "out",
-            "seed",
-            "perceptual",
-            "features",
-            "genotype",
-            "data.a",
-            "data.b",
-        ];
-        for key in ours {
-            if set.iter().any(|s| s.split('=').next() == Some(key)) {
-                let detail = "is decided by the experiment; set the key of the same name outside [search] and [train], \
-                              or the folders in [ivif] and [mif]";
-                return Err(Error::config(format!("{section}.{key}"), detail));
-            }
-        }
-        let perceptual = match self.perceptual {
-            Perceptual::Vgg => "vgg",
-            Perceptual::None => "none",
-        };
-        set.push(format!("task={}", name(task)));
-        set.push(format!("seed={}", self.seed));
-        set.push(format!("perceptual={perceptual}"));
-        set.extend(extra.iter().cloned());
-        Ok(set)
+    /// What the experiment decides; the folder of the run is left to [`Lab`](super::runs::Lab).
+    fn fill(&self, task: Task, keys: Keys<'_>) {
+        let folders = self.folders(task);
+        keys.features.clone_from(&self.features);
+        keys.data.a.clone_from(&folders.train_a);
+        keys.data.b.clone_from(&folders.train_b);
+        *keys.perceptual = self.perceptual;
+        *keys.seed = self.seed;
     }
 
     /// As TOML, for the record in the output folder.
@@ -178,12 +147,28 @@ impl ExperimentConfig {
     }
 }
 
-/// The task's name in files.
-pub fn name(task: Task) -> &'static str {
-    match task {
-        Task::Ivif => "ivif",
-        Task::Mif => "mif",
+/// What `[search]` or `[train]` sets, as `key=value`; refuses what the experiment decides itself.
+fn overrides(section: &str, table: &toml::Table) -> Result<Vec<String>> {
+    let mut set = Vec::new();
+    flatten("", table, &mut set);
+    let ours = [
+        "task",
+        "out",
+        "seed",
+        "perceptual",
+        "features",
+        "genotype",
+        "data.a",
+        "data.b",
+    ];
+    for key in ours {
+        if set.iter().any(|s| s.split('=').next() == Some(key)) {
+            let detail = "is decided by the experiment; set the key of the same name outside [search] and [train], \
+                          or the folders in [ivif] and [mif]";
+            return Err(Error::config(format!("{section}.{key}"), detail));
+        }
     }
+    Ok(set)
 }
 
 /// The leaves of a table as `a.b=value`.
@@ -210,9 +195,14 @@ mod tests {
             let keys: Vec<String> = keys.iter().map(|k| k.to_string()).collect();
             ExperimentConfig::load(None, &keys)
         };
-        let c = set(&["search.space.channels=8", "train.stage2.epochs=3", "seed=7"]).unwrap();
-        let extra = ["latency.lambda=0.5".to_string()];
-        let s = c.search_config(Task::Mif, &extra).unwrap();
+        let c = set(&[
+            "search.space.channels=8",
+            "search.latency.lambda=0.5",
+            "train.stage2.epochs=3",
+            "seed=7",
+        ])
+        .unwrap();
+        let s = c.search_config(Task::Mif).unwrap();
         assert_eq!(
             (s.space.channels, s.seed, s.latency.lambda, s.task),
             (8, 7, 0.5, Task::Mif)

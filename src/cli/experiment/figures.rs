@@ -1,11 +1,10 @@
 //! Figures 3, 4 and 5.
 
 use super::ablations::{chosen, round, size};
-use super::config::name;
 use super::runs::{Lab, METRICS, Part};
 use super::table::{Column, Row, Table};
 use crate::Result;
-use crate::cli::open_model;
+use crate::infer::Model;
 use crate::metrics::Metric;
 use crate::net::Genotype;
 use crate::report::chart::{Area, Bar, BarChart, Group};
@@ -16,26 +15,20 @@ use crate::tensor::io::write_atomic;
 use crate::train::Task;
 use serde_json::json;
 
-const FOUR: [Metric; 4] = [Metric::SdU8sat, Metric::VifU8sat, Metric::Cc, Metric::Scd];
-
 /// Fig. 3: naive and collaborative search of both tasks.
 pub fn fig3(lab: &Lab<'_>) -> Result<Table> {
     let mut rows = Vec::new();
     for task in [Task::Ivif, Task::Mif] {
         for strategy in [Strategy::Naive, Strategy::Collaborative] {
             let found = lab.search(task, strategy, None)?;
-            let path = lab.train(task, &found.key, &found.genotype, &[])?;
+            let model = lab.train(task, &found.key, &found.genotype, &[])?;
             let svg = heatmap::final_svg(&found.layers, Some(&found.genotype));
             let file = lab.config.out.join(format!("fig3-{}.svg", found.key));
             write_atomic(&file, svg.as_bytes())?;
-            let way = match strategy {
-                Strategy::Naive => "naive",
-                Strategy::Collaborative => "collaborative",
-            };
             rows.push(Row {
-                name: format!("{} {way}", name(task)),
+                name: format!("{} {}", task.name(), strategy.name()),
                 size: Some(size(lab, &found.genotype, "")?),
-                scores: Some(lab.score(task, &found.key, &path.to_string_lossy())?),
+                scores: Some(lab.score(task, &found.key, &model)?),
                 extra: vec![
                     (
                         "predicted (ms)",
@@ -53,7 +46,7 @@ pub fn fig3(lab: &Lab<'_>) -> Result<Table> {
         Column::Params,
         Column::Extra("predicted (ms)"),
     ];
-    columns.extend(FOUR.map(Column::Mean));
+    columns.extend(Metric::PAPER.map(Column::Mean));
     columns.push(Column::Extra("heatmap"));
     Ok(Table {
         name: "fig3",
@@ -86,8 +79,7 @@ pub fn fig4(lab: &Lab<'_>) -> Result<Table> {
     }
     let (mut rows, mut models) = (Vec::new(), Vec::new());
     for (name, key, genotype) in variants {
-        let path = lab.train(Task::Ivif, &key, &genotype, &[])?;
-        let model = path.to_string_lossy().into_owned();
+        let model = lab.train(Task::Ivif, &key, &genotype, &[])?;
         rows.push(Row {
             name,
             size: Some(size(lab, &genotype, "")?),
@@ -95,15 +87,15 @@ pub fn fig4(lab: &Lab<'_>) -> Result<Table> {
             genotype: Some(genotype),
             ..Row::default()
         });
-        models.push(open_model(&model)?);
+        models.push(model);
     }
     let networks: Vec<_> = models.iter().map(|m| (m, Part::Whole)).collect();
     for (row, time) in rows.iter_mut().zip(lab.time(&networks)?) {
         row.time = Some(time);
     }
-    plot(lab, "fig4", &rows, &FOUR)?;
+    plot(lab, "fig4", &rows, &Metric::PAPER)?;
     let mut columns = vec![Column::Genotype, Column::Params, Column::Work, Column::Time];
-    columns.extend(FOUR.map(Column::Mean));
+    columns.extend(Metric::PAPER.map(Column::Mean));
     Ok(Table {
         name: "fig4",
         title: "Fig. 4: one operator in all blocks",
@@ -120,27 +112,18 @@ pub fn fig4(lab: &Lab<'_>) -> Result<Table> {
 /// Fig. 5: MRI and PET, mean and variance over the test pairs.
 pub fn fig5(lab: &Lab<'_>) -> Result<Table> {
     let found = lab.search(Task::Mif, Strategy::Collaborative, None)?;
-    let path = lab.train(Task::Mif, &found.key, &found.genotype, &[])?;
+    let trained = lab.train(Task::Mif, &found.key, &found.genotype, &[])?;
     let models = [
-        (
-            "searched",
-            found.key.clone(),
-            path.to_string_lossy().into_owned(),
-        ),
-        (
-            "built-in mif",
-            "mif-built-in".to_string(),
-            "mif".to_string(),
-        ),
+        ("searched", found.key.as_str(), trained),
+        ("built-in mif", "mif-built-in", Model::builtin("mif")?),
     ];
     let mut rows = Vec::new();
     for (name, key, model) in models {
-        let genotype = open_model(&model)?.genotype;
         rows.push(Row {
             name: name.into(),
-            size: Some(size(lab, &genotype, "")?),
-            scores: Some(lab.score(Task::Mif, &key, &model)?),
-            genotype: Some(genotype),
+            size: Some(size(lab, &model.genotype, "")?),
+            scores: Some(lab.score(Task::Mif, key, &model)?),
+            genotype: Some(model.genotype),
             ..Row::default()
         });
     }

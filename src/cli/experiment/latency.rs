@@ -11,6 +11,7 @@ use crate::net::{
 };
 use crate::report::chart::{LineChart, Series};
 use crate::search::SearchConfig;
+use crate::stats::{mean, spearman};
 use crate::tape::ParamStore;
 use crate::tensor::DType;
 use crate::tensor::io::write_atomic;
@@ -21,7 +22,7 @@ use serde_json::json;
 
 /// Measures random networks of the search space and compares with what the table predicts.
 pub fn run(lab: &Lab<'_>) -> Result<Table> {
-    let config = lab.config.search_config(Task::Ivif, &[])?;
+    let config = lab.config.search_config(Task::Ivif)?;
     let table = open_table(&config, &lab.device)?;
     let mut rng = Pcg64Mcg::seed_from_u64(lab.config.seed);
     let count = lab.config.latency.networks;
@@ -40,7 +41,6 @@ pub fn run(lab: &Lab<'_>) -> Result<Table> {
         .zip(&measured)
         .map(|(p, m)| p / m - 1.0)
         .collect();
-    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
     let absolute: Vec<f64> = errors.iter().map(|e| e.abs()).collect();
     let rho = spearman(&predicted, &measured);
     let mut rows = Vec::new();
@@ -142,42 +142,4 @@ fn random_model(config: &SearchConfig, rng: &mut Pcg64Mcg) -> Result<Model> {
         weights: store.export(|_| true)?,
         genotype,
     })
-}
-
-/// Spearman's rank correlation; equal values share their mean rank.
-fn spearman(x: &[f64], y: &[f64]) -> f64 {
-    pearson(&ranks(x), &ranks(y))
-}
-
-fn ranks(v: &[f64]) -> Vec<f64> {
-    let below = |x: f64| v.iter().filter(|&&y| y < x).count() as f64;
-    let equal = |x: f64| v.iter().filter(|&&y| y == x).count() as f64;
-    v.iter()
-        .map(|&x| below(x) + (equal(x) - 1.0) / 2.0)
-        .collect()
-}
-
-fn pearson(x: &[f64], y: &[f64]) -> f64 {
-    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
-    let (mx, my) = (mean(x), mean(y));
-    let sum = |f: &dyn Fn(f64, f64) -> f64| {
-        x.iter()
-            .zip(y)
-            .map(|(&x, &y)| f(x - mx, y - my))
-            .sum::<f64>()
-    };
-    sum(&|x, y| x * y) / (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rank_correlation_of_known_lists() {
-        // scipy.stats.spearmanr([1, 2, 3, 4, 5], [5, 6, 7, 8, 7]): 0.8207826817
-        let rho = spearman(&[1.0, 2.0, 3.0, 4.0, 5.0], &[5.0, 6.0, 7.0, 8.0, 7.0]);
-        assert!((rho - 0.820_782_681_7).abs() < 1e-9);
-        assert_eq!(spearman(&[1.0, 2.0, 9.0], &[3.0, 2.0, 1.0]), -1.0);
-    }
 }

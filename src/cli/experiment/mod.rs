@@ -8,7 +8,7 @@ mod runs;
 mod table;
 
 use super::device::DeviceArg;
-use super::folder::{PerceptualArg, set_path};
+use super::folder::{FeatureArgs, set_path};
 use super::{folder, output, terminal};
 use crate::infer::Precision;
 use crate::tensor::io::write_atomic;
@@ -61,12 +61,8 @@ pub struct ExperimentArgs {
     /// Set one key, as in --set search.space.channels=8; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Feature network (a VGG-16 or VGG-19 as safetensors), key `features`
-    #[arg(long, value_name = "FILE")]
-    pub features: Option<PathBuf>,
-    /// Whether a feature network gives perceptual loss and weights, key `perceptual`
-    #[arg(long, value_enum)]
-    pub perceptual: Option<PerceptualArg>,
+    #[command(flatten)]
+    pub features: FeatureArgs,
     /// Folder of all experiments, key `out`
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -96,9 +92,9 @@ pub enum Name {
 pub fn run(args: &ExperimentArgs) -> Result<()> {
     folder::check_exists(args.config.as_deref(), "experiment table3")?;
     let mut config = ExperimentConfig::load(args.config.as_deref(), &args.set)?;
-    set_path(&mut config.features, args.features.as_deref())?;
+    args.features
+        .apply(&mut config.features, &mut config.perceptual)?;
     set_path(&mut config.out, args.out.as_deref())?;
-    config.perceptual = args.perceptual.map_or(config.perceptual, Into::into);
     if args.print_config {
         let defaults = args.config.is_none() && config == ExperimentConfig::load(None, &[])?;
         return terminal::print(&match defaults {

@@ -1,15 +1,19 @@
 //! Searches, trainings and measurements that experiments share, each skipped where it is done.
 
-use super::config::{ExperimentConfig, name};
-use crate::cli::{open_model, search, terminal, train};
-use crate::data::{Picture, list_pairs};
+use super::config::ExperimentConfig;
+use crate::cli::eval::fuse_grey;
+use crate::cli::{folder, open_model, output, search, terminal, train};
+use crate::data::list_pairs;
 use crate::device::Device;
 use crate::hash::Fnv1a;
 use crate::infer::{Engine, Model, Precision};
-use crate::metrics::{Grey, Metric, measure};
-use crate::net::{Builder, Genotype, record_ffm};
+use crate::metrics::{Metric, measure};
+use crate::net::{Builder, Genotype, record_ffm, record_fusion};
+use crate::report::run::SearchRun;
 use crate::search::{LatencyTable, LayerWeights, Strategy, Timing};
+use crate::stats::mean_std;
 use crate::tape::{Session, SessionOptions, Tape};
+use crate::tensor::Tensor;
 use crate::tensor::io::write_atomic;
 use crate::train::Task;
 use crate::{Error, Result};
@@ -58,10 +62,7 @@ impl Scores {
     pub fn mean_std(&self, metric: Metric) -> Option<(f64, f64)> {
         let all = self.values.get(metric.name())?;
         let v: Vec<f64> = all.iter().flatten().copied().collect();
-        let n = v.len() as f64;
-        let mean = v.iter().sum::<f64>() / n;
-        let variance = v.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
-        (n > 0.0).then_some((mean, variance.sqrt()))
+        mean_std(&v)
     }
 }
 
@@ -73,14 +74,11 @@ impl Lab<'_> {
     /// Searches, goes on searching, or reads what an earlier call found. `lambda`: `None` is that of
     /// `[search]`.
     pub fn search(&self, task: Task, strategy: Strategy, lambda: Option<f64>) -> Result<Searched> {
-        let way = match strategy {
-            Strategy::Collaborative => "collaborative",
-            Strategy::Naive => "naive",
-        };
-        let mut extra = vec![format!("strategy={way}")];
-        extra.extend(lambda.map(|l| format!("latency.lambda={l:?}")));
-        let mut config = self.config.search_config(task, &extra)?;
-        let key = format!("{}-{way}-lambda{}", name(task), config.latency.lambda);
+        let mut config = self.config.search_config(task)?;
+        config.strategy = strategy;
+        config.latency.lambda = lambda.unwrap_or(config.latency.lambda);
+        let (what, way) = (task.name(), strategy.name());
+        let key = format!("{what}-{way}-lambda{}", config.latency.lambda);
         config.out = self.out().join("searches").join(&key);
         self.check_trainable(task)?;
         let out = config.out.clone();
@@ -92,29 +90,28 @@ impl Lab<'_> {
             let resume = file("checkpoint.safetensors").exists();
             search::execute(config, resume, None, &self.device)?;
         }
-        #[derive(Deserialize)]
-        struct Record {
-            layers: Vec<LayerWeights>,
-        }
-        let path = file("search.json");
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::input(&path, e))?;
-        let record: Record = serde_json::from_str(&text).map_err(|e| Error::input(&path, e))?;
+        let run = SearchRun::load(&out)?;
+        let (Some(record), Some(table)) = (run.record, run.table) else {
+            let detail =
+                "has ended but lacks search.json or latency.json; name another folder with --out";
+            return Err(Error::input(&out, detail));
+        };
         Ok(Searched {
-            genotype: Genotype::load(&file("genotype.json"))?,
-            table: LatencyTable::load(&file("latency.json"))?,
-            layers: record.layers,
             key,
+            genotype: record.genotype,
+            table,
+            layers: record.layers,
         })
     }
 
-    /// Trains, goes on training, or finds what an earlier call trained; returns the model's file.
+    /// Trains, goes on training, or finds what an earlier call trained.
     pub fn train(
         &self,
         task: Task,
         key: &str,
         genotype: &Genotype,
-        extra: &[String],
-    ) -> Result<PathBuf> {
+        extra: &[&str],
+    ) -> Result<Model> {
         let out = self.out().join("models").join(key);
         let mut config = self.config.train_config(task, extra)?;
         config.out.clone_from(&out);
@@ -142,7 +139,7 @@ impl Lab<'_> {
             let resume = out.join("checkpoint.safetensors").exists();
             train::execute(config, resume, None, &self.device)?;
         }
-        Ok(out.join("model.safetensors"))
+        open_model(&out.join("model.safetensors").to_string_lossy())
     }
 
     /// Whether a run ended in `folder` with the file `last`; refuses a run of another configuration.
@@ -151,7 +148,7 @@ impl Lab<'_> {
         let Ok(theirs) = std::fs::read_to_string(&path) else {
             return Ok(false);
         };
-        if let Some((here, there)) = ours.lines().zip(theirs.lines()).find(|(x, y)| x != y) {
+        if let Some((here, there)) = folder::differing_line(ours, &theirs) {
             let detail = format!(
                 "{} was run with `{there}`, this experiment has `{here}`; name another folder with --out",
                 folder.display()
@@ -165,7 +162,7 @@ impl Lab<'_> {
         let f = self.config.folders(task);
         let named = |key, path: &PathBuf| match path.as_os_str().is_empty() {
             true => Err(Error::config(
-                format!("{}.{key}", name(task)),
+                format!("{}.{key}", task.name()),
                 "names no folder; set it in the configuration or with --set",
             )),
             false => Ok(()),
@@ -174,29 +171,15 @@ impl Lab<'_> {
         named("train_b", &f.train_b)?;
         named("test_a", &f.test_a)?;
         named("test_b", &f.test_b)?;
-        if self.config.perceptual == crate::train::Perceptual::Vgg
-            && self.config.features.as_os_str().is_empty()
-        {
-            return Err(Error::config(
-                "features",
-                "perceptual = \"vgg\" needs a feature network; give --features FILE (a VGG-16 or \
-                 VGG-19 as safetensors), or say --perceptual none",
-            ));
-        }
-        Ok(())
+        folder::check_features(self.config.perceptual, &self.config.features)
     }
 
     /// Fuses the test pairs of a task with a model and measures the results, unless an earlier call did.
-    pub fn score(&self, task: Task, key: &str, model: &str) -> Result<Scores> {
+    pub fn score(&self, task: Task, key: &str, model: &Model) -> Result<Scores> {
         let folders = self.config.folders(task);
         let pairs = list_pairs(&folders.test_a, &folders.test_b)?.pairs;
-        let model = open_model(model)?;
         let mut hash = Fnv1a::new();
-        hash.write(model.genotype.to_json()?.as_bytes());
-        for (name, tensor) in &model.weights {
-            hash.write(name.as_bytes());
-            hash.write(bytemuck::cast_slice(&tensor.to_f64()));
-        }
+        hash.write(&model.hash()?.to_le_bytes());
         for pair in &pairs {
             hash.write(format!("{:?}", (&pair.a, &pair.b)).as_bytes());
         }
@@ -212,20 +195,13 @@ impl Lab<'_> {
         let mut engine = Engine::on(
             &self.device,
             self.precision,
-            &model,
+            model,
             SessionOptions::default(),
         )?;
         let mut values: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
         let bar = terminal::bar(pairs.len() as u64, "{bar:30} {pos}/{len} pairs judged");
         for pair in &pairs {
-            let (a, b) = (Picture::read(&pair.a)?, Picture::read(&pair.b)?);
-            if (a.width, a.height) != (b.width, b.height) {
-                let detail = format!("is not of the size of {}", pair.b.display());
-                return Err(Error::input(&pair.a, detail));
-            }
-            let fused = engine.fuse(a.height, a.width, &a.luma, &b.luma)?;
-            let fused = Grey::from_luma(a.width, a.height, &fused)?;
-            let (a, b) = (Grey::from_picture(&a)?, Grey::from_picture(&b)?);
+            let [a, b, fused] = fuse_grey(&mut engine, pair)?;
             let scores = measure(&a, &b, &fused, &METRICS)?;
             for (metric, score) in METRICS.iter().zip(scores) {
                 values
@@ -243,7 +219,7 @@ impl Lab<'_> {
         };
         let json = serde_json::to_string_pretty(&scores)
             .map_err(|e| Error::Internal(format!("scores: {e}")))?;
-        crate::cli::output::make_parent(&path)?;
+        output::make_parent(&path)?;
         write_atomic(&path, json.as_bytes())?;
         Ok(scores)
     }
@@ -281,14 +257,14 @@ impl Lab<'_> {
         let mut builder = Builder::new(&mut t);
         let fused = match part {
             Part::Feature => record_ffm(&mut builder, &model.genotype, a, b)?,
-            Part::Whole => crate::net::record_fusion(&mut builder, &model.genotype, a, b)?.output,
+            Part::Whole => record_fusion(&mut builder, &model.genotype, a, b)?.output,
         };
         t.output("fused", fused)?;
         let store = model.params_on(&self.device, dtype)?;
         let mut session = Session::new(&t, &store)?;
         for (name, k) in [("a", 7), ("b", 13)] {
             let wave = (0..m.width * m.height).map(|i| (i * k % 251) as f64 / 250.0);
-            let values = crate::tensor::Tensor::from_vec(shape, wave.collect::<Vec<f64>>())?;
+            let values = Tensor::from_vec(shape, wave.collect::<Vec<f64>>())?;
             session.set(name, &values.to_dtype(dtype))?;
         }
         Ok(session)

@@ -1,6 +1,6 @@
 //! The rows of an experiment, as Markdown and JSON.
 
-use super::config::{ExperimentConfig, name};
+use super::config::ExperimentConfig;
 use super::runs::{METRICS, Scores};
 use crate::Result;
 use crate::metrics::Metric;
@@ -211,13 +211,13 @@ impl Table {
 
 /// What was run of what the paper ran, in a sentence.
 pub fn scale(config: &ExperimentConfig, task: Task) -> Result<String> {
-    let s = config.search_config(task, &[])?;
+    let s = config.search_config(task)?;
     let t = config.train_config(task, &[])?;
     let e = s.epochs;
     Ok(format!(
         "Scale ({}): C = {}, {} patches of {} x {}; search: {} rounds of {} + {} inner epochs (the paper: 24 of 5 + 5); \
          training: {} + {} epochs (the paper: 100 + 1000); latency table at {} x {}; seed {}.",
-        name(task),
+        task.name(),
         s.space.channels,
         s.batch,
         s.patch,
