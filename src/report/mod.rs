@@ -2,7 +2,8 @@
 //!
 //! [`svg`] and [`ramp`] draw, [`chart`] makes line and bar charts, [`html`] pages and tables. [`heatmap`],
 //! [`timeline`], [`curves`] and [`network`] are the figures of an architecture search, [`pictures`] what its
-//! network fuses, [`run`] what its folder holds, and [`search`] puts all of them on one page.
+//! network fuses, [`run`] what its folder holds, and [`search`] puts all of them on one page. [`scores`] are methods
+//! judged side by side.
 
 pub mod chart;
 pub mod curves;
@@ -12,6 +13,7 @@ pub mod network;
 pub mod pictures;
 pub mod ramp;
 pub mod run;
+pub mod scores;
 pub mod search;
 pub mod svg;
 pub mod timeline;

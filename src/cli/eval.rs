@@ -1,12 +1,11 @@
 //! `hafuse eval`: fused pictures judged by the field's metrics.
 
-mod table;
-
 use super::device::{DeviceArg, PrecisionArg};
 use super::{open_model, output, terminal};
 use crate::data::{Pair, Picture, list_pairs, read_pair};
 use crate::infer::Engine;
 use crate::metrics::{Grey, Metric, Score, measure};
+use crate::report::scores::{Row, Scores};
 use crate::tape::SessionOptions;
 use crate::tensor::io::write_atomic;
 use crate::{Error, Result};
@@ -14,7 +13,6 @@ use indicatif::ProgressBar;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use table::{Report, Row};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -104,7 +102,7 @@ struct Method {
 /// then [`Error::Partial`] at the end.
 pub fn run(args: &EvalArgs) -> Result<()> {
     if args.list {
-        return terminal::print(&table::list());
+        return terminal::print(&list());
     }
     let metrics = parse_metrics(args.metrics.as_deref())?;
     let (Some(dir_a), Some(dir_b)) = (&args.a, &args.b) else {
@@ -144,7 +142,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     for problem in &problems {
         terminal::say(&format!("warning: {problem}"));
     }
-    let report = Report {
+    let report = Scores {
         metrics,
         pictures: sources.len(),
         folders: [dir_a.clone(), dir_b.clone()],
@@ -326,4 +324,16 @@ pub(super) fn fuse_grey(engine: &mut Engine, pair: &Pair) -> Result<[Grey; 3]> {
         Grey::from_picture(&b)?,
         Grey::from_luma(a.width, a.height, &fused)?,
     ])
+}
+
+/// All metrics, for `--list`.
+fn list() -> String {
+    let row = |m: &Metric| format!("{:<12} {:<12} {}", m.name(), m.label(), m.convention());
+    let rows: Vec<String> = Metric::ALL.iter().map(row).collect();
+    format!(
+        "{:<12} {:<12} as printed by\n{}",
+        "name",
+        "column",
+        rows.join("\n")
+    )
 }

@@ -1,4 +1,4 @@
-//! The result of a judgement as Markdown, CSV, LaTeX and JSON.
+//! Methods judged side by side, as Markdown, CSV, LaTeX and JSON.
 
 use crate::metrics::{Metric, Score};
 use crate::stats::mean_std;
@@ -7,24 +7,28 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-/// A method's scores, picture by picture.
+/// A method's scores.
 pub struct Row {
     pub name: String,
+    /// For the record: a folder, or a model and its hash.
     pub origin: String,
+    /// In the order of the metrics, picture by picture.
     pub pictures: Vec<(String, Vec<Score>)>,
 }
 
-pub struct Report {
+/// What several methods made of the same pairs, judged.
+pub struct Scores {
     pub metrics: Vec<Metric>,
     /// Pairs of sources.
     pub pictures: usize,
     pub folders: [PathBuf; 2],
     pub rows: Vec<Row>,
+    /// What could not be judged, and why.
     pub problems: Vec<String>,
 }
 
 /// Mean, population standard deviation, and over how many pictures.
-type Mean = (f64, f64, usize);
+pub type Mean = (f64, f64, usize);
 
 impl Row {
     fn mean(&self, k: usize) -> Option<Mean> {
@@ -49,9 +53,9 @@ const LATEX: Marks = Marks {
     second: ["\\underline{", "}"],
 };
 
-impl Report {
+impl Scores {
     /// Means of column `k`, and the places of the best and the second among several methods.
-    fn column(&self, k: usize) -> (Vec<Option<Mean>>, Option<usize>, Option<usize>) {
+    pub fn column(&self, k: usize) -> (Vec<Option<Mean>>, Option<usize>, Option<usize>) {
         let means: Vec<Option<Mean>> = self.rows.iter().map(|r| r.mean(k)).collect();
         let sign = match self.metrics[k].higher_is_better() {
             true => -1.0,
@@ -91,7 +95,7 @@ impl Report {
     }
 
     /// What stands below the table: conventions, data, methods, and what has no value.
-    fn notes(&self) -> Vec<String> {
+    pub fn notes(&self) -> Vec<String> {
         let mut notes = vec![format!(
             "hafuse {}; {} pairs of {} and {}; 8-bit grey (BT.601); mean and standard deviation over the pairs.",
             env!("CARGO_PKG_VERSION"),
@@ -215,6 +219,10 @@ impl Report {
         out
     }
 
+    /// All of it, for scripts.
+    ///
+    /// # Errors
+    /// None is known.
     pub fn json(&self) -> Result<String> {
         let metrics: Vec<Value> = self
             .metrics
@@ -276,24 +284,12 @@ fn escape(text: &str) -> String {
     out
 }
 
-/// All metrics, for `--list`.
-pub fn list() -> String {
-    let row = |m: &Metric| format!("{:<12} {:<12} {}", m.name(), m.label(), m.convention());
-    let rows: Vec<String> = Metric::ALL.iter().map(row).collect();
-    format!(
-        "{:<12} {:<12} as printed by\n{}",
-        "name",
-        "column",
-        rows.join("\n")
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::metrics::Undefined;
 
-    fn report() -> Report {
+    fn report() -> Scores {
         let none = Err(Undefined::NoEdges);
         let row = |name: &str, values: [[Score; 2]; 2]| Row {
             name: name.into(),
@@ -304,7 +300,7 @@ mod tests {
                 .map(|(n, v)| (n.to_string(), v.to_vec()))
                 .collect(),
         };
-        Report {
+        Scores {
             metrics: vec![Metric::En, Metric::Mse],
             pictures: 2,
             folders: ["a".into(), "b".into()],
