@@ -14,7 +14,7 @@
 //! 7. [`train`], [`infer`] and [`search`]: the two-stage training loop; models and the engine that fuses
 //!    pictures; Algorithm 1 on the supernet, with the latency table that it charges by.
 //! 8. [`data`], [`synth`]: pictures, pairs and patches; a generator of scenes seen by two sensors.
-//! 9. [`metrics`], [`report`]: fused pictures judged by the field's own numbers, each with its convention; figures as
+//! 9. [`baseline`], [`metrics`], [`report`]: fusion by plain rules; fused pictures judged by the field's own numbers, each with its convention; figures as
 //!    SVG and pages as HTML.
 //! 10. [`cli`]: the command line, one file for each subcommand.
 //!
@@ -61,6 +61,7 @@
 //! # Ok::<(), hafuse::Error>(())
 //! ```
 
+pub mod baseline;
 pub mod cli;
 pub mod data;
 pub mod device;

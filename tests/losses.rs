@@ -8,10 +8,11 @@ use hafuse::{DType, Error, ParamStore, Result, Session, Tape, Tensor, Var, loss,
 use rand::SeedableRng;
 
 type Loss = fn(&mut Tape, Var, Var, Option<Var>) -> Result<Var>;
-const LOSSES: [(&str, Loss); 3] = [
+const LOSSES: [(&str, Loss); 4] = [
     ("intensity", loss::intensity),
     ("gradient", loss::gradient),
     ("ssim_loss", loss::ssim_loss),
+    ("correlation", loss::correlation),
 ];
 
 fn images(shape: [usize; 4], seed: u64) -> Tensor {
@@ -280,4 +281,61 @@ fn wrong_shapes_are_errors() {
     assert!(shape(loss::ssim(&mut t, small, small)));
     assert!(shape(loss::gradient(&mut t, tiny, tiny, None)));
     assert!(ops::gaussian_window(&mut t, a, 11, 0.0).is_err());
+}
+
+#[test]
+fn correlations_are_pearsons_of_each_sample() {
+    let shape = [2, 5, 7, 1];
+    let [f, a, b] = [1, 2, 3].map(|seed| images(shape, seed));
+    let values = [&f, &a, &b].map(|x| x.to_f64());
+    let minus =
+        |x: &[f64], y: &[f64]| -> Vec<f64> { x.iter().zip(y).map(|(x, y)| x - y).collect() };
+    let r = |x: &[f64], y: &[f64]| {
+        let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+        let (mx, my) = (mean(x), mean(y));
+        let cov = |p: &[f64], mp: f64, q: &[f64], mq: f64| {
+            let products: Vec<f64> = p.iter().zip(q).map(|(p, q)| (p - mp) * (q - mq)).collect();
+            mean(&products)
+        };
+        let (vx, vy) = (cov(x, mx, x, mx) + 1e-5, cov(y, my, y, my) + 1e-5);
+        cov(x, mx, y, my) / (vx * vy).sqrt()
+    };
+    let mut expected = [0.0; 2];
+    for n in 0..2 {
+        let [f, a, b] = [0, 1, 2].map(|i: usize| &values[i][35 * n..][..35]);
+        expected[0] += (1.0 - r(f, a)) / 2.0;
+        expected[1] += (2.0 - r(&minus(f, b), a) - r(&minus(f, a), b)) / 4.0;
+    }
+    let mut t = Tape::new(DType::F64);
+    let [vf, va, vb] = ["f", "a", "b"].map(|name| t.input(name, shape).unwrap());
+    let cc = loss::correlation(&mut t, vf, va, None).unwrap();
+    let scd = loss::differences(&mut t, vf, va, vb).unwrap();
+    t.output("cc", cc).unwrap();
+    t.output("scd", scd).unwrap();
+    let mut s = Session::new(&t, &ParamStore::default()).unwrap();
+    for (name, x) in [("f", &f), ("a", &a), ("b", &b)] {
+        s.set(name, x).unwrap();
+    }
+    s.run().unwrap();
+    for (name, expected) in ["cc", "scd"].into_iter().zip(expected) {
+        let found = s.scalar(name).unwrap();
+        assert!(
+            (found - expected).abs() < 1e-12,
+            "{name}: {found} {expected}"
+        );
+    }
+    // The sum of both sources, less a constant, loses nothing.
+    s.set(
+        "f",
+        &Tensor::from_vec(
+            shape,
+            (0..70)
+                .map(|i| values[1][i] + values[2][i] - 0.3)
+                .collect::<Vec<f64>>(),
+        )
+        .unwrap(),
+    )
+    .unwrap();
+    s.run().unwrap();
+    assert!(s.scalar("scd").unwrap() < 1e-3);
 }

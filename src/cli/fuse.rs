@@ -1,10 +1,10 @@
 //! `hafuse fuse`: one pair of pictures, or two folders of them.
 
 use super::device::{DeviceArg, PrecisionArg};
-use super::{memory, open_model, output, terminal};
+use super::fuser::Fuser;
+use super::{output, terminal};
+use crate::baseline::Baseline;
 use crate::data::{Picture, WriteOptions, check_output_path, list_pairs, read_pair};
-use crate::infer::Engine;
-use crate::tape::SessionOptions;
 use crate::{Error, Result};
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -18,6 +18,7 @@ Examples:
   hafuse fuse data/ir data/vi -o data/fused --format jpg --quality 90
   hafuse fuse ir.png vi.png -o fused.tif --bits 16 --model runs/mine/model.safetensors
   hafuse fuse data/ir data/vi -o data/fused --json | jq .failures
+  hafuse fuse ir.png vi.png -o plain.png --method gff      without a network, to compare with
 
 Sizes that differ are an error: hafuse neither resizes nor registers. Do both before.
 Exit codes: 0 all fused, 1 some pairs of a folder failed, 2 usage, 3 input or weights, 4 output,
@@ -47,6 +48,9 @@ pub struct FuseArgs {
     /// A built-in model by name (see `hafuse info`) or a file that `hafuse train` wrote
     #[arg(long, value_name = "NAME|FILE", default_value = "ivif")]
     pub model: String,
+    /// Fuse by a rule instead of a network: mean, maximum, Laplacian pyramids, guided-filter fusion
+    #[arg(long, value_name = "RULE", conflicts_with = "model", value_parser = rules())]
+    pub method: Option<Baseline>,
     /// JPEG quality, 1 to 100
     #[arg(long, value_name = "Q", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub quality: u8,
@@ -63,6 +67,12 @@ pub struct FuseArgs {
     pub device: DeviceArg,
     #[command(flatten)]
     pub precision: PrecisionArg,
+}
+
+/// The names of [`Baseline`]s.
+fn rules() -> impl TypedValueParser<Value = Baseline> {
+    PossibleValuesParser::new(Baseline::ALL.map(Baseline::name))
+        .try_map(|name| name.parse::<Baseline>())
 }
 
 /// File formats of results.
@@ -104,13 +114,11 @@ struct Notes {
     both_coloured: Vec<String>,
 }
 
-/// Model and settings of a run.
-struct Fuser {
-    engine: Engine,
+/// What fuses, and the settings of a run.
+struct Run {
+    fuser: Fuser,
     options: WriteOptions,
     notes: Notes,
-    /// The last size that was found to fit in memory.
-    fits: Option<(usize, usize)>,
 }
 
 /// Fuses and writes.
@@ -143,31 +151,26 @@ pub fn run(args: &FuseArgs) -> Result<()> {
             ));
         }
     }
-    let mut fuser = Fuser {
-        engine: {
-            let device = args.device.open()?;
-            let precision = args.precision.on(&device);
-            let model = open_model(&args.model)?;
-            Engine::on(&device, precision, &model, SessionOptions::default())?
+    let mut run = Run {
+        fuser: match args.method {
+            Some(rule) => Fuser::rule(rule, &args.device, args.precision)?,
+            None => Fuser::network(&args.model, &args.device.open()?, args.precision)?,
         },
         options,
         notes: Notes::default(),
-        fits: None,
     };
     let start = Instant::now();
     let (outputs, failures) = if folders {
-        fuser.run_all(&jobs)
+        run.run_all(&jobs)
     } else {
         for job in &jobs {
-            fuser.run_one(job)?;
+            run.run_one(job)?;
         }
         (jobs.iter().map(|j| j.out.clone()).collect(), Vec::new())
     };
     let seconds = start.elapsed().as_secs_f64();
-    fuser.notes.say();
-    let name = &fuser.engine.model().name;
-    let dtype = fuser.engine.precision().dtype();
-    let device = format!("{} in {dtype}", fuser.engine.device());
+    run.notes.say();
+    let (name, device) = (run.fuser.name(), run.fuser.place());
     if args.json {
         terminal::print(&summary(
             name, &device, &jobs, &outputs, &failures, &unmatched, seconds,
@@ -270,7 +273,7 @@ fn folder_jobs(args: &FuseArgs, options: WriteOptions) -> Result<(Vec<Job>, [Vec
     Ok((jobs, [names(&list.only_a), names(&list.only_b)]))
 }
 
-impl Fuser {
+impl Run {
     /// All pairs of two folders: written files, and name and reason of each pair that failed.
     fn run_all(&mut self, jobs: &[Job]) -> (Vec<PathBuf>, Vec<(String, String)>) {
         let bar = terminal::bar(
@@ -320,8 +323,6 @@ impl Fuser {
     }
 
     fn start(&mut self, job: &Job, (a, b): (Picture, Picture)) -> Result<Begun> {
-        let (w, h) = (a.width, a.height);
-        self.check_memory(&job.a, w, h)?;
         for (picture, path) in [(&a, &job.a), (&b, &job.b)] {
             if picture.oriented {
                 self.notes.oriented.push(path.display().to_string());
@@ -330,9 +331,9 @@ impl Fuser {
         if a.chroma.is_some() && b.chroma.is_some() {
             self.notes.both_coloured.push(job.name.clone());
         }
-        self.engine.start(1, h, w, &a.luma, &b.luma)?;
+        self.fuser.start(&job.a, &a, &b)?;
         let bit_depth = a.bit_depth.max(b.bit_depth);
-        let colour = if b.chroma.is_none() && a.chroma.is_some() {
+        let colour = if Picture::colour_is_of_first(&a, &b) {
             a
         } else {
             b
@@ -342,22 +343,11 @@ impl Fuser {
 
     fn finish(&mut self, job: &Job, begun: Begun) -> Result<()> {
         let Begun { colour, bit_depth } = begun;
-        let mut luma = vec![0.0; colour.width * colour.height];
-        self.engine.finish(&mut luma)?;
+        let luma = self.fuser.finish(colour.luma.len())?;
         let mut fused = Picture::with_chroma_of(luma, &colour)?;
         fused.bit_depth = bit_depth;
         output::make_parent(&job.out)?;
         fused.write(&job.out, self.options)
-    }
-
-    /// [`memory::check_fits`], once for pictures of one size in a row.
-    fn check_memory(&mut self, path: &Path, width: usize, height: usize) -> Result<()> {
-        if self.fits == Some((width, height)) {
-            return Ok(());
-        }
-        memory::check_fits(&self.engine, path, width, height)?;
-        self.fits = Some((width, height));
-        Ok(())
     }
 }
 

@@ -27,7 +27,11 @@ pub fn peak_bytes() -> Option<u64> {
 
 /// Says so if a session of `tape` would not fit into memory: trying would end the process.
 pub fn shortage(tape: &Tape) -> Option<String> {
-    let needed = Session::planned_bytes(tape) as u64;
+    lacking(Session::planned_bytes(tape))
+}
+
+fn lacking(needed: usize) -> Option<String> {
+    let needed = needed as u64;
     let free = available_bytes().filter(|&free| free < needed)?;
     Some(format!(
         "fusing that needs {} of memory, {} are free",
@@ -42,7 +46,13 @@ pub fn check_fits(engine: &Engine, path: &Path, width: usize, height: usize) -> 
     if matches!(engine.device(), Device::Cuda(_)) {
         return Ok(());
     }
-    match shortage(&fusion_tape(&engine.model().genotype, height, width)?) {
+    let tape = fusion_tape(&engine.model().genotype, height, width)?;
+    check_bytes(Session::planned_bytes(&tape), path, width, height)
+}
+
+/// Refuses a picture whose fusion needs more bytes than are free.
+pub fn check_bytes(needed: usize, path: &Path, width: usize, height: usize) -> Result<()> {
+    match lacking(needed) {
         Some(shortage) => Err(Error::input(
             path,
             format!("is {width}x{height}; {shortage}; downscale or tile it"),

@@ -171,6 +171,11 @@ impl Picture {
         Ok(picture)
     }
 
+    /// Whether a fusion of two pictures takes its colour from the first: it is coloured and the second is grey.
+    pub fn colour_is_of_first(a: &Picture, b: &Picture) -> bool {
+        a.chroma.is_some() && b.chroma.is_none()
+    }
+
     /// Writes the picture in the format that the extension names; `path` holds either its old
     /// content or the whole new file.
     ///

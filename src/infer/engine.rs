@@ -25,6 +25,20 @@ impl Precision {
         }
     }
 
+    /// Whether a device computes in this precision.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for f16 on the CPU.
+    pub fn check(self, device: &Device) -> Result<()> {
+        match (device, self) {
+            (Device::Cpu, Precision::F16) => Err(Error::config(
+                "--precision",
+                "f16 needs a CUDA card; use f32 on the CPU",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The dtype of tapes in this precision.
     pub fn dtype(self) -> DType {
         match self {
@@ -69,12 +83,7 @@ impl Engine {
         model: &Model,
         options: SessionOptions,
     ) -> Result<Self> {
-        if matches!((device, precision), (Device::Cpu, Precision::F16)) {
-            return Err(Error::config(
-                "--precision",
-                "f16 needs a CUDA card; use f32 on the CPU",
-            ));
-        }
+        precision.check(device)?;
         Ok(Self {
             params: model.params_on(device, precision.dtype())?,
             model: model.clone(),

@@ -3,10 +3,12 @@
 //! Each compares a fused image with a source image; `weights`, one for each sample of the batch,
 //! say how much that source counts. Without weights every sample counts 1.
 
+mod correlation;
 mod features;
 mod perceptual;
 mod ssim;
 
+pub use correlation::{correlation, differences};
 pub use features::{FeatureNet, is_feature_param};
 pub use perceptual::{adaptive_weights, perceptual, structure};
 pub use ssim::{ssim, ssim_loss};

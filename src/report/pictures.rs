@@ -29,9 +29,9 @@ pub fn fuse(engine: &mut Engine, name: &str, (a, b): (Picture, Picture)) -> Resu
             engine.model().name
         )));
     }
-    let colour = match (&b.chroma, &a.chroma) {
-        (None, Some(_)) => &a,
-        _ => &b,
+    let colour = match Picture::colour_is_of_first(&a, &b) {
+        true => &a,
+        false => &b,
     };
     let fused = Picture::with_chroma_of(luma, colour)?;
     Ok(Triple {

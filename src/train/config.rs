@@ -120,6 +120,8 @@ pub struct ObjectLoss {
     pub additive: f64,
     pub additive_steepness: f64,
     pub joint_gradient: f64,
+    pub correlation: f64,
+    pub differences: f64,
 }
 
 impl TrainConfig {
@@ -174,6 +176,8 @@ impl LossConfig {
             ("loss.object.maximum", o.maximum),
             ("loss.object.additive", o.additive),
             ("loss.object.joint_gradient", o.joint_gradient),
+            ("loss.object.correlation", o.correlation),
+            ("loss.object.differences", o.differences),
         ];
         require("0 or above", |v| v >= 0.0, weights)
     }

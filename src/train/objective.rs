@@ -199,6 +199,15 @@ pub fn record_object_loss(
         sum.add(t, "joint_gradient", o.joint_gradient, |t| {
             loss::joint_gradient(t, fused.output, a, b)
         })?;
+        sum.add(t, "correlation", o.correlation, |t| {
+            let to_a = loss::correlation(t, fused.output, a, None)?;
+            let to_b = loss::correlation(t, fused.output, b, None)?;
+            let both = ops::add(t, to_a, to_b)?;
+            ops::scale(t, both, 0.5)
+        })?;
+        sum.add(t, "differences", o.differences, |t| {
+            loss::differences(t, fused.output, a, b)
+        })?;
         sum.finish(t)
     })
 }

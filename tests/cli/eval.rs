@@ -54,7 +54,7 @@ fn what_is_missing_is_named_and_the_rest_judged() {
 
     for (line, what) in [
         ("eval ir vi", "nothing to judge"),
-        ("eval ir vi --method fused", "is not NAME=DIR"),
+        ("eval ir vi --method fused", "is neither NAME=DIR"),
         ("eval ir vi --method a=fused --method a=vi", "two methods"),
         (
             "eval ir vi --model ivif --metrics en,sharpness",

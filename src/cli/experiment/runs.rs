@@ -1,7 +1,7 @@
 //! Searches, trainings and measurements that experiments share, each skipped where it is done.
 
 use super::config::ExperimentConfig;
-use crate::cli::eval::fuse_grey;
+use crate::cli::fuser::Fuser;
 use crate::cli::{folder, open_model, output, search, terminal, train};
 use crate::data::list_pairs;
 use crate::device::Device;
@@ -192,16 +192,12 @@ impl Lab<'_> {
         {
             return Ok(scores);
         }
-        let mut engine = Engine::on(
-            &self.device,
-            self.precision,
-            model,
-            SessionOptions::default(),
-        )?;
+        let options = SessionOptions::default();
+        let mut fuser = Fuser::from(Engine::on(&self.device, self.precision, model, options)?);
         let mut values: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
         let bar = terminal::bar(pairs.len() as u64, "{bar:30} {pos}/{len} pairs judged");
         for pair in &pairs {
-            let [a, b, fused] = fuse_grey(&mut engine, pair)?;
+            let [a, b, fused] = fuser.grey(pair)?;
             let scores = measure(&a, &b, &fused, &METRICS)?;
             for (metric, score) in METRICS.iter().zip(scores) {
                 values

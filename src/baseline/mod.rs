@@ -1,0 +1,132 @@
+//! Fusion without a network: four rules that anything learnt should beat.
+//!
+//! | name | rule | source |
+//! |---|---|---|
+//! | `average` | (A + B) / 2 | |
+//! | `maximum` | max(A, B) | |
+//! | `laplacian` | Laplacian pyramids, the stronger detail wins | [`pyramid`] |
+//! | `gff` | two layers, weights smoothed by the guided filter | [`guided`] |
+//!
+//! All work on brightness in \[0, 1\] and on the CPU, treat both sources alike, and give A where A = B.
+//!
+//! ```
+//! use hafuse::baseline::Baseline;
+//! let (a, b) = (vec![0.2f32; 6 * 8], vec![0.6f32; 6 * 8]);
+//! let rule: Baseline = "maximum".parse()?;
+//! assert_eq!(rule.fuse(6, 8, &a, &b)?, b);
+//! # Ok::<(), hafuse::Error>(())
+//! ```
+
+pub mod guided;
+pub mod pyramid;
+
+use crate::{Error, Result};
+use std::fmt;
+use std::str::FromStr;
+
+/// A rule of fusion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Baseline {
+    Average,
+    Maximum,
+    Laplacian,
+    Gff,
+}
+
+impl Baseline {
+    pub const ALL: [Baseline; 4] = [
+        Baseline::Average,
+        Baseline::Maximum,
+        Baseline::Laplacian,
+        Baseline::Gff,
+    ];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Baseline::Average => "average",
+            Baseline::Maximum => "maximum",
+            Baseline::Laplacian => "laplacian",
+            Baseline::Gff => "gff",
+        }
+    }
+
+    /// What it does, whose it is.
+    pub fn about(self) -> &'static str {
+        match self {
+            Baseline::Average => "mean of both sources",
+            Baseline::Maximum => "maximum of both sources",
+            Baseline::Laplacian => "Laplacian pyramids, 4 levels (Burt and Adelson 1983)",
+            Baseline::Gff => "guided-filter fusion (Li, Kang and Hu 2013)",
+        }
+    }
+
+    /// Fuses two planes in \[0, 1\], row-major; the result is clamped to \[0, 1\].
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a plane does not hold `height * width` values, or there are none.
+    pub fn fuse(self, height: usize, width: usize, a: &[f32], b: &[f32]) -> Result<Vec<f32>> {
+        let len = height * width;
+        if a.len() != len || b.len() != len || len == 0 {
+            return Err(Error::shape(
+                self.name(),
+                format!(
+                    "planes of {} and {} values; both need {height} x {width}, at least 1 x 1",
+                    a.len(),
+                    b.len()
+                ),
+            ));
+        }
+        let pixels = a.iter().zip(b);
+        let mut out = match self {
+            Baseline::Average => pixels.map(|(a, b)| 0.5 * (a + b)).collect(),
+            Baseline::Maximum => pixels.map(|(a, b)| a.max(*b)).collect(),
+            Baseline::Laplacian => pyramid::fuse(height, width, a, b),
+            Baseline::Gff => guided::fuse(height, width, a, b)?,
+        };
+        for v in &mut out {
+            *v = v.clamp(0.0, 1.0);
+        }
+        Ok(out)
+    }
+
+    /// About how much memory [`Baseline::fuse`] takes beside its arguments, in bytes.
+    ///
+    /// # Errors
+    /// As [`Baseline::fuse`].
+    pub fn bytes(self, height: usize, width: usize) -> Result<usize> {
+        let plane = 4 * height * width;
+        Ok(match self {
+            Baseline::Average | Baseline::Maximum => plane,
+            Baseline::Laplacian => 6 * plane,
+            Baseline::Gff => 12 * plane + guided::planned_bytes(height, width)?,
+        })
+    }
+}
+
+impl fmt::Display for Baseline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Baseline {
+    type Err = Error;
+
+    /// From [`Baseline::name`].
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|b| b.name() == text);
+        found.ok_or_else(|| {
+            Error::config(
+                "baseline",
+                format!(
+                    "`{text}` is not known; give one of {}",
+                    Self::ALL.map(Self::name).join(", ")
+                ),
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

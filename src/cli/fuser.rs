@@ -1,0 +1,144 @@
+//! What fuses two pictures: a network, or a rule without one.
+
+use super::device::{DeviceArg, PrecisionArg};
+use super::{memory, open_model};
+use crate::baseline::Baseline;
+use crate::data::{Pair, Picture, read_pair};
+use crate::device::Device;
+use crate::infer::Engine;
+use crate::metrics::Grey;
+use crate::tape::SessionOptions;
+use crate::{Error, Result};
+use std::path::Path;
+
+/// A network or a [`Baseline`], behind one interface.
+pub struct Fuser {
+    means: Means,
+    /// The last size that was found to fit in memory.
+    fits: Option<(usize, usize)>,
+}
+
+enum Means {
+    Network(Box<Engine>),
+    /// With the result of the fusion that was begun.
+    Rule(Baseline, Vec<f32>),
+}
+
+impl From<Engine> for Fuser {
+    fn from(engine: Engine) -> Self {
+        Self {
+            means: Means::Network(Box::new(engine)),
+            fits: None,
+        }
+    }
+}
+
+impl Fuser {
+    /// A built-in model by name or a model file, on `device`.
+    pub fn network(model: &str, device: &Device, precision: PrecisionArg) -> Result<Self> {
+        let precision = precision.on(device);
+        let model = open_model(model)?;
+        Ok(Engine::on(device, precision, &model, SessionOptions::default())?.into())
+    }
+
+    /// A rule; it runs on the CPU in f32 only, so nothing else may have been asked for.
+    pub fn rule(rule: Baseline, device: &DeviceArg, precision: PrecisionArg) -> Result<Self> {
+        if !matches!(device.device.as_str(), "auto" | "cpu") {
+            return Err(Error::config(
+                "--device",
+                format!(
+                    "{rule} runs on the CPU only, {} was asked for; leave --device out",
+                    device.device
+                ),
+            ));
+        }
+        // Refuses f16, as it does for networks on the CPU.
+        precision.on(&Device::Cpu).check(&Device::Cpu)?;
+        Ok(Self {
+            means: Means::Rule(rule, Vec::new()),
+            fits: None,
+        })
+    }
+
+    /// Name of the model or rule.
+    pub fn name(&self) -> &str {
+        match &self.means {
+            Means::Network(engine) => &engine.model().name,
+            Means::Rule(rule, _) => rule.name(),
+        }
+    }
+
+    /// Where it runs: `cpu in f32`.
+    pub fn place(&self) -> String {
+        match &self.means {
+            Means::Network(engine) => {
+                format!("{} in {}", engine.device(), engine.precision().dtype())
+            }
+            Means::Rule(..) => format!("{} in f32", Device::Cpu),
+        }
+    }
+
+    /// For the record: what it is, with a model's hash.
+    pub fn origin(&self) -> Result<String> {
+        Ok(match &self.means {
+            Means::Network(engine) => format!(
+                "model {}, hash {:016x}, {}",
+                engine.model().name,
+                engine.model().hash()?,
+                self.place()
+            ),
+            Means::Rule(rule, _) => format!("{}, {}", rule.about(), self.place()),
+        })
+    }
+
+    /// Begins to fuse the brightness of two pictures of one size; `path` names them in errors. A card computes
+    /// while the caller does something else.
+    pub fn start(&mut self, path: &Path, a: &Picture, b: &Picture) -> Result<()> {
+        let (width, height) = (a.width, a.height);
+        if self.fits != Some((width, height)) {
+            match &self.means {
+                Means::Network(engine) => memory::check_fits(engine, path, width, height)?,
+                Means::Rule(rule, _) => {
+                    memory::check_bytes(rule.bytes(height, width)?, path, width, height)?;
+                }
+            }
+            self.fits = Some((width, height));
+        }
+        match &mut self.means {
+            Means::Network(engine) => engine.start(1, height, width, &a.luma, &b.luma),
+            Means::Rule(rule, result) => {
+                *result = rule.fuse(height, width, &a.luma, &b.luma)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// The result of what was begun last, in \[0, 1\].
+    pub fn finish(&mut self, pixels: usize) -> Result<Vec<f32>> {
+        match &mut self.means {
+            Means::Network(engine) => {
+                let mut out = vec![0.0; pixels];
+                engine.finish(&mut out)?;
+                Ok(out)
+            }
+            Means::Rule(_, result) => Ok(std::mem::take(result)),
+        }
+    }
+
+    /// Both at once.
+    pub fn fuse(&mut self, path: &Path, a: &Picture, b: &Picture) -> Result<Vec<f32>> {
+        self.start(path, a, b)?;
+        self.finish(a.luma.len())
+    }
+
+    /// Both sources of a pair and what becomes of them, as the metrics take them.
+    pub fn grey(&mut self, pair: &Pair) -> Result<[Grey; 3]> {
+        let (a, b) = read_pair(&pair.a, &pair.b)?;
+        let fused = self.fuse(&pair.a, &a, &b)?;
+        Ok([
+            Grey::from_picture(&a)?,
+            Grey::from_picture(&b)?,
+            Grey::from_luma(a.width, a.height, &fused)?,
+        ])
+    }
+}

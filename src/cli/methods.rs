@@ -1,0 +1,306 @@
+//! The methods that `hafuse eval` and `hafuse compare` set side by side.
+
+use super::device::{DeviceArg, PrecisionArg};
+use super::fuser::Fuser;
+use super::terminal;
+use crate::baseline::Baseline;
+use crate::data::{Pair, Picture, list_pairs};
+use crate::metrics::{Grey, Metric, Score, measure};
+use crate::report::scores::{Row, Scores};
+use crate::{Error, Result};
+use indicatif::ProgressBar;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// `--method`, `--model` and where models run.
+#[derive(clap::Args, Clone, Debug)]
+pub struct MethodArgs {
+    /// A folder of fused pictures, or a rule (average, maximum, laplacian, gff); may be repeated
+    #[arg(long, value_name = "NAME=DIR|RULE")]
+    pub method: Vec<String>,
+    /// A built-in model by name or a model file, fused on the fly; may be repeated
+    #[arg(long, value_name = "NAME|FILE")]
+    pub model: Vec<String>,
+    #[command(flatten)]
+    pub device: DeviceArg,
+    #[command(flatten)]
+    pub precision: PrecisionArg,
+}
+
+/// Where fused pictures come from.
+enum Fused {
+    /// By the path of source A.
+    Folder(PathBuf, BTreeMap<PathBuf, PathBuf>),
+    Fuser(Fuser),
+}
+
+/// One method.
+pub struct Method {
+    pub name: String,
+    origin: String,
+    fused: Fused,
+}
+
+/// Pairs of sources and the methods that fuse them.
+pub struct Methods {
+    folders: [PathBuf; 2],
+    pub sources: Vec<Pair>,
+    pub methods: Vec<Method>,
+    /// What has no partner or counterpart.
+    problems: Vec<String>,
+}
+
+impl MethodArgs {
+    /// Finds the pairs of two folders, the methods' folders and models.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is no method, a name twice or of no meaning; those of folders and models.
+    pub fn open(&self, dir_a: &Path, dir_b: &Path) -> Result<Methods> {
+        if self.method.is_empty() && self.model.is_empty() {
+            return Err(Error::config(
+                "--method",
+                "nothing to judge; give --method NAME=DIR for a folder of fused pictures, --method gff or --model ivif",
+            ));
+        }
+        let list = list_pairs(dir_a, dir_b)?;
+        let alone = list.only_a.iter().chain(&list.only_b);
+        let mut problems: Vec<String> = alone
+            .map(|path| format!("{} has no partner among the sources", path.display()))
+            .collect();
+        let mut methods = Vec::new();
+        for text in &self.method {
+            let method = match split(text)? {
+                Named::Rule(rule) => Fuser::rule(rule, &self.device, self.precision)?.try_into()?,
+                Named::Folder(name, dir) => folder(name, dir, dir_a, &list.pairs, &mut problems)?,
+            };
+            methods.push(method);
+        }
+        if !self.model.is_empty() {
+            let device = self.device.open()?;
+            for name in &self.model {
+                methods.push(Fuser::network(name, &device, self.precision)?.try_into()?);
+            }
+        }
+        let mut names: Vec<&str> = methods.iter().map(|m| m.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|w| w[0] == w[1]) {
+            return Err(Error::config(
+                "--method",
+                format!(
+                    "two methods are called `{}`; give each a name of its own",
+                    twice[0]
+                ),
+            ));
+        }
+        Ok(Methods {
+            folders: [dir_a.to_path_buf(), dir_b.to_path_buf()],
+            sources: list.pairs,
+            methods,
+            problems,
+        })
+    }
+}
+
+/// What `--method` names.
+enum Named {
+    Rule(Baseline),
+    Folder(String, PathBuf),
+}
+
+fn split(method: &str) -> Result<Named> {
+    match method.split_once('=') {
+        Some((name, dir)) if !name.is_empty() && !dir.is_empty() => {
+            Ok(Named::Folder(name.to_string(), PathBuf::from(dir)))
+        }
+        None if method.parse::<Baseline>().is_ok() => Ok(Named::Rule(method.parse()?)),
+        _ => Err(Error::config(
+            "--method",
+            format!(
+                "`{method}` is neither NAME=DIR, as in --method mine=fused/, nor one of {}",
+                Baseline::ALL.map(Baseline::name).join(", ")
+            ),
+        )),
+    }
+}
+
+/// A method by the folder of its results.
+fn folder(
+    name: String,
+    dir: PathBuf,
+    dir_a: &Path,
+    sources: &[Pair],
+    problems: &mut Vec<String>,
+) -> Result<Method> {
+    let found = list_pairs(dir_a, &dir)?.pairs.into_iter();
+    let by_a: BTreeMap<PathBuf, PathBuf> = found.map(|p| (p.a, p.b)).collect();
+    for s in sources.iter().filter(|s| !by_a.contains_key(&s.a)) {
+        problems.push(format!(
+            "{name} has no picture of {} in {}",
+            s.stem,
+            dir.display()
+        ));
+    }
+    Ok(Method {
+        name,
+        origin: dir.display().to_string(),
+        fused: Fused::Folder(dir, by_a),
+    })
+}
+
+impl TryFrom<Fuser> for Method {
+    type Error = Error;
+
+    fn try_from(fuser: Fuser) -> Result<Self> {
+        Ok(Self {
+            name: fuser.name().to_string(),
+            origin: fuser.origin()?,
+            fused: Fused::Fuser(fuser),
+        })
+    }
+}
+
+impl Methods {
+    /// All folders that are read.
+    pub fn inputs(&self) -> Vec<&Path> {
+        let dirs = self.methods.iter().filter_map(|m| match &m.fused {
+            Fused::Folder(dir, _) => Some(dir.as_path()),
+            Fused::Fuser(_) => None,
+        });
+        self.folders
+            .iter()
+            .map(PathBuf::as_path)
+            .chain(dirs)
+            .collect()
+    }
+
+    /// Judges every method on every pair; what cannot be judged is said on stderr and counted as a problem.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn judge(&mut self, metrics: &[Metric]) -> Result<Scores> {
+        let count = (self.methods.len() * self.sources.len()) as u64;
+        let bar = terminal::bar(count, "{bar:30} {pos}/{len} pictures judged, {eta} left");
+        let mut rows = Vec::new();
+        for method in &mut self.methods {
+            let row = method.judge(&self.sources, metrics, &bar, &mut self.problems)?;
+            rows.push(row);
+        }
+        bar.finish_and_clear();
+        for problem in &self.problems {
+            terminal::say(&format!("warning: {problem}"));
+        }
+        Ok(Scores {
+            metrics: metrics.to_vec(),
+            pictures: self.sources.len(),
+            folders: self.folders.clone(),
+            rows,
+            problems: self.problems.clone(),
+        })
+    }
+}
+
+/// [`Error::Partial`] if something could not be judged.
+pub fn report_problems(scores: &Scores) -> Result<()> {
+    match scores.problems.len() {
+        0 => Ok(()),
+        failed => Err(Error::Partial {
+            failed,
+            total: scores.pictures * scores.rows.len(),
+            what: "pictures",
+        }),
+    }
+}
+
+impl Method {
+    /// All pictures of a method. What is fused here is fused one by one, folders are read and all are measured in parallel.
+    fn judge(
+        &mut self,
+        sources: &[Pair],
+        metrics: &[Metric],
+        bar: &ProgressBar,
+        problems: &mut Vec<String>,
+    ) -> Result<Row> {
+        let mut pictures = Vec::new();
+        // So few at a time that pictures of a large folder are not all in memory.
+        for group in sources.chunks(4 * rayon::current_num_threads()) {
+            let judged: Vec<Result<Option<Vec<Score>>>> = match &mut self.fused {
+                Fused::Folder(_, by_a) => group
+                    .par_iter()
+                    .map(|s| {
+                        let path = by_a.get(&s.a);
+                        let scores = path.map(|path| read_and_measure(s, path, metrics));
+                        bar.inc(1);
+                        scores.transpose()
+                    })
+                    .collect(),
+                Fused::Fuser(fuser) => {
+                    let fused: Vec<Result<[Grey; 3]>> =
+                        group.iter().map(|s| fuser.grey(s)).collect();
+                    fused
+                        .into_par_iter()
+                        .map(|greys| {
+                            bar.inc(1);
+                            let [a, b, f] = greys?;
+                            measure(&a, &b, &f, metrics).map(Some)
+                        })
+                        .collect()
+                }
+            };
+            for (s, result) in group.iter().zip(judged) {
+                match result {
+                    Ok(Some(scores)) => pictures.push((s.stem.clone(), scores)),
+                    Ok(None) => {}
+                    Err(e) if e.exit_code() == 5 => return Err(e),
+                    Err(e) => problems.push(format!("{}, {}: {e}", self.name, s.stem)),
+                }
+            }
+        }
+        Ok(Row {
+            name: self.name.clone(),
+            origin: self.origin.clone(),
+            pictures,
+        })
+    }
+
+    /// The fused picture of a pair whose sources are at hand; `None` if the folder has none.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if it cannot be read or has another size than the sources; those of a fusion.
+    pub fn picture(&mut self, pair: &Pair, a: &Picture, b: &Picture) -> Result<Option<Picture>> {
+        match &mut self.fused {
+            Fused::Folder(_, by_a) => {
+                let Some(path) = by_a.get(&pair.a) else {
+                    return Ok(None);
+                };
+                let fused = Picture::read(path)?;
+                if (fused.width, fused.height) != (a.width, a.height) {
+                    return Err(Error::input(
+                        path,
+                        format!(
+                            "is {}x{}, its sources are {}x{}; give pictures of one size",
+                            fused.width, fused.height, a.width, a.height
+                        ),
+                    ));
+                }
+                Ok(Some(fused))
+            }
+            Fused::Fuser(fuser) => {
+                let luma = fuser.fuse(&pair.a, a, b)?;
+                let colour = match Picture::colour_is_of_first(a, b) {
+                    true => a,
+                    false => b,
+                };
+                Ok(Some(Picture::with_chroma_of(luma, colour)?))
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Grey> {
+    Grey::from_picture(&Picture::read(path)?)
+}
+
+fn read_and_measure(s: &Pair, fused: &Path, metrics: &[Metric]) -> Result<Vec<Score>> {
+    measure(&read(&s.a)?, &read(&s.b)?, &read(fused)?, metrics)
+}
