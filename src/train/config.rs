@@ -119,6 +119,7 @@ pub struct ObjectLoss {
     pub maximum: f64,
     pub additive: f64,
     pub additive_steepness: f64,
+    pub additive_centre: f64,
     pub joint_gradient: f64,
     pub correlation: f64,
     pub differences: f64,
@@ -163,6 +164,7 @@ impl LossConfig {
         let scales = [
             ("loss.adaptive_scale", self.adaptive_scale),
             ("loss.object.additive_steepness", o.additive_steepness),
+            ("loss.object.additive_centre", o.additive_centre),
         ];
         require("above 0", |v| v > 0.0, scales)?;
         let weights = [

@@ -1,6 +1,6 @@
 //! The training losses of both tasks, recorded on a tape.
 
-use super::config::{LossConfig, Task};
+use super::config::{LossConfig, ObjectLoss, Task};
 use crate::loss::{self, FeatureNet};
 use crate::net::Fused;
 use crate::ops;
@@ -193,7 +193,7 @@ pub fn record_object_loss(
             loss::intensity(t, fused.output, target, None)
         })?;
         sum.add(t, "additive", o.additive, |t| {
-            let target = additive_target(t, a, b, o.additive_steepness)?;
+            let target = additive_target(t, a, b, &o)?;
             loss::intensity(t, fused.output, target, None)
         })?;
         sum.add(t, "joint_gradient", o.joint_gradient, |t| {
@@ -212,10 +212,11 @@ pub fn record_object_loss(
     })
 }
 
-/// `(1 + tanh(k (A + B - 1)) / tanh k) / 2`.
-fn additive_target(t: &mut Tape, a: Var, b: Var, k: f64) -> Result<Var> {
+/// `(1 + tanh(k (A + B - c)) / tanh k) / 2`.
+fn additive_target(t: &mut Tape, a: Var, b: Var, o: &ObjectLoss) -> Result<Var> {
+    let k = o.additive_steepness;
     let sum = ops::add(t, a, b)?;
-    let centred = ops::offset(t, sum, -1.0)?;
+    let centred = ops::offset(t, sum, -o.additive_centre)?;
     let steep = ops::scale(t, centred, k)?;
     let soft = ops::tanh(t, steep)?;
     let half = ops::scale(t, soft, 0.5 / k.tanh())?;
