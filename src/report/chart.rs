@@ -2,19 +2,24 @@
 
 use super::svg::{Anchor, Figure, WIDTH, digits, number, text_width};
 
+/// The round distance (1, 2 or 5 times a power of ten) at which about `count` ticks span this much.
+pub fn tick_step(span: f64, count: usize) -> f64 {
+    let rough = span / count.max(1) as f64;
+    let power = 10f64.powf(rough.log10().floor());
+    [1.0, 2.0, 5.0, 10.0]
+        .map(|m| m * power)
+        .into_iter()
+        .find(|&s| s >= rough * 0.999)
+        .unwrap_or(10.0 * power)
+}
+
 /// Round numbers in `[low, high]`, about `count` of them.
 pub fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     let span = high - low;
     if !(span > 0.0 && span.is_finite()) {
         return vec![low];
     }
-    let rough = span / count.max(1) as f64;
-    let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0]
-        .map(|m| m * power)
-        .into_iter()
-        .find(|&s| s >= rough * 0.999)
-        .unwrap_or(10.0 * power);
+    let step = tick_step(span, count);
     let first = (low / step - 1e-6).ceil() as i64;
     let last = (high / step + 1e-6).floor() as i64;
     (first..=last).map(|i| i as f64 * step).collect()

@@ -1,6 +1,6 @@
 //! The colours of heatmaps: one hue, even steps of perceived lightness, away from the paper as values grow.
 
-use super::chart::ticks;
+use super::chart::tick_step;
 use super::svg::{Anchor, Figure, number};
 use std::fmt::Write;
 
@@ -33,11 +33,7 @@ impl Scale {
         // Values that hardly differ should look so.
         let middle = 0.5 * (low + high);
         let half = (0.5 * (high - low)).max(0.005);
-        let marks = ticks(middle - half, middle + half, 4);
-        let step = match marks[..] {
-            [a, b, ..] => b - a,
-            _ => 2.0 * half,
-        };
+        let step = tick_step(2.0 * half, 4);
         Self {
             low: (((middle - half) / step + 1e-9).floor() * step).max(low.min(0.0)),
             high: ((middle + half) / step - 1e-9).ceil() * step,
@@ -185,6 +181,9 @@ mod tests {
             (scale.level(f64::NAN), scale.class(f64::NAN).as_str()),
             (None, "none")
         );
+        // One round number lies between these.
+        let wide = Scale::of([0.022, 0.951]);
+        assert_eq!((wide.low, wide.high), (0.0, 1.0));
         let flat = Scale::of([0.1, 0.1]);
         assert!(flat.low < 0.1 && 0.1 < flat.high, "{flat:?}");
         assert_eq!(
