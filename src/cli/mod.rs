@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand.
 
 mod bench;
+mod compare;
 mod device;
 mod doctor;
 mod eval;
@@ -35,6 +36,7 @@ Examples:
   hafuse train my.toml --a data/ir --b data/vi     train the network
   hafuse search my.toml --a data/ir --b data/vi    search an architecture for data and device
   hafuse eval ir/ vi/ --method mine=fused/         judge fused pictures by the field's metrics
+  hafuse compare ir/ vi/ --method a=fa/ --model ivif   the same to look at: sheets and a page
   hafuse experiment table3 --config lab.toml       a table of the paper as one command
   hafuse report runs/s                             a page about a search
   hafuse info --size 640x480 --run                 size, speed and memory on this machine
@@ -81,6 +83,7 @@ enum Command {
     Train(Box<train::TrainArgs>),
     Search(Box<search::SearchArgs>),
     Eval(Box<eval::EvalArgs>),
+    Compare(Box<compare::CompareArgs>),
     Report(report::ReportArgs),
     Experiment(Box<experiment::ExperimentArgs>),
     Info(info::InfoArgs),
@@ -105,6 +108,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Train(args) => train::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Experiment(args) => experiment::run(&args),
         Command::Info(args) => info::run(&args),

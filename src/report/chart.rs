@@ -82,12 +82,12 @@ pub struct LineChart {
 /// Height of title and legend above a plot, of ticks and label below it, width of ticks and label beside it.
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 44.0;
-const LEFT: f64 = 72.0;
-const RIGHT: f64 = 16.0;
+pub(super) const LEFT: f64 = 72.0;
+pub(super) const RIGHT: f64 = 16.0;
 /// Height of a line of text.
 const LINE: f64 = 15.0;
 /// Colours that the style has.
-const COLOURS: usize = 6;
+pub(super) const COLOURS: usize = 6;
 
 impl LineChart {
     /// As a figure of its own.
@@ -264,17 +264,17 @@ impl BarChart {
 }
 
 /// Where the values of a plot lie.
-struct Plot {
-    left: f64,
-    right: f64,
-    top: f64,
-    bottom: f64,
+pub(super) struct Plot {
+    pub left: f64,
+    pub right: f64,
+    pub top: f64,
+    pub bottom: f64,
     xs: (f64, f64),
     ys: (f64, f64),
 }
 
 impl Plot {
-    fn new(area: Area, xs: (f64, f64), ys: (f64, f64)) -> Self {
+    pub fn new(area: Area, xs: (f64, f64), ys: (f64, f64)) -> Self {
         Self {
             left: area.x + LEFT,
             right: area.x + area.width - RIGHT,
@@ -285,18 +285,18 @@ impl Plot {
         }
     }
 
-    fn x(&self, v: f64) -> f64 {
+    pub fn x(&self, v: f64) -> f64 {
         let t = (v - self.xs.0) / (self.xs.1 - self.xs.0);
         self.left + t.clamp(0.0, 1.0) * (self.right - self.left)
     }
 
-    fn y(&self, v: f64) -> f64 {
+    pub fn y(&self, v: f64) -> f64 {
         let t = (v - self.ys.0) / (self.ys.1 - self.ys.0);
         self.bottom - t.clamp(0.0, 1.0) * (self.bottom - self.top)
     }
 
     /// Title, grid, ticks and label of y.
-    fn frame(&self, fig: &mut Figure, title: &str, label: &str) {
+    pub fn frame(&self, fig: &mut Figure, title: &str, label: &str) {
         let (left, right) = (self.left, self.right);
         fig.text("bold", left, self.top - 16.0, Anchor::Start, title);
         let count = ((self.bottom - self.top) / 34.0).max(2.0) as usize;
@@ -394,7 +394,7 @@ fn reach(values: impl Iterator<Item = f64>) -> (f64, f64) {
 }
 
 /// [`reach`] with a little air.
-fn span(values: impl Iterator<Item = f64>, from_zero: bool) -> (f64, f64) {
+pub(super) fn span(values: impl Iterator<Item = f64>, from_zero: bool) -> (f64, f64) {
     let (low, high) = match from_zero {
         true => reach(values.chain([0.0])),
         false => reach(values),

@@ -2,17 +2,48 @@
 
 pub use super::svg::escape;
 use base64::Engine;
+use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
 /// A whole page; `title` is text, `body` is HTML. Nothing is loaded from anywhere: its policy forbids it.
 pub fn page(title: &str, body: &str) -> String {
+    document(title, body, STYLE, None)
+}
+
+/// [`page`] with rules of style and a script of its own.
+///
+/// The page's policy names the script by its hash: no other one runs, whatever the body holds.
+pub fn scripted_page(title: &str, body: &str, style: &str, script: &str) -> String {
+    document(title, body, &format!("{STYLE}{style}"), Some(script))
+}
+
+fn document(title: &str, body: &str, style: &str, script: Option<&str>) -> String {
     let title = escape(title);
+    let (policy, script) = match script {
+        None => (String::new(), String::new()),
+        Some(text) => (
+            format!(
+                "; script-src '{}'; base-uri 'none'; form-action 'none'",
+                hash(text)
+            ),
+            format!("<script>{text}</script>\n"),
+        ),
+    };
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'{policy}\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n{body}\n</main>\n</body>\n</html>\n"
+         <title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n{body}\n</main>\n{script}</body>\n</html>\n"
     )
+}
+
+/// A script's name in a policy.
+fn hash(script: &str) -> String {
+    format!("sha256-{}", base64(&Sha256::digest(script)))
+}
+
+fn base64(bytes: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
 /// A part of a page with a heading; `body` is HTML.
@@ -103,7 +134,15 @@ pub fn png(bytes: &[u8], alt: &str) -> String {
     format!(
         "<img alt=\"{}\" src=\"data:image/png;base64,{}\">",
         escape(alt),
-        base64::engine::general_purpose::STANDARD.encode(bytes)
+        base64(bytes)
+    )
+}
+
+/// [`png`] of this width and height that is decoded when it comes into view.
+pub fn lazy_png(bytes: &[u8], alt: &str, (width, height): (usize, usize)) -> String {
+    format!(
+        "<img loading=\"lazy\" decoding=\"async\" width=\"{width}\" height=\"{height}\"{}",
+        &png(bytes, alt)["<img".len()..]
     )
 }
 
@@ -159,10 +198,25 @@ mod tests {
             table(&[evil], 1, &[row]),
             facts(&[(evil, evil.into())]),
             png(b"", evil),
+            lazy_png(b"", evil, (1, 2)),
         ];
         for part in parts {
             assert!(part.contains(safe) && !part.contains("<script"), "{part}");
         }
+    }
+
+    #[test]
+    fn a_script_is_named_by_its_hash() {
+        // FIPS 180-4: the hash of "abc" is ba7816bf 8f01cfea ... f20015ad.
+        assert_eq!(
+            hash("abc"),
+            "sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0="
+        );
+        let page = scripted_page("t", "b", "x{y:z}", "abc");
+        assert!(
+            page.contains("script-src 'sha256-ungWv48B") && page.contains("<script>abc</script>")
+        );
+        assert!(page.contains("x{y:z}") && !super::page("t", "b").contains("script-src"));
     }
 
     #[test]

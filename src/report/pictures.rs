@@ -44,8 +44,13 @@ pub fn fuse(engine: &mut Engine, name: &str, (a, b): (Picture, Picture)) -> Resu
 
 /// At most [`MAX_SIDE`] a side, by means of whole squares of pixels; 8 bits, without alpha.
 pub fn reduced(picture: &Picture) -> Picture {
+    reduced_to(MAX_SIDE, picture)
+}
+
+/// [`reduced`] with a longest side of its own.
+pub fn reduced_to(side: usize, picture: &Picture) -> Picture {
     let (w, h) = (picture.width, picture.height);
-    let k = w.max(h).div_ceil(MAX_SIDE).max(1);
+    let k = w.max(h).div_ceil(side).max(1);
     let shrink = |plane: &[f32]| shrink(plane, w, h, k);
     Picture {
         width: w.div_ceil(k),

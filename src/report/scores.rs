@@ -57,18 +57,9 @@ impl Scores {
     /// Means of column `k`, and the places of the best and the second among several methods.
     pub fn column(&self, k: usize) -> (Vec<Option<Mean>>, Option<usize>, Option<usize>) {
         let means: Vec<Option<Mean>> = self.rows.iter().map(|r| r.mean(k)).collect();
-        let sign = match self.metrics[k].higher_is_better() {
-            true => -1.0,
-            false => 1.0,
-        };
-        let key = |i: usize| means[i].map_or(f64::INFINITY, |(mean, ..)| sign * mean);
-        let mut order: Vec<usize> = (0..means.len()).filter(|&i| means[i].is_some()).collect();
-        order.sort_by(|&i, &j| key(i).total_cmp(&key(j)));
-        let several = order.len() > 1;
-        let at = |i: usize| order.get(i).copied().filter(|_| several);
-        // With two methods, "second" would only say "not best".
-        let second = at(1).filter(|_| order.len() > 2);
-        (means, at(0), second)
+        let values: Vec<Option<f64>> = means.iter().map(|m| m.map(|m| m.0)).collect();
+        let [best, second] = best_two(&values, self.metrics[k].higher_is_better());
+        (means, best, second)
     }
 
     /// Cells of the table of means: one list for each method.
@@ -263,6 +254,21 @@ impl Scores {
             "pictures": self.pictures, "metrics": metrics, "methods": methods, "problems": self.problems,
         });
         serde_json::to_string_pretty(&all).map_err(|e| Error::Internal(format!("eval.json: {e}")))
+    }
+}
+
+/// The places of the best and the second among several values; what is no number has no place.
+pub(super) fn best_two(values: &[Option<f64>], higher_is_better: bool) -> [Option<usize>; 2] {
+    let sign = if higher_is_better { -1.0 } else { 1.0 };
+    let finite = |v: &Option<f64>| v.filter(|v| v.is_finite()).map(|v| sign * v);
+    let all = values.iter().enumerate();
+    let mut order: Vec<(usize, f64)> = all.filter_map(|(i, v)| Some((i, finite(v)?))).collect();
+    order.sort_by(|x, y| x.1.total_cmp(&y.1));
+    match order[..] {
+        [] | [_] => [None, None],
+        // With two methods, "second" would only say "not best".
+        [best, _] => [Some(best.0), None],
+        [best, second, ..] => [Some(best.0), Some(second.0)],
     }
 }
 

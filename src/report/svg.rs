@@ -221,7 +221,8 @@ const SHAPES: &str = "\
 .fig polyline{fill:none}.fig .small{font-size:10px}.fig .big{font-size:14px;font-weight:600}.fig .bold{font-weight:600}\
 .fig .curve{stroke-width:1.8;stroke-linejoin:round}.fig .s1.curve{stroke-dasharray:7 3}.fig .s2.curve{stroke-dasharray:2 3}\
 .fig .pick{fill:none;stroke-width:2.2}.fig .pick.thin{stroke-width:1.4}.fig .later{stroke-dasharray:4 2}\
-.fig .mark{stroke-width:1.2}.fig .flow{stroke-width:1.4}.fig .axis,.fig .grid{stroke-width:1}";
+.fig .mark{stroke-width:1.2}.fig .flow{stroke-width:1.4}\
+.fig .quartiles{fill-opacity:.22;stroke-width:1.3}.fig .median{stroke-width:2.4}.fig .whisker{stroke-width:1.3}.fig .outlier{fill:none;stroke-width:1.2}.fig .axis,.fig .grid{stroke-width:1}";
 
 const LIGHT: &str = "\
 .fig .paper{fill:#fff}.fig text{fill:#1c2530}.fig .dim{fill:#566270}.fig .axis,.fig .flow,.fig .error{stroke:#7c8793}.fig .grid{stroke:#e4e8ec}\

@@ -1,0 +1,377 @@
+//! The page of a comparison: what methods scored and what they made of the pictures.
+
+use super::boxplot::boxplots;
+use super::html::{self, escape, facts, figure, note, paragraph, section};
+use super::pictures::reduced_to;
+use super::scores::{Scores, best_two};
+use super::sheet::Scene;
+use crate::Result;
+use crate::data::Picture;
+use std::collections::HashMap;
+use std::fmt::Write;
+
+/// Larger pictures are embedded reduced: the magnifier shows what is left.
+pub const MAX_SIDE: usize = 1024;
+/// More scenes than these are shown one at a time.
+const SCENES: usize = 6;
+const STYLE: &str = include_str!("compare.css");
+const SCRIPT: &str = include_str!("compare.js");
+
+/// One HTML page that needs no other file and no network: facts, the table of means, a table of pictures for each
+/// metric, box plots, and the scenes with a magnifier that shows the same place in all pictures of a scene.
+///
+/// Tables sort by a click on a column's head. Without scripts the page shows all of it, unsorted and unmagnified.
+/// `sources` names A and B. The page holds every picture of `scenes` as PNG of at most [`MAX_SIDE`] pixels a side, so
+/// it is about as long as those files: give it a choice of a large set.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if a scene has not one place for each of `scores.rows` or pictures of several
+/// sizes; those of encoding pictures.
+pub fn page(scores: &Scores, scenes: &[Scene], sources: [&str; 2]) -> Result<String> {
+    let mut body = overview(scores, sources);
+    body += &section("Means", &means(scores));
+    let caption = "Box: quartiles and median. Whiskers: up to 1.5 interquartile ranges. Circles: values beyond. Diamond: mean.";
+    let plots = figure(&boxplots(scores), caption);
+    body += &section("Spread over the pictures", &plots);
+    body += &section("Picture by picture", &by_picture(scores));
+    if !scenes.is_empty() {
+        body += &section("Pictures", &pictures(scores, scenes, sources)?);
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    body += &paragraph(&format!("Made by hafuse {version}, `hafuse compare`."));
+    let title = match scores.rows.len() {
+        1 => format!("{} on {} pairs", scores.rows[0].name, scores.pictures),
+        n => format!("{n} methods on {} pairs", scores.pictures),
+    };
+    Ok(html::scripted_page(&title, &body, STYLE, SCRIPT))
+}
+
+/// Where everything came from and how it was judged.
+fn overview(scores: &Scores, sources: [&str; 2]) -> String {
+    let mut body: String = scores.problems.iter().map(|p| note(p)).collect();
+    let mut rows = vec![
+        ("version", format!("hafuse {}", env!("CARGO_PKG_VERSION"))),
+        (sources[0], format!("A: {}", scores.folders[0].display())),
+        (sources[1], format!("B: {}", scores.folders[1].display())),
+        ("pairs", scores.pictures.to_string()),
+    ];
+    for row in &scores.rows {
+        let n = row.pictures.len();
+        rows.push((&row.name, format!("{}, {n} pictures", row.origin)));
+    }
+    body += &facts(&rows);
+    body += "<details><summary>Conventions and notes</summary>\n<ul>\n";
+    for line in scores.notes() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(body, "<li>{}</li>", escape(&line));
+    }
+    body + "</ul>\n</details>\n"
+}
+
+/// A column that sorts its best value first.
+struct Column {
+    label: String,
+    higher_is_better: bool,
+    hint: bool,
+}
+
+#[derive(Clone, Default)]
+struct Value {
+    text: String,
+    /// What the cell is sorted by; `None` comes last.
+    value: Option<f64>,
+    mark: Mark,
+}
+
+#[derive(Clone, Copy, Default)]
+enum Mark {
+    #[default]
+    None,
+    Best,
+    Second,
+}
+
+impl Value {
+    /// A dash for what is no number.
+    fn new(value: Option<f64>, text: impl FnOnce(f64) -> String) -> Self {
+        let value = value.filter(|v| v.is_finite());
+        Self {
+            text: value.map_or("-".into(), text),
+            value,
+            mark: Mark::None,
+        }
+    }
+}
+
+fn mark(values: &mut [&mut Value], [best, second]: [Option<usize>; 2]) {
+    for (at, mark) in [(best, Mark::Best), (second, Mark::Second)] {
+        if let Some(i) = at {
+            values[i].mark = mark;
+        }
+    }
+}
+
+/// A table whose rows the script sorts; the first column holds names.
+fn sortable(label: &str, first: &str, columns: &[Column], rows: &[(String, Vec<Value>)]) -> String {
+    let mut out = format!(
+        "<div class=\"wide\"><table class=\"sortable\" aria-label=\"{}\">\n<thead><tr><th scope=\"col\">{}</th>",
+        escape(label),
+        escape(first)
+    );
+    for c in columns {
+        let first = match c.higher_is_better {
+            true => "descending",
+            false => "ascending",
+        };
+        let hint = match c.hint && !c.higher_is_better {
+            true => " <small>lower is better</small>",
+            false => "",
+        };
+        let _ = write!(
+            out,
+            "<th scope=\"col\" class=\"number\" data-first=\"{first}\">{}{hint}</th>",
+            escape(&c.label)
+        );
+    }
+    out += "</tr></thead>\n<tbody>\n";
+    for (name, values) in rows {
+        let _ = write!(out, "<tr><th scope=\"row\">{}</th>", escape(name));
+        for v in values {
+            let key = v
+                .value
+                .map_or(String::new(), |v| format!(" data-value=\"{v}\""));
+            let (open, close) = match v.mark {
+                Mark::None => ("", ""),
+                Mark::Best => ("<b class=\"picked\">", "</b>"),
+                Mark::Second => ("<u>", "</u>"),
+            };
+            let _ = write!(
+                out,
+                "<td class=\"number\"{key}>{open}{}{close}</td>",
+                escape(&v.text)
+            );
+        }
+        out += "</tr>\n";
+    }
+    out + "</tbody></table></div>\n"
+}
+
+fn means(scores: &Scores) -> String {
+    let mut rows: Vec<(String, Vec<Value>)> = { scores.rows.iter() }
+        .map(|r| (r.name.clone(), Vec::new()))
+        .collect();
+    let mut columns = Vec::new();
+    for (k, metric) in scores.metrics.iter().enumerate() {
+        let (means, best, second) = scores.column(k);
+        for ((_, values), mean) in rows.iter_mut().zip(means) {
+            let std = mean.map_or(f64::NAN, |m| m.1);
+            values.push(Value::new(mean.map(|m| m.0), |m| {
+                format!("{m:.4} ± {std:.4}")
+            }));
+        }
+        let mut column: Vec<&mut Value> = rows.iter_mut().map(|r| &mut r.1[k]).collect();
+        mark(&mut column, [best, second]);
+        columns.push(Column {
+            label: metric.label().to_string(),
+            higher_is_better: metric.higher_is_better(),
+            hint: true,
+        });
+    }
+    let text = "Mean and standard deviation over the pictures. The best is red and bold, the second underlined.";
+    paragraph(text) + &sortable("means", "method", &columns, &rows)
+}
+
+/// A table of pictures and methods for each metric, all of them closed at first.
+fn by_picture(scores: &Scores) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    let mut place = HashMap::new();
+    for (name, _) in scores.rows.iter().flat_map(|r| &r.pictures) {
+        place.entry(name.as_str()).or_insert_with(|| {
+            names.push(name);
+            names.len() - 1
+        });
+    }
+    let mut body = String::new();
+    for (k, metric) in scores.metrics.iter().enumerate() {
+        let higher_is_better = metric.higher_is_better();
+        let none = Value::new(None, |_| String::new());
+        let mut rows: Vec<(String, Vec<Value>)> = { names.iter() }
+            .map(|n| (n.to_string(), vec![none.clone(); scores.rows.len()]))
+            .collect();
+        for (i, row) in scores.rows.iter().enumerate() {
+            for (name, s) in &row.pictures {
+                rows[place[name.as_str()]].1[i] = Value::new(s[k].ok(), |v| format!("{v:.4}"));
+            }
+        }
+        for (_, values) in &mut rows {
+            let found: Vec<Option<f64>> = values.iter().map(|v| v.value).collect();
+            let mut cells: Vec<&mut Value> = values.iter_mut().collect();
+            mark(&mut cells, best_two(&found, higher_is_better));
+        }
+        let columns: Vec<Column> = { scores.rows.iter() }
+            .map(|r| Column {
+                label: r.name.clone(),
+                higher_is_better,
+                hint: false,
+            })
+            .collect();
+        let lower = if higher_is_better {
+            ""
+        } else {
+            ", lower is better"
+        };
+        let _ = write!(
+            body,
+            "<details><summary>{} <small>as {}{lower}</small></summary>\n{}</details>\n",
+            escape(metric.label()),
+            escape(metric.convention()),
+            sortable(metric.label(), "picture", &columns, &rows)
+        );
+    }
+    body
+}
+
+fn pictures(scores: &Scores, scenes: &[Scene], sources: [&str; 2]) -> Result<String> {
+    let mut body = String::from(
+        "<p id=\"how\" hidden>Point at a picture: the same place is enlarged in all pictures of the pair. \
+         With the keyboard: Tab to the pair, arrows move, + and − change the scale (<output>4×</output>), Esc ends. \
+         After a click on a picture the wheel changes the scale too.</p>\n",
+    );
+    if scenes.len() > SCENES {
+        body += "<p id=\"chooser\" hidden><label>Pair <select>";
+        for scene in scenes {
+            let _ = write!(body, "<option>{}</option>", escape(&scene.name));
+        }
+        body += "</select></label> <button type=\"button\">previous</button> <button type=\"button\">next</button></p>\n";
+    }
+    let methods: Vec<&str> = scores.rows.iter().map(|r| r.name.as_str()).collect();
+    for scene in scenes {
+        scene.check(methods.len())?;
+        let _ = write!(
+            body,
+            "<div class=\"scene\">\n<h3>{}</h3>\n<div class=\"shots\">\n",
+            escape(&scene.name)
+        );
+        let labels = sources.into_iter().chain(methods.iter().copied());
+        for (label, picture) in labels.zip(scene.pictures()) {
+            let view = match picture {
+                Some(p) => shot(p, &format!("{label} of {}", scene.name))?,
+                None => "<div class=\"none\">no picture</div>".into(),
+            };
+            let _ = writeln!(
+                body,
+                "<figure>{view}<figcaption>{}</figcaption></figure>",
+                escape(label)
+            );
+        }
+        body += "</div>\n</div>\n";
+    }
+    Ok(body)
+}
+
+fn shot(picture: &Picture, alt: &str) -> Result<String> {
+    let small = reduced_to(MAX_SIDE, picture);
+    let img = html::lazy_png(&small.to_png()?, alt, (small.width, small.height));
+    Ok(format!("<div class=\"view\">{img}</div>"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{Metric, Undefined};
+    use crate::report::scores::Row;
+
+    const EVIL: &str = "</td><script>alert(1)</script>\"'&";
+
+    fn scores() -> Scores {
+        let row = |name: &str, values: &[f64]| Row {
+            name: name.into(),
+            origin: format!("{name}/folder"),
+            pictures: values
+                .iter()
+                .enumerate()
+                .map(|(i, &v)| (format!("{i}{EVIL}"), vec![Ok(v), Ok(v)]))
+                .collect(),
+        };
+        let mut rows = vec![
+            row(EVIL, &[1.0, 2.0]),
+            row("y", &[3.0, 4.0, 5.0]),
+            row("z", &[2.0, 9.0, f64::NAN]),
+        ];
+        rows[0].pictures[0].1[1] = Err(Undefined::NoEdges);
+        Scores {
+            metrics: vec![Metric::En, Metric::Mse],
+            pictures: 3,
+            folders: [EVIL.into(), "b".into()],
+            rows,
+            problems: vec![format!("{EVIL} is missing")],
+        }
+    }
+
+    fn scene(name: String) -> Scene {
+        let grey = |w, h| Picture::from_luma(w, h, vec![0.5; w * h]).unwrap();
+        Scene {
+            name,
+            a: grey(1500, 3),
+            b: grey(1500, 3),
+            fused: vec![Some(grey(1500, 3)), None, Some(grey(1500, 3))],
+            crops: vec![],
+        }
+    }
+
+    #[test]
+    fn a_page_is_whole_and_escaped_and_asks_for_nothing() {
+        let scenes: Vec<Scene> = (0..7).map(|i| scene(format!("{i}{EVIL}"))).collect();
+        let page = page(&scores(), &scenes, [EVIL, "visible"]).unwrap();
+        assert_eq!(page.matches("<script").count(), 1);
+        assert!(!page.contains("alert(1)</script>") && page.contains("&lt;/td&gt;&lt;script&gt;"));
+        assert!(!SCRIPT.contains("</") && !SCRIPT.contains("<!--") && !SCRIPT.contains('\r'));
+        for word in [
+            "http:", "https:", "url(", "@import", "<link", "src=\"/", "href=",
+        ] {
+            // The name of SVG is no address.
+            let page = page.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
+            assert!(!page.contains(word), "{word}");
+        }
+        // The script and base64 may spell it.
+        let (start, end) = (page.find("</style>"), page.find("data:image"));
+        assert!(!page[start.unwrap()..end.unwrap()].contains("NaN"));
+        for tag in [
+            "table", "details", "figure", "div", "section", "td", "th", "p",
+        ] {
+            let opened = page.matches(&format!("<{tag} ")).count()
+                + page.matches(&format!("<{tag}>")).count();
+            assert_eq!(opened, page.matches(&format!("</{tag}>")).count(), "{tag}");
+        }
+        assert_eq!(page.matches("src=\"data:image/png;base64,").count(), 7 * 4);
+        assert_eq!(page.matches("<option>").count(), 7);
+        assert_eq!(page.matches("no picture</div>").count(), 7);
+        assert!(page.contains("width=\"750\" height=\"2\""), "reduced by 2");
+    }
+
+    #[test]
+    fn tables_mark_the_best_and_dash_what_is_missing() {
+        let page = page(&scores(), &[], ["a", "b"]).unwrap();
+        for part in [
+            // A mean with a NaN in it has no value, so two methods are left.
+            "data-value=\"4\"><b class=\"picked\">4.0000 ± 0.8165</b>",
+            "<td class=\"number\">-</td>",
+            "data-first=\"ascending\">MSE <small>lower is better</small>",
+            // Picture 0: EN 1, 3, 2.
+            "data-value=\"3\"><b class=\"picked\">3.0000</b></td><td class=\"number\" data-value=\"2\"><u>2.0000</u>",
+            "<summary>MSE <small>as Evaluation-for-Image-Fusion, lower is better</small>",
+            "is missing</p>",
+        ] {
+            assert!(page.contains(part), "no {part}");
+        }
+        assert!(!page.contains("class=\"scene\"") && !page.contains("id=\"chooser\""));
+    }
+
+    #[test]
+    fn scenes_must_fit_the_methods() {
+        let mut scene = scene("s".into());
+        scene.fused.pop();
+        let e = page(&scores(), &[scene], ["a", "b"]).unwrap_err();
+        assert!(e.to_string().contains("2 methods, there are 3"), "{e}");
+    }
+}
