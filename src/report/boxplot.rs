@@ -9,7 +9,7 @@ use crate::stats::mean;
 const PANEL: f64 = 250.0;
 const LINE: f64 = 19.0;
 /// A box with air beside it takes at least this width; panels are as many in a row as that allows.
-const BOX: f64 = 30.0;
+const BOX: f64 = 28.0;
 const PANELS: usize = 4;
 /// Letters of a name in the legend.
 const NAME: usize = 48;

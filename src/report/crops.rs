@@ -29,8 +29,8 @@ impl Crop {
 
 /// Two windows where the methods differ most, which do not overlap; the same ones for the same pictures.
 ///
-/// A window is about a sixth of the picture's width (so that a whole factor fills its place on a [`sheet`](super::sheet::sheet)) and of the
-/// picture's shape. It is rated by
+/// A window is about a sixth of the picture's width, so that a whole factor fills its place on a
+/// [`sheet`](super::sheet::sheet), and of the picture's shape. It is rated by
 ///
 /// ```text
 /// mean over i of Var_window(P_i - R)

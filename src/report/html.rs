@@ -131,18 +131,24 @@ pub fn facts(rows: &[(&str, String)]) -> String {
 
 /// A PNG as an `img` that holds it.
 pub fn png(bytes: &[u8], alt: &str) -> String {
-    format!(
-        "<img alt=\"{}\" src=\"data:image/png;base64,{}\">",
-        escape(alt),
-        base64(bytes)
-    )
+    img("", bytes, alt)
 }
 
 /// [`png`] of this width and height that is decoded when it comes into view.
 pub fn lazy_png(bytes: &[u8], alt: &str, (width, height): (usize, usize)) -> String {
+    let size = format!("width=\"{width}\" height=\"{height}\"");
+    img(
+        &format!("loading=\"lazy\" decoding=\"async\" {size} "),
+        bytes,
+        alt,
+    )
+}
+
+fn img(attributes: &str, bytes: &[u8], alt: &str) -> String {
     format!(
-        "<img loading=\"lazy\" decoding=\"async\" width=\"{width}\" height=\"{height}\"{}",
-        &png(bytes, alt)["<img".len()..]
+        "<img {attributes}alt=\"{}\" src=\"data:image/png;base64,{}\">",
+        escape(alt),
+        base64(bytes)
     )
 }
 
