@@ -189,8 +189,8 @@ fn configure(args: &SearchArgs) -> Result<SearchConfig> {
     Ok(config)
 }
 
-/// The table that the configuration names, or one of the device at hand: from the cache, or measured.
-pub(super) fn open_table(config: &SearchConfig, device: &Device) -> Result<LatencyTable> {
+/// What a table for this search on this device is measured for.
+pub(super) fn wanted_table(config: &SearchConfig, device: &Device) -> Result<LatencyKey> {
     let l = &config.latency;
     let precision = match (l.precision, device) {
         (LatencyPrecision::Auto, _) => Precision::default_on(device),
@@ -203,14 +203,14 @@ pub(super) fn open_table(config: &SearchConfig, device: &Device) -> Result<Laten
         }
         (LatencyPrecision::F16, _) => Precision::F16,
     };
-    let wanted = LatencyKey {
-        device: device.to_string(),
-        dtype: precision.dtype().to_string(),
-        width: l.width,
-        height: l.height,
-        channels: config.space.channels,
-        version: env!("CARGO_PKG_VERSION").into(),
-    };
+    let (size, channels) = ((l.width, l.height), config.space.channels);
+    Ok(LatencyKey::here(device, precision.dtype(), size, channels))
+}
+
+/// The table that the configuration names, or one of the device at hand: from the cache, or measured.
+pub(super) fn open_table(config: &SearchConfig, device: &Device) -> Result<LatencyTable> {
+    let l = &config.latency;
+    let wanted = wanted_table(config, device)?;
     let at = |path: &Path| {
         let path = path.to_path_buf();
         move |e: Error| match e {

@@ -53,7 +53,7 @@ fn a_search_that_ended_is_reported_with_pictures() {
         "0.5 for each ms of LAT",
         "n 2, m 1, t 1, s 1: 2 + 2 inner epochs of 1 steps",
         "infrared (A) and visible (B)",
-        "cpu in f32, 24 x 16 pixels, 4 channels",
+        ") in f32, 24 x 16 pixels, 4 channels",
         "pairs for alpha and beta",
         "supernet&#39;s weights",
         "stage 2: object-level module",

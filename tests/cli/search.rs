@@ -86,10 +86,26 @@ fn what_cannot_be_searched_is_refused_in_one_line() {
         "bench ops --device cpu --size 24x16 --channels 4 --runs 1 --only 3-SC --json holes.json",
     );
     world.good(&format!("search {RUN} --latency t.json --out taken"));
-    let foreign = std::fs::read_to_string(world.at("t.json"))
-        .unwrap()
-        .replace("\"cpu\"", "\"cuda:0 (Orin)\"");
-    std::fs::write(world.at("orin.json"), foreign).unwrap();
+    let foreign = |name: &str, device: &str| {
+        let mut table = json(&world.at("t.json"));
+        table["device"] = device.into();
+        std::fs::write(world.at(name), table.to_string()).unwrap();
+    };
+    foreign("orin.json", "cuda:0 (Orin)");
+    // Tables of this CPU by other threads, and of another CPU by as many.
+    let here = json(&world.at("t.json"))["device"].to_string();
+    let (cpu, rest) = here.trim_matches('"').rsplit_once(" thread").unwrap();
+    let (model, count) = cpu.rsplit_once(", ").unwrap();
+    foreign("threads.json", &format!("{model}, 99{count} thread{rest}"));
+    foreign("model.json", &format!("cpu (Z80, {count} thread{rest}"));
+    // A table of another device that was meant is taken, and said.
+    let run = world.run(&format!(
+        "search {RUN} --latency orin.json --set latency.width=25 --out orin --stop-after 1"
+    ));
+    let err = text(&run.stderr);
+    let note =
+        "note: searching for the latency of orin.json: its device is cuda:0 (Orin), not cpu (";
+    assert!(err.contains(note), "{err}");
     let before = world.files();
     let cases: &[(&str, i32, &[&str])] = &[
         ("--lambda -1", 2, &["latency.lambda", "-1"]),
@@ -109,7 +125,25 @@ fn what_cannot_be_searched_is_refused_in_one_line() {
         (
             "--set latency.table=orin.json",
             2,
-            &["orin.json", "cuda:0 (Orin)", "not cpu", "--latency FILE"],
+            &["orin.json", "cuda:0 (Orin)", "not cpu (", "--latency FILE"],
+        ),
+        (
+            "--set latency.table=threads.json",
+            2,
+            &[
+                "threads.json",
+                &format!(", 99{count} thread"),
+                here.trim_matches('"'),
+            ],
+        ),
+        (
+            "--set latency.table=model.json",
+            2,
+            &[
+                "model.json",
+                "its device is cpu (Z80, ",
+                &format!("not {model}, {count} thread"),
+            ],
         ),
         (
             "--set latency.table=t.json --set latency.width=25",
