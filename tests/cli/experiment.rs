@@ -1,6 +1,6 @@
 //! `hafuse experiment`: tables from searches, trainings and measurements, each done once.
 
-use super::world::{World, text};
+use super::world::{World, colour, grey, text};
 use serde_json::Value;
 
 /// A laboratory so small that a search takes a second. The test pairs are the training pairs.
@@ -116,6 +116,35 @@ fn the_tables_share_what_was_searched_and_trained() {
     let svg = std::fs::read_to_string(world.at("lab/fig4.svg")).unwrap();
     assert!(svg.contains("3-RB") && !svg.contains("NaN"));
 
+    // Other pictures under the same names are judged anew.
+    grey(&world.at("ir/1.png"), 40, 31);
+    colour(&world.at("vi/1.png"), 40, 31);
+    world.good("experiment table3 --config lab.toml");
+    let (before, after) = (scores(&table), scores(&result(&world, "table3")));
+    assert_ne!(before["hash"], after["hash"]);
+    assert_ne!(
+        before["values"]["sd_u8sat"][0],
+        after["values"]["sd_u8sat"][0]
+    );
+    assert_eq!(
+        before["values"]["sd_u8sat"][1],
+        after["values"]["sd_u8sat"][1]
+    );
+
+    // A finished search for another device is not taken for one of this.
+    let path = world.at("lab/searches/ivif-collaborative-lambda0.2/latency.json");
+    let whole = std::fs::read_to_string(&path).unwrap();
+    let mut orin: Value = serde_json::from_str(&whole).unwrap();
+    orin["device"] = "cuda:0 (Orin)".into();
+    std::fs::write(&path, orin.to_string()).unwrap();
+    let run = world.run("experiment table3 --config lab.toml");
+    let err = text(&run.stderr);
+    assert_eq!(run.status.code(), Some(2), "{err}");
+    for part in ["lambda0.2 holds", "cuda:0 (Orin) in f32", "runs on cpu ("] {
+        assert!(err.contains(part), "{err}");
+    }
+    std::fs::write(&path, whole).unwrap();
+
     // A finished search under another configuration is not taken for this one.
     let other = "experiment table3 --config lab.toml --set search.epochs.n=4";
     let run = world.run(other);
@@ -161,19 +190,41 @@ fn predictions_are_compared_with_times_without_any_picture() {
 #[test]
 fn what_lacks_is_named_before_anything_runs() {
     let world = lab();
-    for (line, what) in [
+    for (line, code, what) in [
         (
             "table3 --set ivif.test_a=''",
+            2,
             "ivif.test_a: names no folder",
         ),
-        ("table3 --set search.seed=2", "search.seed"),
-        ("table3 --set search.space.chanels=2", "chanels"),
-        ("table3 --perceptual vgg", "--features FILE"),
-        ("fig4 --set genotype=nothing", "neither a genotype file"),
+        ("table3 --set search.seed=2", 2, "search.seed"),
+        ("table3 --set search.space.chanels=2", 2, "chanels"),
+        ("table3 --perceptual vgg", 2, "--features FILE"),
+        ("fig4 --set genotype=nothing", 2, "neither a genotype file"),
+        ("table4 --set genotype=no.json", 3, "no.json"),
+        (
+            "table3 --set ivif.test_a=no",
+            3,
+            "cannot read no: no such folder",
+        ),
+        (
+            "table3 --set ivif.test_a=left --set ivif.test_b=right",
+            3,
+            "no name here (x1.png)",
+        ),
+        (
+            "fig3 --set mif.train_b=void",
+            3,
+            "cannot read void: no pictures",
+        ),
+        (
+            "table2 --set table2.models=['no.safetensors']",
+            3,
+            "cannot read no.safetensors: no such file",
+        ),
     ] {
         let run = world.run(&format!("experiment {line} --config lab.toml"));
         let err = text(&run.stderr);
-        assert_eq!(run.status.code(), Some(2), "{line}: {err}");
+        assert_eq!(run.status.code(), Some(code), "{line}: {err}");
         assert!(err.contains(what), "{line}: {err}");
         assert!(!world.at("lab").exists(), "{line}");
     }
