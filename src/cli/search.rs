@@ -3,7 +3,7 @@
 use super::folder::{self, Keys, RunArgs};
 use super::search_log::{Metrics, Progress};
 use super::train_log::prune;
-use super::{output, terminal};
+use super::{memory, output, terminal};
 use crate::device::Device;
 use crate::hash::Fnv1a;
 use crate::infer::{Model, Precision};
@@ -131,6 +131,7 @@ pub fn execute(
         false => open_table(&config, device)?,
     };
     let mut searcher = Searcher::new(config.clone(), table, features, &data, checkpoint, device)?;
+    check_memory(&searcher)?;
 
     std::fs::create_dir_all(&out).map_err(|e| Error::output(&out, e))?;
     write_atomic(&file("config.toml"), text.as_bytes())?;
@@ -173,6 +174,25 @@ pub fn execute(
         table: searcher.table().clone(),
         genotype,
     })
+}
+
+/// Refuses what would end the process hours later, in the second stage. A card says so itself.
+fn check_memory(searcher: &Searcher) -> Result<()> {
+    if matches!(searcher.store().device(), Device::Cuda(_)) {
+        return Ok(());
+    }
+    match memory::lacking("the search", searcher.planned_bytes()?) {
+        Some(shortage) => Err(Error::config(
+            "batch",
+            format!(
+                "{} patches of {} pixels: {shortage}; lower batch, patch or space.channels, or set \
+                 space.recompute=true",
+                searcher.config().batch,
+                searcher.config().patch
+            ),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// File, `--set`, then the options that have a name of their own.

@@ -108,7 +108,8 @@ impl Searcher {
     ///
     /// # Errors
     /// [`Error::Config`] if the data do not make two halves of at least a batch, if the table has
-    /// holes or other channels, or if a checkpoint was made with another configuration.
+    /// holes or other channels, if a stage has no loss, or if a checkpoint was made with another
+    /// configuration.
     pub fn new(
         config: SearchConfig,
         table: LatencyTable,
@@ -157,7 +158,7 @@ impl Searcher {
             }
             None => start_of(1, &train, &val, config.seed)?,
         };
-        Ok(Self {
+        let searcher = Self {
             config,
             table,
             store,
@@ -167,7 +168,9 @@ impl Searcher {
             train,
             val,
             progress,
-        })
+        };
+        searcher.check_steps()?;
+        Ok(searcher)
     }
 
     pub fn config(&self) -> &SearchConfig {

@@ -85,6 +85,7 @@ fn what_cannot_be_searched_is_refused_in_one_line() {
     world.good(
         "bench ops --device cpu --size 24x16 --channels 4 --runs 1 --only 3-SC --json holes.json",
     );
+    world.good("bench ops --device cpu --size 24x16 --channels 64 --runs 1 --json many.json");
     world.good(&format!("search {RUN} --latency t.json --out taken"));
     let foreign = |name: &str, device: &str| {
         let mut table = json(&world.at("t.json"));
@@ -154,6 +155,22 @@ fn what_cannot_be_searched_is_refused_in_one_line() {
             "--set latency.precision=f16",
             2,
             &["latency.precision", "CUDA"],
+        ),
+        (
+            "--set batch=65536 --set data.patches_per_pair=65536 --set patch=30 --set latency.table=many.json \
+             --set space.channels=64",
+            2,
+            &[
+                "batch: 65536 patches",
+                "are free",
+                "space.channels",
+                "space.recompute",
+            ],
+        ),
+        (
+            "--set latency.foreign=true",
+            2,
+            &["latency.foreign", "--latency FILE"],
         ),
         ("--resume", 2, &["no checkpoint"]),
         ("--out taken", 2, &["taken already holds a run", "--resume"]),

@@ -3,8 +3,8 @@
 use crate::fixtures::{config, scenes, searcher, table};
 use hafuse::device::Device;
 use hafuse::net::{CellKind, OpKind, derived_name};
-use hafuse::search::{LatencyKey, LatencyTable, SearchEvent, Searcher};
-use hafuse::{Error, Result};
+use hafuse::search::{LatencyKey, LatencyTable, Phase, SearchEvent, Searcher, Update};
+use hafuse::{Error, Result, Session};
 use std::collections::BTreeSet;
 
 /// What changes from one inner epoch to the next, from Algorithm 1 alone.
@@ -141,6 +141,23 @@ fn a_stopped_search_resumes_to_the_same_bits() {
     }
 }
 
+#[test]
+fn planned_memory_is_that_of_both_sessions_of_the_larger_stage() {
+    let s = searcher(&["space.blocks=2"]);
+    let held = |stage| {
+        let bytes = |update| {
+            let tape = s.record_step(stage, update).unwrap();
+            Session::new(&tape, s.store()).unwrap().arena_bytes()
+        };
+        let phases = [Phase::Cells, Phase::Operators].map(Update::Architecture);
+        bytes(Update::Weights) + phases.map(bytes).into_iter().max().unwrap()
+    };
+    let planned = s.planned_bytes().unwrap();
+    assert_eq!(planned, held(1).max(held(2)));
+    let again = searcher(&["space.blocks=2", "space.recompute=true"]);
+    assert!(again.planned_bytes().unwrap() < planned);
+}
+
 /// lambda so large that nothing else counts: the cheapest candidates win.
 #[test]
 fn a_large_lambda_finds_the_cheapest_network() {
@@ -191,6 +208,9 @@ fn bad_configurations_are_one_clear_line() {
             &["4 channels", "the search has 6", "bench ops"],
         ),
     ];
+    let without = "perceptual gradient intensity ssim feature".split(' ');
+    let without: Vec<String> = without.map(|k| format!("loss.object.{k}=0")).collect();
+    let without: Vec<&str> = without.iter().map(String::as_str).collect();
     let start = |keys: &[&str], table: LatencyTable, pairs| {
         let s = Searcher::new(
             config(keys)?,
@@ -219,6 +239,11 @@ fn bad_configurations_are_one_clear_line() {
         start(&["batch=1"], table(), 1),
         &["1 pair", "at least 2"],
     );
+    // Stage 2 has nothing to learn by: said before stage 1.
+    let nothing = ["loss", "all weights are 0"];
+    refused("no loss".into(), start(&without, table(), 4), &nothing);
+    let whole = [&without[..], &["epochs.m=4"]].concat();
+    assert!(start(&whole, table(), 4).is_ok(), "has no stage 2");
     let mut holes = table();
     holes.entries.retain(|e| e.name != "5-RB@2");
     refused("a hole".into(), start(&[], holes, 4), &["hole", "5-RB@2"]);

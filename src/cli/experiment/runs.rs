@@ -2,7 +2,7 @@
 
 use super::config::ExperimentConfig;
 use crate::cli::fuser::Fuser;
-use crate::cli::{folder, open_model, output, search, terminal, train};
+use crate::cli::{folder, memory, open_model, output, search, terminal, train};
 use crate::data::list_pairs;
 use crate::device::Device;
 use crate::hash::Fnv1a;
@@ -255,9 +255,13 @@ impl Lab<'_> {
     /// Times networks in turns, so that what else the machine does meets all of them.
     pub fn time(&self, networks: &[(&Model, Part)]) -> Result<Vec<Timing>> {
         let m = self.config.measure;
+        let tapes = networks.iter().map(|(model, part)| self.tape(model, *part));
+        let tapes = tapes.collect::<Result<Vec<_>>>()?;
+        self.check_memory(networks, &tapes)?;
         let mut sessions = networks
             .iter()
-            .map(|(model, part)| self.session(model, *part))
+            .zip(&tapes)
+            .map(|((model, _), tape)| self.session(model, tape))
             .collect::<Result<Vec<_>>>()?;
         let bar = terminal::bar(m.runs as u64, "{bar:30} {pos}/{len} rounds of timing");
         let mut seconds = vec![Vec::with_capacity(m.runs); sessions.len()];
@@ -276,10 +280,31 @@ impl Lab<'_> {
         seconds.into_iter().map(Timing::from_seconds).collect()
     }
 
-    fn session(&self, model: &Model, part: Part) -> Result<Session> {
+    /// Refuses what would end the process. A card says so itself.
+    fn check_memory(&self, networks: &[(&Model, Part)], tapes: &[Tape]) -> Result<()> {
+        if matches!(self.device, Device::Cuda(_)) {
+            return Ok(());
+        }
+        let weights = networks
+            .iter()
+            .flat_map(|(model, _)| model.weights.values());
+        let weights = weights.map(|w| w.shape().len() * size_of::<f32>());
+        let arenas = tapes.iter().map(Session::planned_bytes);
+        let needed = weights.chain(arenas).fold(0, usize::saturating_add);
+        let Some(shortage) = memory::lacking("timing them in turns", needed) else {
+            return Ok(());
+        };
+        let (m, count) = (self.config.measure, networks.len());
+        let detail = format!(
+            "{count} networks at {} x {}: {shortage}; lower measure.width, measure.height or latency.networks",
+            m.width, m.height
+        );
+        Err(Error::config("measure", detail))
+    }
+
+    fn tape(&self, model: &Model, part: Part) -> Result<Tape> {
         let m = self.config.measure;
-        let dtype = self.precision.dtype();
-        let mut t = Tape::new(dtype);
+        let mut t = Tape::new(self.precision.dtype());
         let shape = [1, m.height, m.width, 1];
         let (a, b) = (t.input("a", shape)?, t.input("b", shape)?);
         let mut builder = Builder::new(&mut t);
@@ -288,12 +313,17 @@ impl Lab<'_> {
             Part::Whole => record_fusion(&mut builder, &model.genotype, a, b)?.output,
         };
         t.output("fused", fused)?;
-        let store = model.params_on(&self.device, dtype)?;
-        let mut session = Session::new(&t, &store)?;
+        Ok(t)
+    }
+
+    fn session(&self, model: &Model, tape: &Tape) -> Result<Session> {
+        let m = self.config.measure;
+        let store = model.params_on(&self.device, tape.dtype())?;
+        let mut session = Session::new(tape, &store)?;
         for (name, k) in [("a", 7), ("b", 13)] {
             let wave = (0..m.width * m.height).map(|i| (i * k % 251) as f64 / 250.0);
-            let values = Tensor::from_vec(shape, wave.collect::<Vec<f64>>())?;
-            session.set(name, &values.to_dtype(dtype))?;
+            let wave = Tensor::from_vec([1, m.height, m.width, 1], wave.collect::<Vec<f64>>())?;
+            session.set(name, &wave.to_dtype(tape.dtype()))?;
         }
         Ok(session)
     }
