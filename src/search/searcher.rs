@@ -323,14 +323,20 @@ impl Searcher {
             lr = cosine(self.config.weights.lr, done, epochs * steps);
             weights.set_scalar("lr", lr)?;
             weights.run()?;
-            train.push(self.finite(weights.scalar("loss")?, "training", step)?);
+            let loss = weights.scalar("loss")?;
+            self.check_finite(loss, ("training loss", "weights.lr"), step)?;
+            train.push(loss);
 
             let sampler = &mut self.progress.val;
             feed(architecture, &self.val, sampler, batch, patch)?;
             architecture.set_scalar("lr", self.config.architecture.lr)?;
             architecture.set_scalar("step", (place.earlier * steps + step + 1) as f64)?;
             architecture.run()?;
-            val.push(self.finite(architecture.scalar("loss")?, "validation", step)?);
+            let loss = architecture.scalar("loss")?;
+            self.check_finite(loss, ("validation loss", "weights.lr"), step)?;
+            let total = ("validation loss with lambda LAT", "latency.lambda");
+            self.check_finite(architecture.scalar("total")?, total, step)?;
+            val.push(loss);
 
             on_event(SearchEvent::Step(&StepReport {
                 stage,
@@ -371,13 +377,13 @@ impl Searcher {
         })
     }
 
-    fn finite(&self, loss: f64, what: &str, step: u64) -> Result<f64> {
-        if loss.is_finite() {
-            return Ok(loss);
+    fn check_finite(&self, value: f64, (what, key): (&str, &str), step: u64) -> Result<()> {
+        if value.is_finite() {
+            return Ok(());
         }
         Err(Error::Stopped(format!(
-            "the {what} loss became {loss} at stage {}, inner epoch {}, step {}; start another search \
-             with a lower weights.lr",
+            "the {what} became {value} at stage {}, inner epoch {}, step {}; start another search with a \
+             lower {key}",
             self.progress.stage,
             self.progress.epoch + 1,
             step + 1

@@ -181,6 +181,24 @@ fn a_large_lambda_finds_the_cheapest_network() {
 }
 
 #[test]
+fn a_charge_that_is_no_longer_a_number_stops_the_search() {
+    let mut large = table();
+    for entry in &mut large.entries {
+        entry.timing.median_ms = 1e38;
+    }
+    let (config, data) = (config(&[]).unwrap(), scenes(4));
+    let mut s = Searcher::new(config, large, None, &data, None, &Device::Cpu).unwrap();
+    let e = s.run(|_| Ok(())).unwrap_err();
+    let text = e.to_string();
+    assert_eq!(e.exit_code(), 6, "{e}");
+    assert!(
+        text.contains("lambda LAT became inf at stage 1, inner epoch 1"),
+        "{e}"
+    );
+    assert!(text.contains("lower latency.lambda"), "{e}");
+}
+
+#[test]
 fn bad_configurations_are_one_clear_line() {
     let cases: &[(&[&str], &[&str])] = &[
         (
@@ -250,6 +268,15 @@ fn bad_configurations_are_one_clear_line() {
     let mut nan = table();
     nan.entries[7].timing.median_ms = f64::NAN;
     refused("no time".into(), start(&[], nan, 4), &["5-DB@1", "NaN"]);
+    for side in [0, (1 << 16) + 1] {
+        let mut flat = table();
+        flat.key.width = side;
+        refused(
+            "no size".into(),
+            start(&[], flat, 4),
+            &["each side must be 1 to 65536"],
+        );
+    }
     // A table of another device, dtype, size or version is taken only if asked for.
     let here = table().key;
     let others = [
