@@ -240,17 +240,34 @@ pub(super) fn open_table(config: &SearchConfig, device: &Device) -> Result<Laten
             e => e,
         }
     };
+    if l.foreign && l.table.as_os_str().is_empty() {
+        return Err(Error::config(
+            "latency.foreign",
+            "is true but there is no table of another device; give --latency FILE, or set it to false",
+        ));
+    }
     if !l.table.as_os_str().is_empty() {
         let table = LatencyTable::load(&l.table)?;
         table.check(&wanted, l.foreign).map_err(at(&l.table))?;
+        if let Some((what, theirs, ours)) = table.key.difference(&wanted) {
+            terminal::say(&format!(
+                "note: searching for the latency of {}: its {what} is {theirs}, not {ours}",
+                l.table.display()
+            ));
+        }
         return Ok(table);
     }
     let cached = cache_file(&wanted);
     if let Some(path) = cached.as_deref().filter(|p| p.exists())
         && let Ok(table) = LatencyTable::load(path)
         && table.check(&wanted, false).is_ok()
+        && let runs = table.runs()
+        && runs >= l.runs
     {
-        terminal::say(&format!("latency table: {}", path.display()));
+        terminal::say(&format!(
+            "latency table: {} ({runs} timed runs of each operator)",
+            path.display()
+        ));
         return Ok(table);
     }
     terminal::say(&format!(

@@ -231,6 +231,12 @@ impl LatencyTable {
         Ok(())
     }
 
+    /// Timed runs of the entry that has the fewest.
+    pub fn runs(&self) -> usize {
+        let runs = self.entries.iter().map(|e| e.timing.runs);
+        runs.min().unwrap_or(0)
+    }
+
     /// Median milliseconds of an entry.
     ///
     /// # Errors

@@ -55,6 +55,7 @@ fn a_search_ends_in_a_network_that_trains_and_fuses() {
         "{err}"
     );
     let table = |out: &str| std::fs::read(world.at(out).join("latency.json")).unwrap();
+    assert!(err.contains("(1 timed runs"), "{err}");
     assert!(table("s") == table("again"));
 
     // Stopped and resumed, it ends with the same bits.
