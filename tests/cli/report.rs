@@ -91,6 +91,14 @@ fn a_search_that_ended_is_reported_with_pictures() {
     assert_eq!(other.matches("<img ").count(), 3);
     world.good("report s --pairs 2");
     assert_eq!(read(&world.at("s/report.html")), html);
+
+    // A page without pictures leaves none of another page beside it, and what else is there alone.
+    std::fs::write(world.at("s/report/mine.png"), "mine").unwrap();
+    world.good("report s --pairs 0");
+    assert!(!world.at("s/report/fused.png").exists());
+    for name in ["mine.png", "network.svg", "curves.svg"] {
+        assert!(world.at("s/report").join(name).exists(), "{name}");
+    }
 }
 
 #[test]
