@@ -2,6 +2,8 @@
 
 use super::world::{World, text};
 use hafuse::net::Genotype;
+use hafuse::search::SearchProgress;
+use hafuse::train::Checkpoint;
 use serde_json::Value;
 use std::path::Path;
 
@@ -77,6 +79,63 @@ fn a_search_ends_in_a_network_that_trains_and_fuses() {
          --set stage1.epochs=1 --set stage2.epochs=1 --set init=s/model.safetensors --out trained",
     );
     world.good("fuse ir/1.png vi/1.png -o g.png --model trained/model.safetensors");
+
+    // With more runs than the cached table has it is measured again, and by other threads.
+    let again = world.run(&format!(
+        "search {RUN} --set latency.runs=2 --out runs --stop-after 1"
+    ));
+    let err = text(&again.stderr);
+    assert!(err.contains("measuring"), "{err}");
+    assert_eq!(
+        json(&world.at("runs/latency.json"))["entries"][0]["runs"],
+        2
+    );
+    let threads = json(&world.at("s/latency.json"))["device"].to_string();
+    let threads = if threads.contains(", 3 threads") {
+        2
+    } else {
+        3
+    };
+    let again = world.run(&format!(
+        "--threads {threads} search {RUN} --out threads --stop-after 1"
+    ));
+    let err = text(&again.stderr);
+    assert!(err.contains("measuring"), "{err}");
+}
+
+#[test]
+fn a_killed_search_resumes_to_the_same_bits() {
+    let world = World::new();
+    let run = format!(
+        "search {RUN} --set epochs.n=20 --set epochs.m=10 --set epochs.s=2 --set checkpoint_every=2"
+    );
+    let outcome = |out: &str| {
+        let at = |name: &str| world.at(out).join(name);
+        let checkpoint = Checkpoint::<SearchProgress>::load(&at("checkpoint.safetensors")).unwrap();
+        let model = std::fs::read(at("model.safetensors")).unwrap();
+        (model, checkpoint.tensors, lines(&at("metrics.jsonl")))
+    };
+    world.good(&format!("{run} --out whole"));
+    let whole = outcome("whole");
+    assert_eq!(whole.2.len(), 2 * 10 * 3);
+
+    let at = |stage| {
+        move |p: &Path| {
+            Checkpoint::<SearchProgress>::load(p).is_ok_and(|c| c.progress.stage >= stage)
+        }
+    };
+    world.kill(&format!("{run} --out killed"), "killed", at(1));
+    let resume = "search killed/config.toml --resume";
+    world.kill(resume, "killed", at(2));
+    world.good(resume);
+    assert!(outcome("killed") == whole);
+
+    // Stopped where stage 1 ends: stage 2 begins as if it had not been.
+    let stopped = world.run(&format!("{run} --out edge --stop-after 30"));
+    let err = text(&stopped.stderr);
+    assert!(err.contains("stage 1, inner epoch 30 of 30"), "{err}");
+    world.good("search edge/config.toml --resume");
+    assert!(outcome("edge") == whole);
 }
 
 #[test]

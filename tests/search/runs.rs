@@ -1,6 +1,7 @@
 //! Whole searches: schedule, determinism, refusals.
 
 use crate::fixtures::{config, scenes, searcher, table};
+use hafuse::data::dataset::{EpochSampler, PairDataset};
 use hafuse::device::Device;
 use hafuse::net::{CellKind, OpKind, derived_name};
 use hafuse::search::{LatencyKey, LatencyTable, Phase, SearchEvent, Searcher, Update};
@@ -90,6 +91,80 @@ fn each_epoch_changes_what_algorithm_1_says() {
     );
 }
 
+/// Lines 3 to 14 of Algorithm 1 by hand, on the tapes alone: each step of the weights on a batch of one
+/// half, then one of the architecture on a batch of the other; first beta, then alpha.
+#[test]
+fn an_epoch_takes_the_right_half_in_the_right_order() {
+    let start = || {
+        let config = config(&["epochs.s=1"]).unwrap();
+        Searcher::new(config, table(), None, &scenes(8), None, &Device::Cpu).unwrap()
+    };
+    let bits = |v: f64| v.to_bits();
+    let mut s = start();
+    let (train, val) = s.halves();
+    let names = |half: &PairDataset| -> BTreeSet<String> {
+        half.scenes().map(|s| s.name.clone()).collect()
+    };
+    assert_eq!((train.len(), val.len()), (4, 4));
+    assert!(names(train).is_disjoint(&names(val)));
+    let mut losses = Vec::new();
+    let mut epochs = 0;
+    let stopped = s.run(|event| {
+        match event {
+            SearchEvent::Step(r) => losses.push((bits(r.train), bits(r.val))),
+            SearchEvent::Epoch(_) => epochs += 1,
+            SearchEvent::Checkpoint(_) => {}
+        }
+        match epochs {
+            2 => Err(Error::Stopped("here".into())),
+            _ => Ok(()),
+        }
+    });
+    assert!(stopped.is_err());
+    let ran = s.store().export(|_| true).unwrap();
+
+    let by_hand = |swapped: bool| {
+        let s = start();
+        let (mut train, mut val) = s.halves();
+        if swapped {
+            (train, val) = (val, train);
+        }
+        let (mut of_train, mut of_val) = (s.progress().train.clone(), s.progress().val.clone());
+        let session = |update| {
+            let tape = s.record_step(1, update).unwrap();
+            Session::new(&tape, s.store()).unwrap()
+        };
+        let mut weights = session(Update::Weights);
+        let beta = session(Update::Architecture(Phase::Cells));
+        let alpha = session(Update::Architecture(Phase::Operators));
+        let step = |session: &mut Session, data: &PairDataset, sampler: &mut EpochSampler| {
+            let (mut a, mut b) = (vec![0.0; 2 * 16 * 16], vec![0.0; 2 * 16 * 16]);
+            data.sample_batch(sampler, 2, 16, &mut a, &mut b).unwrap();
+            session.input_mut("a").unwrap().copy_from_slice(&a);
+            session.input_mut("b").unwrap().copy_from_slice(&b);
+            session.run().unwrap();
+            bits(session.scalar("loss").unwrap())
+        };
+        let mut losses = Vec::new();
+        // Two rounds of one epoch of each, of two steps each.
+        let all = 2.0 * 2.0 * 2.0;
+        for (epoch, mut architecture) in [beta, alpha].into_iter().enumerate() {
+            for i in 0..2 {
+                let done = (2 * epoch + i) as f64;
+                let lr = 0.001 * 0.5 * (1.0 + (std::f64::consts::PI * done / all).cos());
+                weights.set_scalar("lr", lr).unwrap();
+                let omega = step(&mut weights, train, &mut of_train);
+                architecture.set_scalar("lr", 0.05).unwrap();
+                architecture.set_scalar("step", (i + 1) as f64).unwrap();
+                losses.push((omega, step(&mut architecture, val, &mut of_val)));
+            }
+        }
+        (losses, s.store().export(|_| true).unwrap())
+    };
+    assert!(by_hand(false) == (losses, ran));
+    assert!(by_hand(true).0 != by_hand(false).0);
+}
+
 #[test]
 fn a_stopped_search_resumes_to_the_same_bits() {
     let finish = |mut s: Searcher| {
@@ -107,7 +182,8 @@ fn a_stopped_search_resumes_to_the_same_bits() {
     let whole = finish(searcher(&[]));
     assert!(whole == finish(searcher(&[])), "the same seed");
     assert!(whole.1 != finish(searcher(&["seed=2"])).1, "another seed");
-    for stop in [1, 4, 8] {
+    // Within a round, at the end of a stage, in the next.
+    for stop in [1, 4, 6, 8] {
         let mut s = searcher(&[]);
         let mut epochs = 0;
         let stopped = s.run(|event| {
