@@ -15,7 +15,9 @@ use crate::stats::mean;
 use crate::tape::{ParamStore, Session};
 use crate::tensor::DType;
 use crate::tensor::io::TensorMap;
-use crate::train::{Checkpoint, Perceptual, Position, cosine, load_weights, zero_moments};
+use crate::train::{
+    ADAM, Checkpoint, Perceptual, Position, SGD, cosine, load_weights, zero_moments,
+};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -135,9 +137,9 @@ impl Searcher {
         let (architecture, weights): (Vec<_>, Vec<_>) = supernet_specs(&config)?
             .into_iter()
             .partition(|s| is_architecture_param(&s.name));
-        for specs in [&weights, &architecture] {
+        for (specs, moments) in [(&weights, SGD), (&architecture, ADAM)] {
             initial_params(specs, config.seed, DType::F32, &store)?;
-            zero_moments(&store, specs)?;
+            zero_moments(&store, specs, moments)?;
         }
         if let Some(net) = &features {
             net.install(&store, DType::F32)?;
@@ -256,8 +258,8 @@ impl Searcher {
             while self.progress.stage <= self.schedule().stages() {
                 self.run_stage(&mut on_event)?;
                 // The next stage counts its steps from 1, so its moments must begin at zero too.
-                zero_moments(&self.store, &self.weights)?;
-                zero_moments(&self.store, &self.architecture)?;
+                zero_moments(&self.store, &self.weights, SGD)?;
+                zero_moments(&self.store, &self.architecture, ADAM)?;
                 let stage = self.progress.stage + 1;
                 self.progress = start_of(stage, &self.train, &self.val, self.config.seed)?;
             }

@@ -12,5 +12,5 @@ pub use config::{
 };
 pub(crate) use config::{at_most, check_patches, load_toml, require};
 pub use objective::{Terms, record_feature_loss, record_object_loss};
+pub(crate) use trainer::{ADAM, SGD, cosine, load_weights, moment_name, zero_moments};
 pub use trainer::{StepReport, TrainEvent, Trainer};
-pub(crate) use trainer::{cosine, load_weights, moment_name, zero_moments};
