@@ -1,4 +1,5 @@
-//! Steps of the supernet: time, planned memory and the share of each operator.
+//! Steps of the supernet: time, planned and held memory and the share of each operator. Both sessions
+//! of a stage are held at once, as a search does.
 //!
 //! `cargo bench --bench search`, or with other channels, batch and patch `-- 32 8 64`; `-- recompute` computes cells
 //! again instead of keeping their values.
@@ -55,7 +56,8 @@ fn searcher(channels: usize, batch: usize, patch: usize) -> Result<Searcher> {
     Searcher::new(config, table, None, &data, None, &Device::Cpu)
 }
 
-fn measure(s: &Searcher, stage: u8, update: Update, last: bool) -> Result<()> {
+/// Times a step; its session and the median seconds.
+fn measure(s: &Searcher, stage: u8, update: Update, last: bool) -> Result<(Session, f64)> {
     const RUNS: usize = 3;
     let start = Instant::now();
     let tape = s.record_step(stage, update)?;
@@ -76,10 +78,9 @@ fn measure(s: &Searcher, stage: u8, update: Update, last: bool) -> Result<()> {
     times.sort_unstable_by(f64::total_cmp);
     let median = times[RUNS / 2];
     println!(
-        "stage {stage} {:<24} {:7.1} ms  {:6.1} patches/s  arena {:5.0} MB  {} nodes, planned in {:.2} s",
+        "stage {stage} {:<24} {:7.1} ms  arena {:5.0} MB  {} nodes, planned in {:.2} s",
         format!("{update:?}"),
         median * 1e3,
-        s.config().batch as f64 / median,
         session.arena_bytes() as f64 / 1e6,
         session.times().count(),
         planned.as_secs_f64(),
@@ -99,7 +100,33 @@ fn measure(s: &Searcher, stage: u8, update: Update, last: bool) -> Result<()> {
             println!("  {name:<28} {percent:5.1} %");
         }
     }
+    Ok((session, median))
+}
+
+/// A stage as a search runs it: the session of the weights is held beside one of the architecture.
+fn measure_stage(s: &Searcher, stage: u8) -> Result<()> {
+    let (weights, omega) = measure(s, stage, Update::Weights, stage == 1)?;
+    let mut beside = 0;
+    for &phase in s.schedule().phases() {
+        let (session, seconds) = measure(s, stage, Update::Architecture(phase), false)?;
+        // As a search says it: both halves' patches over both steps.
+        let patches = 2.0 * s.config().batch as f64 / (omega + seconds);
+        println!("stage {stage} weights + {phase:?}: {patches:.1} patches/s");
+        beside = beside.max(session.arena_bytes());
+    }
+    println!(
+        "stage {stage} both sessions: {:.0} MB",
+        (weights.arena_bytes() + beside) as f64 / 1e6
+    );
     Ok(())
+}
+
+/// Most memory that this process has held, in MB; Linux only.
+fn peak_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    let kb: f64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kb * 1024.0 / 1e6)
 }
 
 fn fill_inputs(session: &mut Session, update: Update) -> Result<()> {
@@ -210,10 +237,10 @@ fn main() -> Result<()> {
             s.store().bytes() as f64 / 1e6
         );
         for stage in [1, 2] {
-            measure(&s, stage, Update::Weights, stage == 1)?;
-            for phase in [Phase::Cells, Phase::Operators] {
-                measure(&s, stage, Update::Architecture(phase), false)?;
-            }
+            measure_stage(&s, stage)?;
+        }
+        if let Some(mb) = peak_mb() {
+            println!("most memory held so far, by the whole process: {mb:.0} MB");
         }
     }
     Ok(())

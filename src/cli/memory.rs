@@ -1,4 +1,4 @@
-//! How much memory a fusion takes and how much there is.
+//! How much memory something takes and how much there is.
 
 use super::terminal;
 use crate::device::Device;
@@ -27,14 +27,17 @@ pub fn peak_bytes() -> Option<u64> {
 
 /// Says so if a session of `tape` would not fit into memory: trying would end the process.
 pub fn shortage(tape: &Tape) -> Option<String> {
-    lacking(Session::planned_bytes(tape))
+    lacking(FUSING, Session::planned_bytes(tape))
 }
 
-fn lacking(needed: usize) -> Option<String> {
+const FUSING: &str = "fusing that";
+
+/// Says so if `what` needs more bytes than are free.
+pub fn lacking(what: &str, needed: usize) -> Option<String> {
     let needed = needed as u64;
     let free = available_bytes().filter(|&free| free < needed)?;
     Some(format!(
-        "fusing that needs {} of memory, {} are free",
+        "{what} needs {} of memory, {} are free",
         terminal::bytes(needed),
         terminal::bytes(free)
     ))
@@ -52,7 +55,7 @@ pub fn check_fits(engine: &Engine, path: &Path, width: usize, height: usize) -> 
 
 /// Refuses a picture whose fusion needs more bytes than are free.
 pub fn check_bytes(needed: usize, path: &Path, width: usize, height: usize) -> Result<()> {
-    match lacking(needed) {
+    match lacking(FUSING, needed) {
         Some(shortage) => Err(Error::input(
             path,
             format!("is {width}x{height}; {shortage}; downscale or tile it"),

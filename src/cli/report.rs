@@ -12,6 +12,15 @@ use crate::tensor::io::write_atomic;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
+/// All that a report may write into its folder of figures.
+const FIGURES: [&str; 5] = [
+    "network.svg",
+    "heatmap-final.svg",
+    "heatmap-time.svg",
+    "curves.svg",
+    "fused.png",
+];
+
 const AFTER_HELP: &str = "\
 Examples:
   hafuse report runs/s                                     writes runs/s/report.html and runs/s/report/
@@ -26,6 +35,8 @@ What it writes:
   report/heatmap-time.svg   alpha and beta after each inner epoch
   report/curves.svg         losses, LAT, entropies
   report/fused.png          A, B and fused side by side
+
+Of these figures, one of an earlier report that this one lacks is removed.
 
 A search that is going on or was stopped is shown as far as it came. Its own pictures and model are fused if they are
 there, else the page says why not; pictures and models that were named must be there.
@@ -94,6 +105,14 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     std::fs::create_dir_all(&folder).map_err(|e| Error::output(&folder, e))?;
     for (name, bytes) in &report.files {
         write_atomic(&folder.join(name), bytes)?;
+    }
+    // Figures of an earlier call would pass for those of this page.
+    let written = |name: &str| report.files.iter().any(|(n, _)| n == name);
+    for name in FIGURES.into_iter().filter(|n| !written(n)) {
+        let path = folder.join(name);
+        if path.is_file() {
+            std::fs::remove_file(&path).map_err(|e| Error::output(&path, e))?;
+        }
     }
     write_atomic(&page, report.html.as_bytes())?;
     terminal::print(&page.display().to_string())

@@ -3,7 +3,7 @@
 use super::folder::{self, Keys, RunArgs};
 use super::search_log::{Metrics, Progress};
 use super::train_log::prune;
-use super::{output, terminal};
+use super::{memory, output, terminal};
 use crate::device::Device;
 use crate::hash::Fnv1a;
 use crate::infer::{Model, Precision};
@@ -131,6 +131,7 @@ pub fn execute(
         false => open_table(&config, device)?,
     };
     let mut searcher = Searcher::new(config.clone(), table, features, &data, checkpoint, device)?;
+    check_memory(&searcher)?;
 
     std::fs::create_dir_all(&out).map_err(|e| Error::output(&out, e))?;
     write_atomic(&file("config.toml"), text.as_bytes())?;
@@ -175,6 +176,25 @@ pub fn execute(
     })
 }
 
+/// Refuses what would end the process hours later, in the second stage. A card says so itself.
+fn check_memory(searcher: &Searcher) -> Result<()> {
+    if matches!(searcher.store().device(), Device::Cuda(_)) {
+        return Ok(());
+    }
+    match memory::lacking("the search", searcher.planned_bytes()?) {
+        Some(shortage) => Err(Error::config(
+            "batch",
+            format!(
+                "{} patches of {} pixels: {shortage}; lower batch, patch or space.channels, or set \
+                 space.recompute=true",
+                searcher.config().batch,
+                searcher.config().patch
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
 /// File, `--set`, then the options that have a name of their own.
 fn configure(args: &SearchArgs) -> Result<SearchConfig> {
     folder::check_exists(args.run.config.as_deref(), "search")?;
@@ -189,8 +209,8 @@ fn configure(args: &SearchArgs) -> Result<SearchConfig> {
     Ok(config)
 }
 
-/// The table that the configuration names, or one of the device at hand: from the cache, or measured.
-pub(super) fn open_table(config: &SearchConfig, device: &Device) -> Result<LatencyTable> {
+/// What a table for this search on this device is measured for.
+pub(super) fn wanted_table(config: &SearchConfig, device: &Device) -> Result<LatencyKey> {
     let l = &config.latency;
     let precision = match (l.precision, device) {
         (LatencyPrecision::Auto, _) => Precision::default_on(device),
@@ -203,14 +223,14 @@ pub(super) fn open_table(config: &SearchConfig, device: &Device) -> Result<Laten
         }
         (LatencyPrecision::F16, _) => Precision::F16,
     };
-    let wanted = LatencyKey {
-        device: device.to_string(),
-        dtype: precision.dtype().to_string(),
-        width: l.width,
-        height: l.height,
-        channels: config.space.channels,
-        version: env!("CARGO_PKG_VERSION").into(),
-    };
+    let (size, channels) = ((l.width, l.height), config.space.channels);
+    Ok(LatencyKey::here(device, precision.dtype(), size, channels))
+}
+
+/// The table that the configuration names, or one of the device at hand: from the cache, or measured.
+pub(super) fn open_table(config: &SearchConfig, device: &Device) -> Result<LatencyTable> {
+    let l = &config.latency;
+    let wanted = wanted_table(config, device)?;
     let at = |path: &Path| {
         let path = path.to_path_buf();
         move |e: Error| match e {
@@ -220,17 +240,34 @@ pub(super) fn open_table(config: &SearchConfig, device: &Device) -> Result<Laten
             e => e,
         }
     };
+    if l.foreign && l.table.as_os_str().is_empty() {
+        return Err(Error::config(
+            "latency.foreign",
+            "is true but there is no table of another device; give --latency FILE, or set it to false",
+        ));
+    }
     if !l.table.as_os_str().is_empty() {
         let table = LatencyTable::load(&l.table)?;
         table.check(&wanted, l.foreign).map_err(at(&l.table))?;
+        if let Some((what, theirs, ours)) = table.key.difference(&wanted) {
+            terminal::say(&format!(
+                "note: searching for the latency of {}: its {what} is {theirs}, not {ours}",
+                l.table.display()
+            ));
+        }
         return Ok(table);
     }
     let cached = cache_file(&wanted);
     if let Some(path) = cached.as_deref().filter(|p| p.exists())
         && let Ok(table) = LatencyTable::load(path)
         && table.check(&wanted, false).is_ok()
+        && let runs = table.runs()
+        && runs >= l.runs
     {
-        terminal::say(&format!("latency table: {}", path.display()));
+        terminal::say(&format!(
+            "latency table: {} ({runs} timed runs of each operator)",
+            path.display()
+        ));
         return Ok(table);
     }
     terminal::say(&format!(

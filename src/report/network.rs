@@ -402,8 +402,9 @@ impl Draw<'_> {
 mod tests {
     use super::super::heatmap::tests::genotype;
     use super::*;
+    use crate::search::LatencyKey;
     use crate::search::Timing;
-    use crate::search::latency::{LatencyEntry, LatencyKey, entries};
+    use crate::search::latency::{LatencyEntry, entries};
 
     fn table() -> LatencyTable {
         let row = |(i, e): (usize, crate::search::latency::Entry)| LatencyEntry {

@@ -1,7 +1,10 @@
 //! The search configuration file.
 
+use super::latency::MAX_SIDE;
 use crate::net::SearchSpace;
-use crate::train::{DataConfig, LossConfig, Perceptual, Task, check_patch, load_toml, require};
+use crate::train::{
+    DataConfig, LossConfig, Perceptual, Task, at_most, check_patches, load_toml, require,
+};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -125,9 +128,7 @@ impl SearchConfig {
     fn check(&self) -> Result<()> {
         let (e, s, a, l) = (self.epochs, self.space, self.architecture, &self.latency);
         let positive = [
-            ("batch", self.batch as f64),
             ("checkpoint_every", self.checkpoint_every as f64),
-            ("data.patches_per_pair", self.data.patches_per_pair as f64),
             ("space.channels", s.channels as f64),
             ("space.cells", s.cells as f64),
             ("space.blocks", s.blocks as f64),
@@ -137,7 +138,7 @@ impl SearchConfig {
             ("latency.width", l.width as f64),
             ("latency.height", l.height as f64),
             ("latency.runs", l.runs as f64),
-            ("epochs.t + epochs.s", (e.t + e.s) as f64),
+            ("epochs.t + epochs.s", e.t as f64 + e.s as f64),
             ("epochs.n", e.n as f64),
         ];
         require("above 0", |v| v > 0.0, positive)?;
@@ -154,11 +155,21 @@ impl SearchConfig {
             ("architecture.beta2", a.beta2),
         ];
         require("in [0, 1)", |v| (0.0..1.0).contains(&v), below_one)?;
-        require(
-            "512 or below",
-            |v| v <= 512.0,
-            [("space.channels", s.channels as f64)],
-        )?;
+        // No product of these numbers overflows.
+        let bounded = [
+            ("space.channels", s.channels as f64, 512.0),
+            ("space.cells", s.cells as f64, 64.0),
+            ("space.blocks", s.blocks as f64, 64.0),
+            ("epochs.n", e.n as f64, 10_000.0),
+            ("epochs.m", e.m as f64, 10_000.0),
+            ("epochs.t", e.t as f64, 10_000.0),
+            ("epochs.s", e.s as f64, 10_000.0),
+            ("latency.runs", l.runs as f64, 65_536.0),
+            ("latency.width", l.width as f64, MAX_SIDE as f64),
+            ("latency.height", l.height as f64, MAX_SIDE as f64),
+            ("latency.lambda", l.lambda, 1e6),
+        ];
+        at_most(bounded)?;
         if e.m > e.n {
             return Err(Error::config(
                 "epochs.m",
@@ -169,7 +180,7 @@ impl SearchConfig {
             ));
         }
         self.loss.check()?;
-        check_patch(self.patch)
+        check_patches(self.batch, self.patch, &self.data)
     }
 
     /// The supernet.
@@ -201,5 +212,31 @@ mod tests {
         assert_eq!((e.n, e.m, e.t, e.s), (24, 12, 5, 5));
         assert_eq!((c.batch, c.patch, c.weights.lr), (8, 64, 0.001));
         assert_eq!((c.space.cells, c.space.blocks), (2, 2));
+    }
+
+    #[test]
+    fn what_would_overflow_is_refused() {
+        let most = u64::MAX >> 1;
+        for key in [
+            "batch",
+            "patch",
+            "data.patches_per_pair",
+            "space.channels",
+            "space.cells",
+            "space.blocks",
+            "epochs.n",
+            "epochs.m",
+            "epochs.t",
+            "epochs.s",
+            "latency.runs",
+            "latency.width",
+            "latency.height",
+        ] {
+            let e = SearchConfig::load(None, &[format!("{key}={most}")]).unwrap_err();
+            let e = e.to_string();
+            assert!(e.contains(key) && e.contains(" or below"), "{key}: {e}");
+        }
+        let e = SearchConfig::load(None, &["latency.lambda=2e6".into()]).unwrap_err();
+        assert!(e.to_string().starts_with("latency.lambda"), "{e}");
     }
 }

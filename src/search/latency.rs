@@ -1,6 +1,7 @@
 //! The look-up table of measured latencies, and LAT (Eq. 3) on it.
 
 use super::architecture::LayerWeights;
+use super::key::LatencyKey;
 use super::timing::Timing;
 use crate::device::Device;
 use crate::net::{
@@ -14,19 +15,6 @@ use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-
-/// What a table was measured for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LatencyKey {
-    pub device: String,
-    pub dtype: String,
-    pub width: usize,
-    pub height: usize,
-    /// Channels C at full size.
-    pub channels: usize,
-    /// Version of `hafuse`, whose kernels these are.
-    pub version: String,
-}
 
 /// One measured operator or part of a cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,6 +41,9 @@ pub struct LatencyTable {
     pub cache_flushed: bool,
     pub entries: Vec<LatencyEntry>,
 }
+
+/// The longest side of a picture that is measured or searched for.
+pub(crate) const MAX_SIDE: usize = 1 << 16;
 
 /// How carefully to measure.
 #[derive(Clone, Copy, Debug)]
@@ -206,8 +197,8 @@ impl LatencyTable {
         write_atomic(path, json.as_bytes())
     }
 
-    /// Refuses a table of other channels or with entries missing or without a time; unless it is
-    /// `foreign`, also one of another device, dtype, size or version.
+    /// Refuses a table of other channels, of no size or with entries missing or without a time; unless
+    /// it is `foreign`, also one of another device, dtype, size or version.
     pub fn check(&self, wanted: &LatencyKey, foreign: bool) -> Result<()> {
         let fail = |detail: String| Err(Error::config("latency table", detail));
         let k = &self.key;
@@ -217,16 +208,16 @@ impl LatencyTable {
                 k.channels, wanted.channels, wanted.channels
             ));
         }
-        let of = |k: &LatencyKey| {
-            [
-                ("device", k.device.clone()),
-                ("dtype", k.dtype.clone()),
-                ("size", format!("{}x{}", k.width, k.height)),
-                ("version", k.version.clone()),
-            ]
-        };
-        let differs = of(k).into_iter().zip(of(wanted)).find(|(a, b)| a != b);
-        if let Some(((what, theirs), (_, ours))) = differs.filter(|_| !foreign) {
+        // Wider than any sensor; beyond it, counting a network's work would overflow.
+        let sides = 1..=MAX_SIDE;
+        if !sides.contains(&k.width) || !sides.contains(&k.height) {
+            return fail(format!(
+                "was measured at {}x{}, each side must be 1 to {MAX_SIDE}; measure it with `hafuse bench ops`",
+                k.width, k.height
+            ));
+        }
+        let differs = k.difference(wanted).filter(|_| !foreign);
+        if let Some((what, theirs, ours)) = differs {
             return fail(format!(
                 "its {what} is {theirs}, not {ours}; to search for what it was measured on, import it with --latency FILE"
             ));
@@ -238,6 +229,12 @@ impl LatencyTable {
             }
         }
         Ok(())
+    }
+
+    /// Timed runs of the entry that has the fewest.
+    pub fn runs(&self) -> usize {
+        let runs = self.entries.iter().map(|e| e.timing.runs);
+        runs.min().unwrap_or(0)
     }
 
     /// Median milliseconds of an entry.

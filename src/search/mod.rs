@@ -2,6 +2,7 @@
 
 mod architecture;
 mod config;
+mod key;
 pub mod latency;
 mod schedule;
 mod searcher;
@@ -13,7 +14,8 @@ pub use config::{
     ArchitectureConfig, DEFAULT_CONFIG, EpochsConfig, LatencyConfig, LatencyPrecision,
     SearchConfig, SpaceConfig, Strategy, WeightsConfig,
 };
-pub use latency::{LatencyKey, LatencyTable, record_lat};
+pub use key::LatencyKey;
+pub use latency::{LatencyTable, record_lat};
 pub use schedule::{Phase, Place, Schedule};
 pub use searcher::{EpochReport, SearchEvent, SearchProgress, Searcher, StepReport, split};
 pub use step::Update;

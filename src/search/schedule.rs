@@ -41,6 +41,14 @@ impl Schedule {
         }
     }
 
+    /// What the architecture's steps update, in order.
+    pub fn phases(&self) -> &'static [Phase] {
+        match self.strategy {
+            Strategy::Collaborative => &[Phase::Cells, Phase::Operators],
+            Strategy::Naive => &[Phase::Both],
+        }
+    }
+
     /// Rounds of a stage: m, then n - m.
     pub fn rounds(&self, stage: u8) -> u64 {
         let e = self.epochs;

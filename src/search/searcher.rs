@@ -15,7 +15,9 @@ use crate::stats::mean;
 use crate::tape::{ParamStore, Session};
 use crate::tensor::DType;
 use crate::tensor::io::TensorMap;
-use crate::train::{Checkpoint, Perceptual, Position, cosine, load_weights, zero_moments};
+use crate::train::{
+    ADAM, Checkpoint, Perceptual, Position, SGD, cosine, load_weights, zero_moments,
+};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -108,7 +110,8 @@ impl Searcher {
     ///
     /// # Errors
     /// [`Error::Config`] if the data do not make two halves of at least a batch, if the table has
-    /// holes or other channels, or if a checkpoint was made with another configuration.
+    /// holes or other channels, if a stage has no loss, or if a checkpoint was made with another
+    /// configuration.
     pub fn new(
         config: SearchConfig,
         table: LatencyTable,
@@ -134,9 +137,9 @@ impl Searcher {
         let (architecture, weights): (Vec<_>, Vec<_>) = supernet_specs(&config)?
             .into_iter()
             .partition(|s| is_architecture_param(&s.name));
-        for specs in [&weights, &architecture] {
+        for (specs, moments) in [(&weights, SGD), (&architecture, ADAM)] {
             initial_params(specs, config.seed, DType::F32, &store)?;
-            zero_moments(&store, specs)?;
+            zero_moments(&store, specs, moments)?;
         }
         if let Some(net) = &features {
             net.install(&store, DType::F32)?;
@@ -157,7 +160,7 @@ impl Searcher {
             }
             None => start_of(1, &train, &val, config.seed)?,
         };
-        Ok(Self {
+        let searcher = Self {
             config,
             table,
             store,
@@ -167,7 +170,9 @@ impl Searcher {
             train,
             val,
             progress,
-        })
+        };
+        searcher.check_steps()?;
+        Ok(searcher)
     }
 
     pub fn config(&self) -> &SearchConfig {
@@ -253,8 +258,8 @@ impl Searcher {
             while self.progress.stage <= self.schedule().stages() {
                 self.run_stage(&mut on_event)?;
                 // The next stage counts its steps from 1, so its moments must begin at zero too.
-                zero_moments(&self.store, &self.weights)?;
-                zero_moments(&self.store, &self.architecture)?;
+                zero_moments(&self.store, &self.weights, SGD)?;
+                zero_moments(&self.store, &self.architecture, ADAM)?;
                 let stage = self.progress.stage + 1;
                 self.progress = start_of(stage, &self.train, &self.val, self.config.seed)?;
             }
@@ -320,14 +325,20 @@ impl Searcher {
             lr = cosine(self.config.weights.lr, done, epochs * steps);
             weights.set_scalar("lr", lr)?;
             weights.run()?;
-            train.push(self.finite(weights.scalar("loss")?, "training", step)?);
+            let loss = weights.scalar("loss")?;
+            self.check_finite(loss, ("training loss", "weights.lr"), step)?;
+            train.push(loss);
 
             let sampler = &mut self.progress.val;
             feed(architecture, &self.val, sampler, batch, patch)?;
             architecture.set_scalar("lr", self.config.architecture.lr)?;
             architecture.set_scalar("step", (place.earlier * steps + step + 1) as f64)?;
             architecture.run()?;
-            val.push(self.finite(architecture.scalar("loss")?, "validation", step)?);
+            let loss = architecture.scalar("loss")?;
+            self.check_finite(loss, ("validation loss", "weights.lr"), step)?;
+            let total = ("validation loss with lambda LAT", "latency.lambda");
+            self.check_finite(architecture.scalar("total")?, total, step)?;
+            val.push(loss);
 
             on_event(SearchEvent::Step(&StepReport {
                 stage,
@@ -368,13 +379,13 @@ impl Searcher {
         })
     }
 
-    fn finite(&self, loss: f64, what: &str, step: u64) -> Result<f64> {
-        if loss.is_finite() {
-            return Ok(loss);
+    fn check_finite(&self, value: f64, (what, key): (&str, &str), step: u64) -> Result<()> {
+        if value.is_finite() {
+            return Ok(());
         }
         Err(Error::Stopped(format!(
-            "the {what} loss became {loss} at stage {}, inner epoch {}, step {}; start another search \
-             with a lower weights.lr",
+            "the {what} became {value} at stage {}, inner epoch {}, step {}; start another search with a \
+             lower {key}",
             self.progress.stage,
             self.progress.epoch + 1,
             step + 1

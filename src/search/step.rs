@@ -10,7 +10,7 @@ use crate::net::{
     record_fusion,
 };
 use crate::ops::{self, AdamOptions, SgdOptions};
-use crate::tape::{Tape, Var};
+use crate::tape::{Session, Tape, Var};
 use crate::tensor::DType;
 use crate::train::{Terms, moment_name, record_feature_loss, record_object_loss};
 
@@ -80,6 +80,42 @@ impl Searcher {
             }
         }
         Ok(t)
+    }
+
+    /// The tapes of a stage: a step of the weights, then one of the architecture for each phase.
+    fn record_stage(&self, stage: u8) -> Result<Vec<Tape>> {
+        let phases = self.schedule().phases().iter();
+        let updates = phases.map(|&phase| Update::Architecture(phase));
+        std::iter::once(Update::Weights)
+            .chain(updates)
+            .map(|update| self.record_step(stage, update))
+            .collect()
+    }
+
+    /// The stages to come that have a step.
+    fn stages_to_come(&self) -> impl Iterator<Item = u8> {
+        let schedule = self.schedule();
+        (self.progress().stage..=schedule.stages()).filter(move |&s| schedule.inner_epochs(s) > 0)
+    }
+
+    /// Records every step that is to come: what the last stage cannot do is said before the first.
+    pub(super) fn check_steps(&self) -> Result<()> {
+        self.stages_to_come()
+            .try_for_each(|stage| self.record_stage(stage).map(drop))
+    }
+
+    /// Bytes that the search will hold at once on the CPU beside parameters and pictures: the sessions of
+    /// both steps, in the stage where they are larger. Stage 2 is taken with the FFM as it would be
+    /// chosen now.
+    pub fn planned_bytes(&self) -> Result<usize> {
+        let mut most = 0;
+        for stage in self.stages_to_come() {
+            let tapes = self.record_stage(stage)?;
+            let bytes: Vec<usize> = tapes.iter().map(Session::planned_bytes).collect();
+            let architecture = bytes[1..].iter().max().copied().unwrap_or(0);
+            most = most.max(bytes[0] + architecture);
+        }
+        Ok(most)
     }
 
     fn record_weights_update<'a>(

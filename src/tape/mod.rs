@@ -297,6 +297,14 @@ impl Tape {
     fn push(&mut self, source: Source, inputs: Vec<Var>, meta: Meta) -> Result<Var> {
         let index = u32::try_from(self.nodes.len())
             .map_err(|_| Error::Tape("more than 2^32 nodes".into()))?;
+        if meta.shape.checked_len().is_none() {
+            let detail =
+                "is larger than any memory; lower the batch, the pictures' size or the channels";
+            return Err(Error::config(
+                format!("a value of shape {}", meta.shape),
+                detail,
+            ));
+        }
         self.nodes.push(Node {
             source,
             inputs,
@@ -304,5 +312,26 @@ impl Tape {
             scope: self.scope.clone(),
         });
         Ok(Var(index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_larger_than_memory_is_refused_when_it_is_recorded() {
+        let mut t = Tape::new(DType::F32);
+        for shape in [
+            [1 << 20, 1 << 20, 1 << 20, 1 << 20],
+            [1, 1 << 20, 1 << 20, 2],
+        ] {
+            let e = t.input("x", shape).unwrap_err();
+            assert!(
+                e.exit_code() == 2 && e.to_string().contains("1048576"),
+                "{e}"
+            );
+        }
+        assert!(t.input("x", [1, 1 << 20, 1 << 20, 1]).is_ok());
     }
 }

@@ -48,6 +48,15 @@ impl Shape {
         self.dims().iter().product()
     }
 
+    /// [`Shape::len`], or `None` if it is beyond what memory of any machine holds.
+    pub(crate) fn checked_len(&self) -> Option<usize> {
+        // Sizes in bytes of a million such values can be added.
+        const MOST: usize = 1 << 40;
+        let mut dims = self.dims().iter();
+        let len = dims.try_fold(1usize, |n, &d| n.checked_mul(d))?;
+        (len <= MOST).then_some(len)
+    }
+
     /// The four dimensions of an activation `[N, H, W, C]` or a kernel `[kh, kw, cin, cout]`.
     pub fn dims4(&self, op: &'static str) -> Result<[usize; 4]> {
         if self.rank != 4 {

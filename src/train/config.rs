@@ -138,8 +138,6 @@ impl TrainConfig {
 
     fn check(&self) -> Result<()> {
         let positive = [
-            ("batch", self.batch as f64),
-            ("data.patches_per_pair", self.data.patches_per_pair as f64),
             ("checkpoint_every", self.checkpoint_every as f64),
             ("preview_every", self.preview_every as f64),
             ("log_every", self.log_every as f64),
@@ -147,8 +145,14 @@ impl TrainConfig {
             ("stage2.lr", self.stage2.lr),
         ];
         require("above 0", |v| v > 0.0, positive)?;
+        let epochs = [
+            ("stage1.epochs", self.stage1.epochs as f64),
+            ("stage2.epochs", self.stage2.epochs as f64),
+        ];
+        // So many patches can be counted.
+        at_most(epochs.map(|(key, value)| (key, value, 1e6)))?;
         self.loss.check()?;
-        check_patch(self.patch)
+        check_patches(self.batch, self.patch, &self.data)
     }
 
     /// As TOML, for the record in the output folder.
@@ -185,9 +189,24 @@ impl LossConfig {
     }
 }
 
-/// The SSIM window is 11 pixels wide, and the multi-scale cell divides by 4.
-pub(crate) fn check_patch(patch: usize) -> Result<()> {
-    require("at least 16", |v| v >= 16.0, [("patch", patch as f64)])
+/// What a step is made of. The SSIM window is 11 pixels wide, and the multi-scale cell divides by 4.
+pub(crate) fn check_patches(batch: usize, patch: usize, data: &DataConfig) -> Result<()> {
+    require("at least 16", |v| v >= 16.0, [("patch", patch as f64)])?;
+    let counts = [
+        ("batch", batch as f64),
+        ("data.patches_per_pair", data.patches_per_pair as f64),
+    ];
+    require("above 0", |v| v > 0.0, counts)?;
+    let all = counts.into_iter().chain([("patch", patch as f64)]);
+    at_most(all.map(|(key, value)| (key, value, 65_536.0)))
+}
+
+/// No value may be above its bound.
+pub(crate) fn at_most<'a>(values: impl IntoIterator<Item = (&'a str, f64, f64)>) -> Result<()> {
+    for (key, value, bound) in values {
+        require(&format!("{bound} or below"), |v| v <= bound, [(key, value)])?;
+    }
+    Ok(())
 }
 
 /// Every value must be finite and fulfil `holds`, which `must_be` says in words.
@@ -294,6 +313,9 @@ mod tests {
             "stage2.epoch=7",
             "bathc=1",
             "batch=0",
+            "batch=99999999999",
+            "data.patches_per_pair=99999999999",
+            "stage2.epochs=99999999999",
             "stage1.lr=nan",
             "batch",
         ] {

@@ -10,7 +10,7 @@ pub use config::{
     DEFAULT_CONFIG, DataConfig, FeatureLoss, LossConfig, ObjectLoss, Optimizer, Perceptual,
     Schedule, StageConfig, Task, TrainConfig,
 };
-pub(crate) use config::{check_patch, load_toml, require};
+pub(crate) use config::{at_most, check_patches, load_toml, require};
 pub use objective::{Terms, record_feature_loss, record_object_loss};
+pub(crate) use trainer::{ADAM, SGD, cosine, load_weights, moment_name, zero_moments};
 pub use trainer::{StepReport, TrainEvent, Trainer};
-pub(crate) use trainer::{cosine, load_weights, moment_name, zero_moments};

@@ -72,7 +72,7 @@ impl Trainer {
         let store = ParamStore::on(device);
         let specs = param_specs(&genotype)?;
         initial_params(&specs, config.seed, DType::F32, &store)?;
-        zero_moments(&store, &specs)?;
+        zero_moments(&store, &specs, ADAM)?;
         if let Some(net) = &features {
             net.install(&store, DType::F32)?;
         }
@@ -166,7 +166,7 @@ impl Trainer {
             while self.progress.stage <= 2 {
                 self.run_stage(&mut on_event)?;
                 // The next stage counts its steps from 1, so its moments must begin at zero too.
-                zero_moments(&self.store, &self.specs)?;
+                zero_moments(&self.store, &self.specs, ADAM)?;
                 self.progress = Progress {
                     stage: self.progress.stage + 1,
                     step: 0,
@@ -299,12 +299,21 @@ impl Trainer {
     }
 }
 
+/// The state that each optimiser keeps for a parameter.
+pub(crate) const ADAM: &[&str] = &["m", "v"];
+pub(crate) const SGD: &[&str] = &["m"];
+
 /// Begins the optimisers of these parameters anew.
-pub(crate) fn zero_moments(store: &ParamStore, specs: &[ParamSpec]) -> Result<()> {
+pub(crate) fn zero_moments(
+    store: &ParamStore,
+    specs: &[ParamSpec],
+    moments: &[&str],
+) -> Result<()> {
     for spec in specs {
         let zero = Tensor::full(spec.shape, DType::F32, 0.0);
-        store.set(&moment_name("m", &spec.name), &zero)?;
-        store.set(&moment_name("v", &spec.name), &zero)?;
+        for moment in moments {
+            store.set(&moment_name(moment, &spec.name), &zero)?;
+        }
     }
     Ok(())
 }
@@ -314,14 +323,17 @@ pub(crate) fn moment_name(moment: &str, param: &str) -> String {
     format!("optimizer.{moment}.{param}")
 }
 
-/// Copies `tensors` into parameters of the same name. All of `specs` must be there and no other names.
+/// Copies `tensors` into parameters of the same name. All of `specs` must be there and no other names but
+/// state of an optimiser that is not used here.
 pub(crate) fn load_weights(
     store: &ParamStore,
     specs: &[ParamSpec],
     tensors: &crate::tensor::io::TensorMap,
 ) -> Result<()> {
     let fit = "use the genotype the weights were trained with";
-    if let Some(name) = tensors.keys().find(|n| !store.contains(n)) {
+    let state = |name: &str| name.starts_with("optimizer.");
+    let unknown = |name: &&String| !store.contains(name) && !state(name);
+    if let Some(name) = tensors.keys().find(unknown) {
         return Err(Error::Weights(format!(
             "`{name}` has no place in this genotype; {fit}"
         )));
@@ -332,7 +344,7 @@ pub(crate) fn load_weights(
             spec.name
         )));
     }
-    for (name, value) in tensors {
+    for (name, value) in tensors.iter().filter(|(name, _)| store.contains(name)) {
         store.set(name, &value.to_dtype(DType::F32))?;
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! `hafuse experiment`: tables from searches, trainings and measurements, each done once.
 
-use super::world::{World, text};
+use super::world::{World, colour, grey, text};
 use serde_json::Value;
 
 /// A laboratory so small that a search takes a second. The test pairs are the training pairs.
@@ -116,6 +116,35 @@ fn the_tables_share_what_was_searched_and_trained() {
     let svg = std::fs::read_to_string(world.at("lab/fig4.svg")).unwrap();
     assert!(svg.contains("3-RB") && !svg.contains("NaN"));
 
+    // Other pictures under the same names are judged anew.
+    grey(&world.at("ir/1.png"), 40, 31);
+    colour(&world.at("vi/1.png"), 40, 31);
+    world.good("experiment table3 --config lab.toml");
+    let (before, after) = (scores(&table), scores(&result(&world, "table3")));
+    assert_ne!(before["hash"], after["hash"]);
+    assert_ne!(
+        before["values"]["sd_u8sat"][0],
+        after["values"]["sd_u8sat"][0]
+    );
+    assert_eq!(
+        before["values"]["sd_u8sat"][1],
+        after["values"]["sd_u8sat"][1]
+    );
+
+    // A finished search for another device is not taken for one of this.
+    let path = world.at("lab/searches/ivif-collaborative-lambda0.2/latency.json");
+    let whole = std::fs::read_to_string(&path).unwrap();
+    let mut orin: Value = serde_json::from_str(&whole).unwrap();
+    orin["device"] = "cuda:0 (Orin)".into();
+    std::fs::write(&path, orin.to_string()).unwrap();
+    let run = world.run("experiment table3 --config lab.toml");
+    let err = text(&run.stderr);
+    assert_eq!(run.status.code(), Some(2), "{err}");
+    for part in ["lambda0.2 holds", "cuda:0 (Orin) in f32", "runs on cpu ("] {
+        assert!(err.contains(part), "{err}");
+    }
+    std::fs::write(&path, whole).unwrap();
+
     // A finished search under another configuration is not taken for this one.
     let other = "experiment table3 --config lab.toml --set search.epochs.n=4";
     let run = world.run(other);
@@ -156,24 +185,119 @@ fn predictions_are_compared_with_times_without_any_picture() {
         3
     );
     assert!(world.at("lab/latency.svg").exists());
+    // The numbers of all rows follow from the rows.
+    let t = result(&world, "latency");
+    let rows = t["rows"].as_array().unwrap();
+    let pairs: Vec<(f64, f64)> = rows
+        .iter()
+        .map(|r| {
+            let predicted = r["predicted (ms)"].as_f64().unwrap();
+            (predicted, r["time"]["median_ms"].as_f64().unwrap())
+        })
+        .collect();
+    // Of three without ties: 1 - (sum of squared differences of ranks) / 4.
+    let rank = |of: fn(&(f64, f64)) -> f64, i: usize| {
+        pairs.iter().filter(|p| of(p) < of(&pairs[i])).count() as f64
+    };
+    let squares = (0..3).map(|i| (rank(|p| p.0, i) - rank(|p| p.1, i)).powi(2));
+    let rho = 1.0 - squares.sum::<f64>() / 4.0;
+    assert!((t["spearman"].as_f64().unwrap() - rho).abs() < 1e-9, "{t}");
+    let errors = pairs.iter().map(|(p, m)| 100.0 * (p / m - 1.0));
+    let errors: Vec<f64> = errors.collect();
+    let absolute: Vec<f64> = errors.iter().map(|e| e.abs()).collect();
+    // Predictions are rounded to a microsecond, errors to a tenth.
+    let fastest = pairs.iter().fold(f64::INFINITY, |least, p| least.min(p.1));
+    let slack = 0.06 + 100.0 * 0.0006 / fastest;
+    for (name, values) in [
+        ("mean_error_percent", &errors),
+        ("mean_absolute_error_percent", &absolute),
+    ] {
+        let mean = values.iter().sum::<f64>() / 3.0;
+        let off = (t[name].as_f64().unwrap() - mean).abs();
+        assert!(off < slack, "{name}: {t}");
+    }
+    for (row, error) in rows.iter().zip(&errors) {
+        let off = (row["error (%)"].as_f64().unwrap() - error).abs();
+        assert!(off < slack, "{row}");
+    }
+
+    // A table of another size predicts an order, not times.
+    let set = "--set measure.width=32";
+    let said = world.good(&format!("experiment latency --config lab.toml {set}"));
+    assert!(
+        said.contains("no errors, as the table's size is 24x16 and that of the times 32x16"),
+        "{said}"
+    );
+    let t = result(&world, "latency");
+    assert!(t["spearman"].is_number() && t.get("mean_error_percent").is_none());
+    assert!(!said.contains("error (%)") && t["rows"][0].get("error (%)").is_none());
+
+    // Networks that are all predicted alike have no order.
+    world.good("bench ops --device cpu --size 24x16 --channels 4 --runs 1 --json t.json");
+    let table = std::fs::read_to_string(world.at("t.json")).unwrap();
+    let mut table: Value = serde_json::from_str(&table).unwrap();
+    for entry in table["entries"].as_array_mut().unwrap() {
+        entry["median_ms"] = 0.0.into();
+    }
+    std::fs::write(world.at("t.json"), table.to_string()).unwrap();
+    let set = "--set search.latency.table=t.json";
+    let said = world.good(&format!("experiment latency --config lab.toml {set}"));
+    assert!(said.contains("measured time undefined"), "{said}");
+    assert!(said.contains("mean error -100.0 %"), "{said}");
+    assert!(result(&world, "latency")["spearman"].is_null());
+
+    let large = "--set measure.width=65536 --set measure.height=65536 --set latency.networks=40";
+    let run = world.run(&format!("experiment latency --config lab.toml {large}"));
+    let err = text(&run.stderr);
+    assert_eq!(run.status.code(), Some(2), "{err}");
+    for part in [
+        "measure: 40 networks",
+        "are free",
+        "measure.width",
+        "latency.networks",
+    ] {
+        assert!(err.contains(part), "{err}");
+    }
 }
 
 #[test]
 fn what_lacks_is_named_before_anything_runs() {
     let world = lab();
-    for (line, what) in [
+    for (line, code, what) in [
         (
             "table3 --set ivif.test_a=''",
+            2,
             "ivif.test_a: names no folder",
         ),
-        ("table3 --set search.seed=2", "search.seed"),
-        ("table3 --set search.space.chanels=2", "chanels"),
-        ("table3 --perceptual vgg", "--features FILE"),
-        ("fig4 --set genotype=nothing", "neither a genotype file"),
+        ("table3 --set search.seed=2", 2, "search.seed"),
+        ("table3 --set search.space.chanels=2", 2, "chanels"),
+        ("table3 --perceptual vgg", 2, "--features FILE"),
+        ("fig4 --set genotype=nothing", 2, "neither a genotype file"),
+        ("table4 --set genotype=no.json", 3, "no.json"),
+        (
+            "table3 --set ivif.test_a=no",
+            3,
+            "cannot read no: no such folder",
+        ),
+        (
+            "table3 --set ivif.test_a=left --set ivif.test_b=right",
+            3,
+            "no name here (x1.png)",
+        ),
+        (
+            "fig3 --set mif.train_b=void",
+            3,
+            "cannot read void: no pictures",
+        ),
+        (
+            "table2 --set table2.models=['no.safetensors']",
+            3,
+            "cannot read no.safetensors: no such file",
+        ),
     ] {
         let run = world.run(&format!("experiment {line} --config lab.toml"));
         let err = text(&run.stderr);
-        assert_eq!(run.status.code(), Some(2), "{line}: {err}");
+        assert_eq!(run.status.code(), Some(code), "{line}: {err}");
         assert!(err.contains(what), "{line}: {err}");
         assert!(!world.at("lab").exists(), "{line}");
     }

@@ -53,7 +53,7 @@ fn a_search_that_ended_is_reported_with_pictures() {
         "0.5 for each ms of LAT",
         "n 2, m 1, t 1, s 1: 2 + 2 inner epochs of 1 steps",
         "infrared (A) and visible (B)",
-        "cpu in f32, 24 x 16 pixels, 4 channels",
+        ") in f32, 24 x 16 pixels, 4 channels",
         "pairs for alpha and beta",
         "supernet&#39;s weights",
         "stage 2: object-level module",
@@ -91,6 +91,14 @@ fn a_search_that_ended_is_reported_with_pictures() {
     assert_eq!(other.matches("<img ").count(), 3);
     world.good("report s --pairs 2");
     assert_eq!(read(&world.at("s/report.html")), html);
+
+    // A page without pictures leaves none of another page beside it, and what else is there alone.
+    std::fs::write(world.at("s/report/mine.png"), "mine").unwrap();
+    world.good("report s --pairs 0");
+    assert!(!world.at("s/report/fused.png").exists());
+    for name in ["mine.png", "network.svg", "curves.svg"] {
+        assert!(world.at("s/report").join(name).exists(), "{name}");
+    }
 }
 
 #[test]

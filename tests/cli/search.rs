@@ -2,6 +2,8 @@
 
 use super::world::{World, text};
 use hafuse::net::Genotype;
+use hafuse::search::SearchProgress;
+use hafuse::train::Checkpoint;
 use serde_json::Value;
 use std::path::Path;
 
@@ -55,6 +57,7 @@ fn a_search_ends_in_a_network_that_trains_and_fuses() {
         "{err}"
     );
     let table = |out: &str| std::fs::read(world.at(out).join("latency.json")).unwrap();
+    assert!(err.contains("(1 timed runs"), "{err}");
     assert!(table("s") == table("again"));
 
     // Stopped and resumed, it ends with the same bits.
@@ -76,6 +79,63 @@ fn a_search_ends_in_a_network_that_trains_and_fuses() {
          --set stage1.epochs=1 --set stage2.epochs=1 --set init=s/model.safetensors --out trained",
     );
     world.good("fuse ir/1.png vi/1.png -o g.png --model trained/model.safetensors");
+
+    // With more runs than the cached table has it is measured again, and by other threads.
+    let again = world.run(&format!(
+        "search {RUN} --set latency.runs=2 --out runs --stop-after 1"
+    ));
+    let err = text(&again.stderr);
+    assert!(err.contains("measuring"), "{err}");
+    assert_eq!(
+        json(&world.at("runs/latency.json"))["entries"][0]["runs"],
+        2
+    );
+    let threads = json(&world.at("s/latency.json"))["device"].to_string();
+    let threads = if threads.contains(", 3 threads") {
+        2
+    } else {
+        3
+    };
+    let again = world.run(&format!(
+        "--threads {threads} search {RUN} --out threads --stop-after 1"
+    ));
+    let err = text(&again.stderr);
+    assert!(err.contains("measuring"), "{err}");
+}
+
+#[test]
+fn a_killed_search_resumes_to_the_same_bits() {
+    let world = World::new();
+    let run = format!(
+        "search {RUN} --set epochs.n=20 --set epochs.m=10 --set epochs.s=2 --set checkpoint_every=2"
+    );
+    let outcome = |out: &str| {
+        let at = |name: &str| world.at(out).join(name);
+        let checkpoint = Checkpoint::<SearchProgress>::load(&at("checkpoint.safetensors")).unwrap();
+        let model = std::fs::read(at("model.safetensors")).unwrap();
+        (model, checkpoint.tensors, lines(&at("metrics.jsonl")))
+    };
+    world.good(&format!("{run} --out whole"));
+    let whole = outcome("whole");
+    assert_eq!(whole.2.len(), 2 * 10 * 3);
+
+    let at = |stage| {
+        move |p: &Path| {
+            Checkpoint::<SearchProgress>::load(p).is_ok_and(|c| c.progress.stage >= stage)
+        }
+    };
+    world.kill(&format!("{run} --out killed"), "killed", at(1));
+    let resume = "search killed/config.toml --resume";
+    world.kill(resume, "killed", at(2));
+    world.good(resume);
+    assert!(outcome("killed") == whole);
+
+    // Stopped where stage 1 ends: stage 2 begins as if it had not been.
+    let stopped = world.run(&format!("{run} --out edge --stop-after 30"));
+    let err = text(&stopped.stderr);
+    assert!(err.contains("stage 1, inner epoch 30 of 30"), "{err}");
+    world.good("search edge/config.toml --resume");
+    assert!(outcome("edge") == whole);
 }
 
 #[test]
@@ -85,11 +145,28 @@ fn what_cannot_be_searched_is_refused_in_one_line() {
     world.good(
         "bench ops --device cpu --size 24x16 --channels 4 --runs 1 --only 3-SC --json holes.json",
     );
+    world.good("bench ops --device cpu --size 24x16 --channels 64 --runs 1 --json many.json");
     world.good(&format!("search {RUN} --latency t.json --out taken"));
-    let foreign = std::fs::read_to_string(world.at("t.json"))
-        .unwrap()
-        .replace("\"cpu\"", "\"cuda:0 (Orin)\"");
-    std::fs::write(world.at("orin.json"), foreign).unwrap();
+    let foreign = |name: &str, device: &str| {
+        let mut table = json(&world.at("t.json"));
+        table["device"] = device.into();
+        std::fs::write(world.at(name), table.to_string()).unwrap();
+    };
+    foreign("orin.json", "cuda:0 (Orin)");
+    // Tables of this CPU by other threads, and of another CPU by as many.
+    let here = json(&world.at("t.json"))["device"].to_string();
+    let (cpu, rest) = here.trim_matches('"').rsplit_once(" thread").unwrap();
+    let (model, count) = cpu.rsplit_once(", ").unwrap();
+    foreign("threads.json", &format!("{model}, 99{count} thread{rest}"));
+    foreign("model.json", &format!("cpu (Z80, {count} thread{rest}"));
+    // A table of another device that was meant is taken, and said.
+    let run = world.run(&format!(
+        "search {RUN} --latency orin.json --set latency.width=25 --out orin --stop-after 1"
+    ));
+    let err = text(&run.stderr);
+    let note =
+        "note: searching for the latency of orin.json: its device is cuda:0 (Orin), not cpu (";
+    assert!(err.contains(note), "{err}");
     let before = world.files();
     let cases: &[(&str, i32, &[&str])] = &[
         ("--lambda -1", 2, &["latency.lambda", "-1"]),
@@ -109,7 +186,25 @@ fn what_cannot_be_searched_is_refused_in_one_line() {
         (
             "--set latency.table=orin.json",
             2,
-            &["orin.json", "cuda:0 (Orin)", "not cpu", "--latency FILE"],
+            &["orin.json", "cuda:0 (Orin)", "not cpu (", "--latency FILE"],
+        ),
+        (
+            "--set latency.table=threads.json",
+            2,
+            &[
+                "threads.json",
+                &format!(", 99{count} thread"),
+                here.trim_matches('"'),
+            ],
+        ),
+        (
+            "--set latency.table=model.json",
+            2,
+            &[
+                "model.json",
+                "its device is cpu (Z80, ",
+                &format!("not {model}, {count} thread"),
+            ],
         ),
         (
             "--set latency.table=t.json --set latency.width=25",
@@ -120,6 +215,22 @@ fn what_cannot_be_searched_is_refused_in_one_line() {
             "--set latency.precision=f16",
             2,
             &["latency.precision", "CUDA"],
+        ),
+        (
+            "--set batch=65536 --set data.patches_per_pair=65536 --set patch=30 --set latency.table=many.json \
+             --set space.channels=64",
+            2,
+            &[
+                "batch: 65536 patches",
+                "are free",
+                "space.channels",
+                "space.recompute",
+            ],
+        ),
+        (
+            "--set latency.foreign=true",
+            2,
+            &["latency.foreign", "--latency FILE"],
         ),
         ("--resume", 2, &["no checkpoint"]),
         ("--out taken", 2, &["taken already holds a run", "--resume"]),

@@ -5,8 +5,6 @@ use hafuse::tensor::io::{self, TensorMap};
 use hafuse::train::{Checkpoint, Progress};
 use serde_json::Value;
 use std::path::Path;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 /// 4 pairs in batches of 2 are 2 steps an epoch: 60 + 200 steps.
 const RUN: &str = "--set genotype=tiny.json --a ir --b vi --perceptual none --set patch=16 \
@@ -29,36 +27,6 @@ fn outcome(dir: &Path) -> (TensorMap, TensorMap, Vec<Value>) {
     (model, state, lines.collect())
 }
 
-/// Starts or resumes, waits for a checkpoint of `stage`, and kills the process.
-fn kill_in_stage(world: &World, args: &str, out: &str, stage: u8) {
-    let mut child = world
-        .command(args)
-        .stderr(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let start = Instant::now();
-    let path = world.at(out).join("checkpoint.safetensors");
-    loop {
-        if Checkpoint::<Progress>::load(&path).is_ok_and(|c| c.progress.stage >= stage) {
-            break;
-        }
-        assert_eq!(
-            child.try_wait().unwrap(),
-            None,
-            "ended before it was killed"
-        );
-        assert!(start.elapsed() < Duration::from_secs(120), "no checkpoint");
-        std::thread::sleep(Duration::from_millis(3));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(
-        !world.at(out).join("model.safetensors").exists(),
-        "ended before it was killed"
-    );
-}
-
 #[test]
 fn a_killed_run_resumes_to_the_same_bits() {
     let world = World::new();
@@ -68,10 +36,12 @@ fn a_killed_run_resumes_to_the_same_bits() {
         "trained: hafuse fuse A B -o OUT --model whole/model.safetensors"
     );
 
-    let args = format!("train {RUN} --out killed");
-    kill_in_stage(&world, &args, "killed", 1);
+    let at = |stage| {
+        move |p: &Path| Checkpoint::<Progress>::load(p).is_ok_and(|c| c.progress.stage >= stage)
+    };
+    world.kill(&format!("train {RUN} --out killed"), "killed", at(1));
     let resume = "train killed/config.toml --resume";
-    kill_in_stage(&world, resume, "killed", 2);
+    world.kill(resume, "killed", at(2));
     world.good(resume);
 
     let (whole, killed) = (outcome(&world.at("whole")), outcome(&world.at("killed")));

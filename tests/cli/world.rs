@@ -7,7 +7,8 @@ use hafuse::{DType, ParamStore, Tape, Tensor};
 use image::{ImageBuffer, Luma, Rgb};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 pub const GENOTYPE: &str = r#"{"version": 1, "channels": 4,
   "ffm": [{"cell": "SC", "blocks": ["3-RB"]}, {"cell": "MS", "blocks": ["3-DC"]}],
@@ -98,6 +99,33 @@ impl World {
         let (out, err) = (text(&output.stdout), text(&output.stderr));
         assert_eq!(output.status.code(), Some(0), "{args}\n{out}{err}");
         out
+    }
+
+    /// Starts or resumes a run, waits for its checkpoint in `out` to be `late` enough, and kills it.
+    pub fn kill(&self, args: &str, out: &str, late: impl Fn(&Path) -> bool) {
+        let mut child = self
+            .command(args)
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let start = Instant::now();
+        let path = self.at(out).join("checkpoint.safetensors");
+        while !late(&path) {
+            assert_eq!(
+                child.try_wait().unwrap(),
+                None,
+                "ended before it was killed"
+            );
+            assert!(start.elapsed() < Duration::from_secs(120), "no checkpoint");
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(
+            !self.at(out).join("model.safetensors").exists(),
+            "ended before it was killed"
+        );
     }
 
     /// Every file below this folder with its content.

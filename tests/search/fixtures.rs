@@ -23,6 +23,15 @@ pub const GENOTYPE: &str = r#"{"version": 1, "channels": 4,
   "ffm": [{"cell": "SC", "blocks": ["5-SC", "SA"]}, {"cell": "MS", "blocks": ["3-DC", "3-RB"]}],
   "target": {"cell": "DC", "blocks": ["CA", "3-DB"]}, "detail": {"cell": "MS", "blocks": ["5-DC", "3-SC"]}}"#;
 
+/// The other two operators, in every cell.
+const REST: &str = r#"{"version": 1, "channels": 4,
+  "ffm": [{"cell": "DC", "blocks": ["5-RB", "5-DB"]}, {"cell": "SC", "blocks": ["5-DB", "5-RB"]}],
+  "target": {"cell": "MS", "blocks": ["5-RB", "5-DB"]}, "detail": {"cell": "DC", "blocks": ["5-DB", "CA"]}}"#;
+
+pub fn rest_genotype() -> Genotype {
+    Genotype::from_json(REST).unwrap()
+}
+
 pub fn genotype() -> Genotype {
     Genotype::from_json(GENOTYPE).unwrap()
 }

@@ -1,10 +1,11 @@
 //! Whole searches: schedule, determinism, refusals.
 
 use crate::fixtures::{config, scenes, searcher, table};
+use hafuse::data::dataset::{EpochSampler, PairDataset};
 use hafuse::device::Device;
 use hafuse::net::{CellKind, OpKind, derived_name};
-use hafuse::search::{LatencyKey, LatencyTable, SearchEvent, Searcher};
-use hafuse::{Error, Result};
+use hafuse::search::{LatencyKey, LatencyTable, Phase, SearchEvent, Searcher, Update};
+use hafuse::{Error, Result, Session};
 use std::collections::BTreeSet;
 
 /// What changes from one inner epoch to the next, from Algorithm 1 alone.
@@ -90,6 +91,80 @@ fn each_epoch_changes_what_algorithm_1_says() {
     );
 }
 
+/// Lines 3 to 14 of Algorithm 1 by hand, on the tapes alone: each step of the weights on a batch of one
+/// half, then one of the architecture on a batch of the other; first beta, then alpha.
+#[test]
+fn an_epoch_takes_the_right_half_in_the_right_order() {
+    let start = || {
+        let config = config(&["epochs.s=1"]).unwrap();
+        Searcher::new(config, table(), None, &scenes(8), None, &Device::Cpu).unwrap()
+    };
+    let bits = |v: f64| v.to_bits();
+    let mut s = start();
+    let (train, val) = s.halves();
+    let names = |half: &PairDataset| -> BTreeSet<String> {
+        half.scenes().map(|s| s.name.clone()).collect()
+    };
+    assert_eq!((train.len(), val.len()), (4, 4));
+    assert!(names(train).is_disjoint(&names(val)));
+    let mut losses = Vec::new();
+    let mut epochs = 0;
+    let stopped = s.run(|event| {
+        match event {
+            SearchEvent::Step(r) => losses.push((bits(r.train), bits(r.val))),
+            SearchEvent::Epoch(_) => epochs += 1,
+            SearchEvent::Checkpoint(_) => {}
+        }
+        match epochs {
+            2 => Err(Error::Stopped("here".into())),
+            _ => Ok(()),
+        }
+    });
+    assert!(stopped.is_err());
+    let ran = s.store().export(|_| true).unwrap();
+
+    let by_hand = |swapped: bool| {
+        let s = start();
+        let (mut train, mut val) = s.halves();
+        if swapped {
+            (train, val) = (val, train);
+        }
+        let (mut of_train, mut of_val) = (s.progress().train.clone(), s.progress().val.clone());
+        let session = |update| {
+            let tape = s.record_step(1, update).unwrap();
+            Session::new(&tape, s.store()).unwrap()
+        };
+        let mut weights = session(Update::Weights);
+        let beta = session(Update::Architecture(Phase::Cells));
+        let alpha = session(Update::Architecture(Phase::Operators));
+        let step = |session: &mut Session, data: &PairDataset, sampler: &mut EpochSampler| {
+            let (mut a, mut b) = (vec![0.0; 2 * 16 * 16], vec![0.0; 2 * 16 * 16]);
+            data.sample_batch(sampler, 2, 16, &mut a, &mut b).unwrap();
+            session.input_mut("a").unwrap().copy_from_slice(&a);
+            session.input_mut("b").unwrap().copy_from_slice(&b);
+            session.run().unwrap();
+            bits(session.scalar("loss").unwrap())
+        };
+        let mut losses = Vec::new();
+        // Two rounds of one epoch of each, of two steps each.
+        let all = 2.0 * 2.0 * 2.0;
+        for (epoch, mut architecture) in [beta, alpha].into_iter().enumerate() {
+            for i in 0..2 {
+                let done = (2 * epoch + i) as f64;
+                let lr = 0.001 * 0.5 * (1.0 + (std::f64::consts::PI * done / all).cos());
+                weights.set_scalar("lr", lr).unwrap();
+                let omega = step(&mut weights, train, &mut of_train);
+                architecture.set_scalar("lr", 0.05).unwrap();
+                architecture.set_scalar("step", (i + 1) as f64).unwrap();
+                losses.push((omega, step(&mut architecture, val, &mut of_val)));
+            }
+        }
+        (losses, s.store().export(|_| true).unwrap())
+    };
+    assert!(by_hand(false) == (losses, ran));
+    assert!(by_hand(true).0 != by_hand(false).0);
+}
+
 #[test]
 fn a_stopped_search_resumes_to_the_same_bits() {
     let finish = |mut s: Searcher| {
@@ -107,7 +182,8 @@ fn a_stopped_search_resumes_to_the_same_bits() {
     let whole = finish(searcher(&[]));
     assert!(whole == finish(searcher(&[])), "the same seed");
     assert!(whole.1 != finish(searcher(&["seed=2"])).1, "another seed");
-    for stop in [1, 4, 8] {
+    // Within a round, at the end of a stage, in the next.
+    for stop in [1, 4, 6, 8] {
         let mut s = searcher(&[]);
         let mut epochs = 0;
         let stopped = s.run(|event| {
@@ -141,6 +217,23 @@ fn a_stopped_search_resumes_to_the_same_bits() {
     }
 }
 
+#[test]
+fn planned_memory_is_that_of_both_sessions_of_the_larger_stage() {
+    let s = searcher(&["space.blocks=2"]);
+    let held = |stage| {
+        let bytes = |update| {
+            let tape = s.record_step(stage, update).unwrap();
+            Session::new(&tape, s.store()).unwrap().arena_bytes()
+        };
+        let phases = [Phase::Cells, Phase::Operators].map(Update::Architecture);
+        bytes(Update::Weights) + phases.map(bytes).into_iter().max().unwrap()
+    };
+    let planned = s.planned_bytes().unwrap();
+    assert_eq!(planned, held(1).max(held(2)));
+    let again = searcher(&["space.blocks=2", "space.recompute=true"]);
+    assert!(again.planned_bytes().unwrap() < planned);
+}
+
 /// lambda so large that nothing else counts: the cheapest candidates win.
 #[test]
 fn a_large_lambda_finds_the_cheapest_network() {
@@ -161,6 +254,24 @@ fn a_large_lambda_finds_the_cheapest_network() {
     let mean = |l: f64| table().relaxed(&s.layers().unwrap()).unwrap() < l;
     let uniform = searcher(&["architecture.alpha_std=0"]).layers().unwrap();
     assert!(mean(table().relaxed(&uniform).unwrap()));
+}
+
+#[test]
+fn a_charge_that_is_no_longer_a_number_stops_the_search() {
+    let mut large = table();
+    for entry in &mut large.entries {
+        entry.timing.median_ms = 1e38;
+    }
+    let (config, data) = (config(&[]).unwrap(), scenes(4));
+    let mut s = Searcher::new(config, large, None, &data, None, &Device::Cpu).unwrap();
+    let e = s.run(|_| Ok(())).unwrap_err();
+    let text = e.to_string();
+    assert_eq!(e.exit_code(), 6, "{e}");
+    assert!(
+        text.contains("lambda LAT became inf at stage 1, inner epoch 1"),
+        "{e}"
+    );
+    assert!(text.contains("lower latency.lambda"), "{e}");
 }
 
 #[test]
@@ -191,6 +302,9 @@ fn bad_configurations_are_one_clear_line() {
             &["4 channels", "the search has 6", "bench ops"],
         ),
     ];
+    let without = "perceptual gradient intensity ssim feature".split(' ');
+    let without: Vec<String> = without.map(|k| format!("loss.object.{k}=0")).collect();
+    let without: Vec<&str> = without.iter().map(String::as_str).collect();
     let start = |keys: &[&str], table: LatencyTable, pairs| {
         let s = Searcher::new(
             config(keys)?,
@@ -219,12 +333,26 @@ fn bad_configurations_are_one_clear_line() {
         start(&["batch=1"], table(), 1),
         &["1 pair", "at least 2"],
     );
+    // Stage 2 has nothing to learn by: said before stage 1.
+    let nothing = ["loss", "all weights are 0"];
+    refused("no loss".into(), start(&without, table(), 4), &nothing);
+    let whole = [&without[..], &["epochs.m=4"]].concat();
+    assert!(start(&whole, table(), 4).is_ok(), "has no stage 2");
     let mut holes = table();
     holes.entries.retain(|e| e.name != "5-RB@2");
     refused("a hole".into(), start(&[], holes, 4), &["hole", "5-RB@2"]);
     let mut nan = table();
     nan.entries[7].timing.median_ms = f64::NAN;
     refused("no time".into(), start(&[], nan, 4), &["5-DB@1", "NaN"]);
+    for side in [0, (1 << 16) + 1] {
+        let mut flat = table();
+        flat.key.width = side;
+        refused(
+            "no size".into(),
+            start(&[], flat, 4),
+            &["each side must be 1 to 65536"],
+        );
+    }
     // A table of another device, dtype, size or version is taken only if asked for.
     let here = table().key;
     let others = [

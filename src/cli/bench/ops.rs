@@ -5,7 +5,8 @@ use crate::cli::device::{DeviceArg, PrecisionArg};
 use crate::cli::info::parse_size;
 use crate::cli::terminal;
 use crate::device::Device;
-use crate::search::latency::{self, Effort, LatencyKey, LatencyTable};
+use crate::search::latency::{self, Effort};
+use crate::search::{LatencyKey, LatencyTable};
 use crate::tensor::io::write_atomic;
 use crate::{Error, Result};
 use serde::Serialize;
@@ -74,14 +75,7 @@ pub fn run(args: &OpsArgs) -> Result<()> {
         Device::Cpu => None,
     };
     let bar = terminal::bar(list.len() as u64, "{bar:40} {pos}/{len} {msg}");
-    let what = LatencyKey {
-        device: device.to_string(),
-        dtype: dtype.to_string(),
-        width,
-        height,
-        channels,
-        version: env!("CARGO_PKG_VERSION").into(),
-    };
+    let what = LatencyKey::here(&device, dtype, args.size, channels);
     let effort = Effort {
         runs: args.runs.into(),
         flush: !args.warm,

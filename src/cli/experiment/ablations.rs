@@ -61,6 +61,7 @@ pub fn table2(lab: &Lab<'_>) -> Result<Table> {
             ("DenseFuse", vec!["-", "0.074", "48.96", "251"]),
             ("U2Fusion", vec!["-", "0.659", "366.34", "123"]),
         ],
+        ..Table::default()
     })
 }
 
@@ -146,6 +147,7 @@ pub fn table3(lab: &Lab<'_>) -> Result<Table> {
             )
         })
         .collect(),
+        ..Table::default()
     })
 }
 
@@ -192,6 +194,7 @@ pub fn table4(lab: &Lab<'_>) -> Result<Table> {
             ("w/o object-level losses", vec!["9.769", "0.887", "0.561", "1.828"]),
             ("ours", vec!["10.036", "0.869", "0.582", "1.832"]),
         ],
+        ..Table::default()
     })
 }
 

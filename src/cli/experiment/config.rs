@@ -3,7 +3,8 @@
 use crate::cli::folder::Keys;
 use crate::net::OpKind;
 use crate::search::SearchConfig;
-use crate::train::{Perceptual, Task, TrainConfig, load_toml, require};
+use crate::search::latency::MAX_SIDE;
+use crate::train::{Perceptual, Task, TrainConfig, at_most, load_toml, require};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -97,6 +98,12 @@ impl ExperimentConfig {
             ("table3.factor", self.table3.factor),
         ];
         require("above 0", |v| v > 0.0, positive)?;
+        at_most([
+            ("measure.width", m.width as f64, MAX_SIDE as f64),
+            ("measure.height", m.height as f64, MAX_SIDE as f64),
+            ("measure.runs", m.runs as f64, 65_536.0),
+            ("latency.networks", self.latency.networks as f64, 65_536.0),
+        ])?;
         let lambdas = self.table3.lambdas.iter().map(|&l| ("table3.lambdas", l));
         require("0 or above", |v| v >= 0.0, lambdas)?;
         let networks = [("latency.networks", self.latency.networks as f64)];
@@ -215,6 +222,9 @@ mod tests {
             "fig4.operators=[\"7-XX\"]",
             "tabel3.factor=1",
             "latency.networks=2",
+            "measure.runs=9223372036854775807",
+            "measure.width=65537",
+            "search.latency.height=65537",
         ] {
             let e = set(&[bad]).unwrap_err().to_string();
             assert!(!e.contains('\n'), "{bad}: {e}");

@@ -58,7 +58,7 @@ pub fn fig3(lab: &Lab<'_>) -> Result<Table> {
         ],
         columns,
         rows,
-        paper: Vec::new(),
+        ..Table::default()
     })
 }
 
@@ -105,7 +105,7 @@ pub fn fig4(lab: &Lab<'_>) -> Result<Table> {
         ],
         columns,
         rows,
-        paper: Vec::new(),
+        ..Table::default()
     })
 }
 
@@ -139,7 +139,7 @@ pub fn fig5(lab: &Lab<'_>) -> Result<Table> {
         ],
         columns,
         rows,
-        paper: Vec::new(),
+        ..Table::default()
     })
 }
 

@@ -10,7 +10,7 @@ use crate::net::{
     CellGene, CellKind, Genotype, GuidedFilterGene, OpKind, initial_params, param_specs,
 };
 use crate::report::chart::{LineChart, Series};
-use crate::search::SearchConfig;
+use crate::search::{LatencyKey, SearchConfig};
 use crate::stats::{mean, spearman};
 use crate::tape::ParamStore;
 use crate::tensor::DType;
@@ -36,56 +36,74 @@ pub fn run(lab: &Lab<'_>) -> Result<Table> {
         .map(|m| table.predict(&m.genotype))
         .collect::<Result<Vec<_>>>()?;
     let measured: Vec<f64> = times.iter().map(|t| t.median_ms).collect();
-    let errors: Vec<f64> = predicted
-        .iter()
-        .zip(&measured)
-        .map(|(p, m)| p / m - 1.0)
-        .collect();
-    let absolute: Vec<f64> = errors.iter().map(|e| e.abs()).collect();
+    // NaN where all of a side are equal; not a number in JSON either.
     let rho = spearman(&predicted, &measured);
+    let (m, k) = (lab.config.measure, &table.key);
+    let dtype = lab.precision.dtype();
+    let here = LatencyKey::here(&lab.device, dtype, (m.width, m.height), k.channels);
+    let differs = k.difference(&here);
+    let errors = predicted.iter().zip(&measured).map(|(p, m)| p / m - 1.0);
+    let errors: Vec<f64> = errors.collect();
     let mut rows = Vec::new();
     for (i, model) in models.iter().enumerate() {
+        let mut extra = vec![("predicted (ms)", json!(round(predicted[i])))];
+        if differs.is_none() {
+            extra.push((ERROR, json!((errors[i] * 1e3).round() / 10.0)));
+        }
         rows.push(Row {
             name: format!("random {}", i + 1),
             size: Some(size(lab, &model.genotype, "")?),
             genotype: Some(model.genotype.clone()),
             time: Some(times[i]),
-            extra: vec![
-                ("predicted (ms)", json!(round(predicted[i]))),
-                ("error (%)", json!((errors[i] * 1e3).round() / 10.0)),
-            ],
+            extra,
             ..Row::default()
         });
     }
     let svg = scatter(&predicted, &measured).svg(520.0);
     crate::cli::output::make_parent(&lab.config.out.join("latency.svg"))?;
     write_atomic(&lab.config.out.join("latency.svg"), svg.as_bytes())?;
-    let (m, k) = (lab.config.measure, &table.key);
-    let mut notes = vec![format!(
-        "{count} random networks: Spearman's correlation of predicted and measured time {rho:.4}, mean error {:+.1} %, \
-         mean absolute error {:.1} %.",
-        100.0 * mean(&errors),
-        100.0 * mean(&absolute)
-    )];
-    notes.push(format!(
-        "Table: {} x {}, {}, {} channels, {}. Times at {} x {}, median of {} runs, all networks in turns.",
-        k.width, k.height, k.dtype, k.channels, k.device, m.width, m.height, m.runs
-    ));
+    let order = match rho.is_nan() {
+        true => "undefined, as all networks are predicted or measured alike".into(),
+        false => format!("{rho:.4}"),
+    };
+    let mut columns = vec![Column::Genotype, Column::Work];
+    columns.extend([Column::Extra("predicted (ms)"), Column::Time]);
+    let mut numbers = vec![("spearman", json!(rho))];
+    let size_of_errors = match differs {
+        Some((what, theirs, ours)) => {
+            format!("no errors, as the table's {what} is {theirs} and that of the times {ours}")
+        }
+        None => {
+            let absolute: Vec<f64> = errors.iter().map(|e| e.abs()).collect();
+            let (mean, absolute) = (100.0 * mean(&errors), 100.0 * mean(&absolute));
+            columns.push(Column::Extra(ERROR));
+            numbers.push(("mean_error_percent", json!(mean)));
+            numbers.push(("mean_absolute_error_percent", json!(absolute)));
+            format!("mean error {mean:+.1} %, mean absolute error {absolute:.1} %")
+        }
+    };
+    let notes = vec![
+        format!(
+            "{count} random networks: Spearman's correlation of predicted and measured time {order}, \
+             {size_of_errors}."
+        ),
+        format!(
+            "Table: {} x {}, {}, {} channels, {}. Times at {} x {}, median of {} runs, all networks in turns.",
+            k.width, k.height, k.dtype, k.channels, k.device, m.width, m.height, m.runs
+        ),
+    ];
     Ok(Table {
         name: "latency",
         title: "LAT against measured time",
         notes,
-        columns: vec![
-            Column::Genotype,
-            Column::Work,
-            Column::Extra("predicted (ms)"),
-            Column::Time,
-            Column::Extra("error (%)"),
-        ],
+        columns,
         rows,
+        numbers,
         paper: Vec::new(),
     })
 }
+
+const ERROR: &str = "error (%)";
 
 /// Measured over predicted times, and the line where they are equal.
 fn scatter(predicted: &[f64], measured: &[f64]) -> LineChart {

@@ -9,7 +9,8 @@ mod table;
 
 use super::device::DeviceArg;
 use super::folder::{FeatureArgs, set_path};
-use super::{folder, output, terminal};
+use super::train::open_genotype;
+use super::{folder, open_model, output, terminal};
 use crate::infer::Precision;
 use crate::tensor::io::write_atomic;
 use crate::train::Task;
@@ -115,6 +116,12 @@ pub fn run(args: &ExperimentArgs) -> Result<()> {
         precision: Precision::default_on(&device),
         device,
     };
+    let tasks: &[Task] = match args.name {
+        Name::Fig3 => &[Task::Ivif, Task::Mif],
+        Name::Fig5 => &[Task::Mif],
+        _ => &[Task::Ivif],
+    };
+    check(&lab, args.name, tasks)?;
     let table = match args.name {
         Name::Table2 => ablations::table2(&lab)?,
         Name::Table3 => ablations::table3(&lab)?,
@@ -124,12 +131,27 @@ pub fn run(args: &ExperimentArgs) -> Result<()> {
         Name::Fig5 => figures::fig5(&lab)?,
         Name::Latency => latency::run(&lab)?,
     };
-    let tasks: &[Task] = match args.name {
-        Name::Fig3 => &[Task::Ivif, Task::Mif],
-        Name::Fig5 => &[Task::Mif],
-        _ => &[Task::Ivif],
-    };
     finish(&lab, &table, tasks)
+}
+
+/// What an experiment needs is there: said before the hours that come first.
+fn check(lab: &Lab<'_>, name: Name, tasks: &[Task]) -> Result<()> {
+    let config = lab.config;
+    if name == Name::Table2 {
+        for model in &config.table2.models {
+            open_model(model)?;
+        }
+    }
+    if matches!(name, Name::Table4 | Name::Fig4) && config.genotype != "searched" {
+        open_genotype(&config.genotype)?;
+    }
+    let pictures = match name {
+        Name::Latency => false,
+        Name::Table2 => config.table2.searched,
+        _ => true,
+    };
+    let tasks = tasks.iter().filter(|_| pictures);
+    tasks.copied().try_for_each(|task| lab.check_task(task))
 }
 
 /// Writes and prints the table.

@@ -2,7 +2,7 @@
 
 use super::config::ExperimentConfig;
 use crate::cli::fuser::Fuser;
-use crate::cli::{folder, open_model, output, search, terminal, train};
+use crate::cli::{folder, memory, open_model, output, search, terminal, train};
 use crate::data::list_pairs;
 use crate::device::Device;
 use crate::hash::Fnv1a;
@@ -10,7 +10,7 @@ use crate::infer::{Engine, Model, Precision};
 use crate::metrics::{Metric, measure};
 use crate::net::{Builder, Genotype, record_ffm, record_fusion};
 use crate::report::run::SearchRun;
-use crate::search::{LatencyTable, LayerWeights, Strategy, Timing};
+use crate::search::{LatencyKey, LatencyTable, LayerWeights, SearchConfig, Strategy, Timing};
 use crate::stats::mean_std;
 use crate::tape::{Session, SessionOptions, Tape};
 use crate::tensor::Tensor;
@@ -19,7 +19,7 @@ use crate::train::Task;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 /// The metrics of the experiments: those of the paper's tables in its conventions, entropy for Fig. 5.
@@ -50,7 +50,7 @@ pub struct Searched {
 /// Values of [`METRICS`] for each test pair.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
-    /// Of the model's file and the folders.
+    /// Of the model, the pictures, the device and the precision.
     hash: String,
     pub pairs: Vec<String>,
     /// By the metric's name; `None` where it is not defined.
@@ -80,14 +80,17 @@ impl Lab<'_> {
         let (what, way) = (task.name(), strategy.name());
         let key = format!("{what}-{way}-lambda{}", config.latency.lambda);
         config.out = self.out().join("searches").join(&key);
-        self.check_trainable(task)?;
         let out = config.out.clone();
         let file = |name: &str| out.join(name);
-        if self.finished(&out, "genotype.json", &config.to_toml()?)? {
+        let done = self.finished(&out, "genotype.json", &config.to_toml()?)?;
+        let resume = file("checkpoint.safetensors").exists();
+        if done || resume {
+            self.check_table(&config, &file("latency.json"))?;
+        }
+        if done {
             terminal::say(&format!("search {key}: done before"));
         } else {
             terminal::say(&format!("search {key}"));
-            let resume = file("checkpoint.safetensors").exists();
             search::execute(config, resume, None, &self.device)?;
         }
         let run = SearchRun::load(&out)?;
@@ -102,6 +105,26 @@ impl Lab<'_> {
             table,
             layers: record.layers,
         })
+    }
+
+    /// Refuses what was searched for the latency of another device or type, unless it was meant to be.
+    fn check_table(&self, config: &SearchConfig, path: &Path) -> Result<()> {
+        if config.latency.foreign || !path.exists() {
+            return Ok(());
+        }
+        let theirs = LatencyTable::load(path)?.key;
+        let ours = search::wanted_table(config, &self.device)?;
+        let place = |k: &LatencyKey| format!("{} in {}", k.device, k.dtype);
+        if place(&theirs) == place(&ours) {
+            return Ok(());
+        }
+        let detail = format!(
+            "{} holds a search for {}, this experiment runs on {}; name another folder with --out",
+            config.out.display(),
+            place(&theirs),
+            place(&ours)
+        );
+        Err(Error::config("out", detail))
     }
 
     /// Trains, goes on training, or finds what an earlier call trained.
@@ -121,7 +144,6 @@ impl Lab<'_> {
             .to_str()
             .ok_or_else(|| Error::config("out", "is not UTF-8; name another folder"))?
             .to_string();
-        self.check_trainable(task)?;
         let json = genotype.to_json()?;
         if path.exists() && Genotype::load(&path)? != *genotype {
             let detail = format!(
@@ -158,19 +180,25 @@ impl Lab<'_> {
         Ok(folder.join(last).exists())
     }
 
-    fn check_trainable(&self, task: Task) -> Result<()> {
+    /// What a task's searches, trainings and scores read is named and there.
+    pub fn check_task(&self, task: Task) -> Result<()> {
         let f = self.config.folders(task);
-        let named = |key, path: &PathBuf| match path.as_os_str().is_empty() {
-            true => Err(Error::config(
-                format!("{}.{key}", task.name()),
-                "names no folder; set it in the configuration or with --set",
-            )),
-            false => Ok(()),
-        };
-        named("train_a", &f.train_a)?;
-        named("train_b", &f.train_b)?;
-        named("test_a", &f.test_a)?;
-        named("test_b", &f.test_b)?;
+        let folders = [
+            ("train_a", &f.train_a),
+            ("train_b", &f.train_b),
+            ("test_a", &f.test_a),
+            ("test_b", &f.test_b),
+        ];
+        for (key, path) in folders {
+            if path.as_os_str().is_empty() {
+                return Err(Error::config(
+                    format!("{}.{key}", task.name()),
+                    "names no folder; set it in the configuration or with --set",
+                ));
+            }
+        }
+        list_pairs(&f.train_a, &f.train_b)?;
+        list_pairs(&f.test_a, &f.test_b)?;
         folder::check_features(self.config.perceptual, &self.config.features)
     }
 
@@ -180,9 +208,13 @@ impl Lab<'_> {
         let pairs = list_pairs(&folders.test_a, &folders.test_b)?.pairs;
         let mut hash = Fnv1a::new();
         hash.write(&model.hash()?.to_le_bytes());
-        for pair in &pairs {
-            hash.write(format!("{:?}", (&pair.a, &pair.b)).as_bytes());
+        for path in pairs.iter().flat_map(|p| [&p.a, &p.b]) {
+            let bytes = std::fs::read(path).map_err(|e| Error::input(path, e))?;
+            hash.write(format!("{path:?} {} ", bytes.len()).as_bytes());
+            hash.write(&bytes);
         }
+        let place = format!("{} {}", self.device, self.precision.dtype());
+        hash.write(place.as_bytes());
         hash.write(env!("CARGO_PKG_VERSION").as_bytes());
         let hash = format!("{:016x}", hash.finish());
         let path = self.out().join("scores").join(format!("{key}.json"));
@@ -223,9 +255,13 @@ impl Lab<'_> {
     /// Times networks in turns, so that what else the machine does meets all of them.
     pub fn time(&self, networks: &[(&Model, Part)]) -> Result<Vec<Timing>> {
         let m = self.config.measure;
+        let tapes = networks.iter().map(|(model, part)| self.tape(model, *part));
+        let tapes = tapes.collect::<Result<Vec<_>>>()?;
+        self.check_memory(networks, &tapes)?;
         let mut sessions = networks
             .iter()
-            .map(|(model, part)| self.session(model, *part))
+            .zip(&tapes)
+            .map(|((model, _), tape)| self.session(model, tape))
             .collect::<Result<Vec<_>>>()?;
         let bar = terminal::bar(m.runs as u64, "{bar:30} {pos}/{len} rounds of timing");
         let mut seconds = vec![Vec::with_capacity(m.runs); sessions.len()];
@@ -244,10 +280,31 @@ impl Lab<'_> {
         seconds.into_iter().map(Timing::from_seconds).collect()
     }
 
-    fn session(&self, model: &Model, part: Part) -> Result<Session> {
+    /// Refuses what would end the process. A card says so itself.
+    fn check_memory(&self, networks: &[(&Model, Part)], tapes: &[Tape]) -> Result<()> {
+        if matches!(self.device, Device::Cuda(_)) {
+            return Ok(());
+        }
+        let weights = networks
+            .iter()
+            .flat_map(|(model, _)| model.weights.values());
+        let weights = weights.map(|w| w.shape().len() * size_of::<f32>());
+        let arenas = tapes.iter().map(Session::planned_bytes);
+        let needed = weights.chain(arenas).fold(0, usize::saturating_add);
+        let Some(shortage) = memory::lacking("timing them in turns", needed) else {
+            return Ok(());
+        };
+        let (m, count) = (self.config.measure, networks.len());
+        let detail = format!(
+            "{count} networks at {} x {}: {shortage}; lower measure.width, measure.height or latency.networks",
+            m.width, m.height
+        );
+        Err(Error::config("measure", detail))
+    }
+
+    fn tape(&self, model: &Model, part: Part) -> Result<Tape> {
         let m = self.config.measure;
-        let dtype = self.precision.dtype();
-        let mut t = Tape::new(dtype);
+        let mut t = Tape::new(self.precision.dtype());
         let shape = [1, m.height, m.width, 1];
         let (a, b) = (t.input("a", shape)?, t.input("b", shape)?);
         let mut builder = Builder::new(&mut t);
@@ -256,12 +313,17 @@ impl Lab<'_> {
             Part::Whole => record_fusion(&mut builder, &model.genotype, a, b)?.output,
         };
         t.output("fused", fused)?;
-        let store = model.params_on(&self.device, dtype)?;
-        let mut session = Session::new(&t, &store)?;
+        Ok(t)
+    }
+
+    fn session(&self, model: &Model, tape: &Tape) -> Result<Session> {
+        let m = self.config.measure;
+        let store = model.params_on(&self.device, tape.dtype())?;
+        let mut session = Session::new(tape, &store)?;
         for (name, k) in [("a", 7), ("b", 13)] {
             let wave = (0..m.width * m.height).map(|i| (i * k % 251) as f64 / 250.0);
-            let values = Tensor::from_vec(shape, wave.collect::<Vec<f64>>())?;
-            session.set(name, &values.to_dtype(dtype))?;
+            let wave = Tensor::from_vec([1, m.height, m.width, 1], wave.collect::<Vec<f64>>())?;
+            session.set(name, &wave.to_dtype(tape.dtype()))?;
         }
         Ok(session)
     }

@@ -150,6 +150,7 @@ impl Column {
 }
 
 /// The result of an experiment.
+#[derive(Default)]
 pub struct Table {
     /// `table3`.
     pub name: &'static str,
@@ -158,6 +159,8 @@ pub struct Table {
     pub notes: Vec<String>,
     pub columns: Vec<Column>,
     pub rows: Vec<Row>,
+    /// What is said of all rows together, by name.
+    pub numbers: Vec<(&'static str, Value)>,
     /// The paper's own rows, under the same columns after the name.
     pub paper: Vec<(&'static str, Vec<&'static str>)>,
 }
@@ -193,7 +196,7 @@ impl Table {
 
     /// Everything that was measured, pair by pair.
     pub fn json(&self, config: &ExperimentConfig, scale: &str, device: &str) -> Value {
-        json!({
+        let mut json = json!({
             "format": 1,
             "experiment": self.name,
             "title": self.title,
@@ -205,7 +208,11 @@ impl Table {
             "rows": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
             "paper": self.paper,
             "config": config,
-        })
+        });
+        for (key, value) in &self.numbers {
+            json[key] = value.clone();
+        }
+        json
     }
 }
 
