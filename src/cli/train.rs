@@ -181,8 +181,7 @@ pub(super) fn open_genotype(name: &str) -> Result<Genotype> {
 
 /// Starts from the weights of a model or checkpoint; the optimiser begins anew.
 fn init(trainer: &Trainer, path: &Path) -> Result<()> {
-    let (mut tensors, _) = io::load(path)?;
-    tensors.retain(|name, _| !name.starts_with("adam."));
+    let (tensors, _) = io::load(path)?;
     trainer
         .init_from(&tensors)
         .map_err(|e| Error::input(path, e))

@@ -121,9 +121,11 @@ impl Trainer {
         &self.progress
     }
 
-    /// Overwrites initial weights with those of `tensors` (a model or a checkpoint).
+    /// Overwrites initial weights with those of `tensors` (a model or a checkpoint); optimisers begin anew.
     pub fn init_from(&self, tensors: &crate::tensor::io::TensorMap) -> Result<()> {
-        load_weights(&self.store, &self.specs, tensors)
+        let mut weights = tensors.clone();
+        weights.retain(|name, _| !is_moment(name));
+        load_weights(&self.store, &self.specs, &weights)
     }
 
     /// The trained weights alone.
@@ -323,6 +325,11 @@ pub(crate) fn moment_name(moment: &str, param: &str) -> String {
     format!("optimizer.{moment}.{param}")
 }
 
+/// Whether a tensor of this name is state of an optimiser.
+fn is_moment(name: &str) -> bool {
+    name.starts_with("optimizer.")
+}
+
 /// Copies `tensors` into parameters of the same name. All of `specs` must be there and no other names but
 /// state of an optimiser that is not used here.
 pub(crate) fn load_weights(
@@ -331,8 +338,7 @@ pub(crate) fn load_weights(
     tensors: &crate::tensor::io::TensorMap,
 ) -> Result<()> {
     let fit = "use the genotype the weights were trained with";
-    let state = |name: &str| name.starts_with("optimizer.");
-    let unknown = |name: &&String| !store.contains(name) && !state(name);
+    let unknown = |name: &&String| !store.contains(name) && !is_moment(name);
     if let Some(name) = tensors.keys().find(unknown) {
         return Err(Error::Weights(format!(
             "`{name}` has no place in this genotype; {fit}"

@@ -122,3 +122,30 @@ fn the_configuration_is_printed() {
     std::fs::write(world.at("set.toml"), &set).unwrap();
     assert_eq!(world.good("train set.toml --print-config"), set);
 }
+
+#[test]
+fn weights_of_a_checkpoint_come_without_its_optimiser() {
+    let world = World::new();
+    let stopped = world.run(&format!("train {RUN} --out part --stop-after 9"));
+    assert_eq!(stopped.status.code(), Some(6), "{}", text(&stopped.stderr));
+    let whole = io::load(&world.at("part/checkpoint.safetensors"))
+        .unwrap()
+        .0;
+    let mut weights = whole.clone();
+    weights.retain(|name, _| !name.starts_with("optimizer."));
+    assert!(weights.len() < whole.len());
+    io::save(
+        &world.at("weights.safetensors"),
+        &weights,
+        &Default::default(),
+    )
+    .unwrap();
+    let mut ends = Vec::new();
+    for init in ["part/checkpoint.safetensors", "weights.safetensors"] {
+        let line = format!("train {RUN} --set init={init} --out after --set stage2.epochs=1");
+        world.good(&line);
+        ends.push(io::load(&world.at("after/model.safetensors")).unwrap().0);
+        std::fs::remove_dir_all(world.at("after")).unwrap();
+    }
+    assert!(ends[0] == ends[1], "the optimiser's state came along");
+}
