@@ -191,7 +191,9 @@ fn zero_and_weights() {
         let mut run = Run::new(f, shape, DType::F64);
         let weights = |w0: f64, w1| Tensor::from_vec([2, 1, 1, 1], vec![w0, w1]).unwrap();
         let mut at = |a: &Tensor, b: &Tensor, w| run.value(&[a.clone(), b.clone(), w]);
-        assert!(at(&a, &a, weights(1.0, 1.0)).abs() <= 1e-12, "{name}");
+        // What the correlation loss adds to the variances is left: 1e-5 of a variance of 1/12.
+        let limit = if name == "correlation" { 2e-4 } else { 1e-12 };
+        assert!(at(&a, &a, weights(1.0, 1.0)).abs() <= limit, "{name}");
         let (first, second) = (at(&a, &b, weights(1.0, 0.0)), at(&a, &b, weights(0.0, 1.0)));
         assert!(first > 0.0 && second > 0.0 && first != second, "{name}");
         let both = at(&a, &b, weights(2.0, -3.0));

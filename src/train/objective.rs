@@ -212,7 +212,7 @@ pub fn record_object_loss(
     })
 }
 
-/// `(1 + tanh(k (A + B - c)) / tanh k) / 2`.
+/// `max((A + B) / 2, (1 + tanh(k (A + B - c)) / tanh k) / 2)`: without the floor, what is dark in both turns black.
 fn additive_target(t: &mut Tape, a: Var, b: Var, o: &ObjectLoss) -> Result<Var> {
     let k = o.additive_steepness;
     let sum = ops::add(t, a, b)?;
@@ -220,5 +220,7 @@ fn additive_target(t: &mut Tape, a: Var, b: Var, o: &ObjectLoss) -> Result<Var> 
     let steep = ops::scale(t, centred, k)?;
     let soft = ops::tanh(t, steep)?;
     let half = ops::scale(t, soft, 0.5 / k.tanh())?;
-    ops::offset(t, half, 0.5)
+    let compressed = ops::offset(t, half, 0.5)?;
+    let mean = ops::scale(t, sum, 0.5)?;
+    ops::maximum(t, compressed, mean)
 }
