@@ -4,7 +4,6 @@ use super::device::{DeviceArg, PrecisionArg};
 use super::memory::{fusion_tape, peak_bytes, shortage};
 use super::{open_model, terminal};
 use crate::device::Device;
-use crate::hash::Fnv1a;
 use crate::infer::{BUILTIN, Engine, Model};
 use crate::net::{Genotype, count_parts, format_counts, initial_params, param_specs};
 use crate::tape::{NodeReport, format_table};
@@ -105,12 +104,12 @@ fn builtin_models() -> Result<(String, Value)> {
         let _ = writeln!(
             text,
             "model {name:<12} {}  {:>10}  {}",
-            hash(&model),
+            hash(&model)?,
             terminal::bytes(bytes.len() as u64),
             model.about
         );
         list.push(json!({
-            "name": name, "hash": hash(&model), "file_bytes": bytes.len(), "about": model.about,
+            "name": name, "hash": hash(&model)?, "file_bytes": bytes.len(), "about": model.about,
         }));
     }
     if BUILTIN.is_empty() {
@@ -137,14 +136,14 @@ fn describe(args: &InfoArgs, model: &Model, text: &mut String, json: &mut Value)
         "\n{} ({} channels, weights {})\n{}\n\n{}\n",
         model.name,
         model.genotype.channels,
-        hash(model),
+        hash(model)?,
         model.about,
         format_counts(&parts, height, width)
     );
     let _ = writeln!(text, "arena    {:>10}", terminal::bytes(arena as u64));
     let _ = writeln!(text, "weights  {:>10}", terminal::bytes(weights as u64));
     json["model"] = json!({
-        "name": model.name, "hash": hash(model), "about": model.about, "genotype": model.genotype,
+        "name": model.name, "hash": hash(model)?, "about": model.about, "genotype": model.genotype,
     });
     json["size"] = json!({"width": width, "height": height});
     json["parts"] = json!(parts);
@@ -233,17 +232,9 @@ fn untrained(genotype: Genotype) -> Result<Model> {
     })
 }
 
-/// FNV-1a of names, shapes and values of all weights: equal for equal weights on every machine.
-fn hash(model: &Model) -> String {
-    let mut h = Fnv1a::new();
-    for (name, tensor) in &model.weights {
-        h.write(name.as_bytes());
-        h.write(tensor.shape().to_string().as_bytes());
-        for v in tensor.to_f64() {
-            h.write(&(v as f32).to_le_bytes());
-        }
-    }
-    format!("{:016x}", h.finish())
+/// The name that reports give the model.
+fn hash(model: &Model) -> Result<String> {
+    Ok(format!("{:016x}", model.hash()?))
 }
 
 #[cfg(test)]

@@ -23,6 +23,14 @@ fn folders_and_models_are_judged_side_by_side() {
         let (file, fly) = (mean(0, m).unwrap(), mean(2, m).unwrap());
         assert!((file - fly).abs() < 0.02 * file.abs(), "{m}: {file} {fly}");
     }
+    // The model has one name everywhere.
+    let info: Value =
+        serde_json::from_str(&world.good("info --model tiny.safetensors --json")).unwrap();
+    let origin = v["methods"][2]["origin"].as_str().unwrap();
+    assert!(
+        origin.contains(info["model"]["hash"].as_str().unwrap()),
+        "{origin}"
+    );
     // Too small for VIF: no value, said below the table.
     assert_eq!(v["methods"][0]["metrics"]["vif_u8sat"], Value::Null);
     assert!(said.contains("pixels are too few"), "{said}");

@@ -53,6 +53,14 @@ def joint_gradient(x, a, b):
     return ((abs(nabla(x)) - larger) ** 2).sum(-1).mean()
 
 
+def pearson(x, y):
+    """Mean over the batch of each sample's correlation, 1e-5 added to the variances."""
+    axes = (1, 2, 3)
+    x, y = (v - v.mean(axes, keepdims=True) for v in (x, y))
+    spread = jnp.sqrt(((x**2).mean(axes) + 1e-5) * ((y**2).mean(axes) + 1e-5))
+    return ((x * y).mean(axes) / spread).mean()
+
+
 def gaussian_window(size, std):
     r = np.arange(size) - (size - 1) / 2
     w = np.exp(-(r[:, None] ** 2 + r[None, :] ** 2) / (2 * std**2))
@@ -178,8 +186,10 @@ def stage2(task, net, cfg, images, a, b):
         terms["intensity"] = o["intensity"] * (intensity(out, b, wb) + intensity(out, a, wa))
     terms |= feature_terms(cfg, images["feature"], a, b, (wa, wb), o["feature"])
     terms["maximum"] = o["maximum"] * intensity(out, jnp.maximum(a, b))
-    k = o["additive_steepness"]
-    both = (1 + jnp.tanh(k * (a + b - 1)) / np.tanh(k)) / 2
+    k, c = o["additive_steepness"], o["additive_centre"]
+    both = jnp.maximum((a + b) / 2, (1 + jnp.tanh(k * (a + b - c)) / np.tanh(k)) / 2)
     terms["additive"] = o["additive"] * intensity(out, both)
     terms["joint_gradient"] = o["joint_gradient"] * joint_gradient(out, a, b)
+    terms["correlation"] = o["correlation"] * (2 - pearson(out, a) - pearson(out, b)) / 2
+    terms["differences"] = o["differences"] * (2 - pearson(out - b, a) - pearson(out - a, b)) / 2
     return terms

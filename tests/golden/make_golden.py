@@ -79,7 +79,8 @@ CONFIG = {
     "feature": {"ssim": 1.0, "intensity": 20.0},
     "object": {
         "perceptual": 2.0, "gradient": 20.0, "intensity": 20.0, "ssim": 1.0, "feature": 0.5,
-        "maximum": 3.0, "additive": 5.0, "additive_steepness": 1.5, "joint_gradient": 7.0,
+        "maximum": 3.0, "additive": 5.0, "additive_steepness": 1.5, "additive_centre": 0.9, "joint_gradient": 7.0,
+        "correlation": 1.5, "differences": 2.5,
     },
 }
 OVERRIDES = [
@@ -88,7 +89,10 @@ OVERRIDES = [
     "loss.object.maximum=3.0",
     "loss.object.additive=5.0",
     "loss.object.additive_steepness=1.5",
+    "loss.object.additive_centre=0.9",
     "loss.object.joint_gradient=7.0",
+    "loss.object.correlation=1.5",
+    "loss.object.differences=2.5",
 ]
 FEATURES = {"ivif": "features_grey", "mif": "features_colour"}
 
