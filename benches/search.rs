@@ -121,14 +121,6 @@ fn measure_stage(s: &Searcher, stage: u8) -> Result<()> {
     Ok(())
 }
 
-/// Most memory that this process has held, in MB; Linux only.
-fn peak_mb() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    let kb: f64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kb * 1024.0 / 1e6)
-}
-
 fn fill_inputs(session: &mut Session, update: Update) -> Result<()> {
     for (name, k) in [("a", 31), ("b", 57)] {
         let values = session.input_mut::<f32>(name)?;
@@ -239,7 +231,8 @@ fn main() -> Result<()> {
         for stage in [1, 2] {
             measure_stage(&s, stage)?;
         }
-        if let Some(mb) = peak_mb() {
+        if let Some(bytes) = hafuse::cli::peak_bytes() {
+            let mb = bytes as f64 / 1e6;
             println!("most memory held so far, by the whole process: {mb:.0} MB");
         }
     }

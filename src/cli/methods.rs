@@ -287,11 +287,7 @@ impl Method {
             }
             Fused::Fuser(fuser) => {
                 let luma = fuser.fuse(&pair.a, a, b)?;
-                let colour = match Picture::colour_is_of_first(a, b) {
-                    true => a,
-                    false => b,
-                };
-                Ok(Some(Picture::with_chroma_of(luma, colour)?))
+                Ok(Some(Picture::with_chroma_of_either(luma, a, b)?))
             }
         }
     }

@@ -22,6 +22,8 @@ mod terminal;
 mod train;
 mod train_log;
 
+pub use memory::peak_bytes;
+
 use crate::infer::{BUILTIN, Model};
 use crate::{Error, Result};
 use clap::{Parser, Subcommand};

@@ -183,7 +183,7 @@ pub(super) fn open_genotype(name: &str) -> Result<Genotype> {
 fn init(trainer: &Trainer, path: &Path) -> Result<()> {
     let (tensors, _) = io::load(path)?;
     trainer
-        .init_from(&tensors)
+        .init_from(tensors)
         .map_err(|e| Error::input(path, e))
 }
 

@@ -176,6 +176,18 @@ impl Picture {
         a.chroma.is_some() && b.chroma.is_none()
     }
 
+    /// [`Picture::with_chroma_of`] that one of both sources which [gives the colour](Picture::colour_is_of_first).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `fused_luma` does not have as many values as that one has pixels.
+    pub fn with_chroma_of_either(fused_luma: Vec<f32>, a: &Picture, b: &Picture) -> Result<Self> {
+        let colour = match Self::colour_is_of_first(a, b) {
+            true => a,
+            false => b,
+        };
+        Self::with_chroma_of(fused_luma, colour)
+    }
+
     /// Writes the picture in the format that the extension names; `path` holds either its old
     /// content or the whole new file.
     ///

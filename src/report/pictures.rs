@@ -29,11 +29,7 @@ pub fn fuse(engine: &mut Engine, name: &str, (a, b): (Picture, Picture)) -> Resu
             engine.model().name
         )));
     }
-    let colour = match Picture::colour_is_of_first(&a, &b) {
-        true => &a,
-        false => &b,
-    };
-    let fused = Picture::with_chroma_of(luma, colour)?;
+    let fused = Picture::with_chroma_of_either(luma, &a, &b)?;
     Ok(Triple {
         name: name.to_string(),
         a,

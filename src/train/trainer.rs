@@ -122,10 +122,9 @@ impl Trainer {
     }
 
     /// Overwrites initial weights with those of `tensors` (a model or a checkpoint); optimisers begin anew.
-    pub fn init_from(&self, tensors: &crate::tensor::io::TensorMap) -> Result<()> {
-        let mut weights = tensors.clone();
-        weights.retain(|name, _| !is_moment(name));
-        load_weights(&self.store, &self.specs, &weights)
+    pub fn init_from(&self, mut tensors: crate::tensor::io::TensorMap) -> Result<()> {
+        tensors.retain(|name, _| !is_moment(name));
+        load_weights(&self.store, &self.specs, &tensors)
     }
 
     /// The trained weights alone.
