@@ -189,7 +189,7 @@ fn describe(args: &InfoArgs, model: &Model, text: &mut String, json: &mut Value)
         });
     }
     if args.tape {
-        let rows = engine.session(1, height, width)?.report();
+        let rows = engine.report(1, height, width)?;
         let _ = write!(text, "\n{}", format_table(&rows));
         json["tape"] = rows.iter().map(node_json).collect();
     }

@@ -49,8 +49,7 @@ pub fn check_fits(engine: &Engine, path: &Path, width: usize, height: usize) -> 
     if matches!(engine.device(), Device::Cuda(_)) {
         return Ok(());
     }
-    let tape = fusion_tape(&engine.model().genotype, height, width)?;
-    check_bytes(Session::planned_bytes(&tape), path, width, height)
+    check_bytes(engine.planned_bytes(1, height, width)?, path, width, height)
 }
 
 /// Refuses a picture whose fusion needs more bytes than are free.

@@ -6,6 +6,8 @@
 //! - [`Lanes`] with [`dispatch_lanes`] for register tiles, which are only fast when every
 //!   accumulator stays in a register; the compiler does not manage that from arrays.
 
+use std::hint::black_box;
+
 /// Whether the wide versions may run.
 #[cfg(target_arch = "x86_64")]
 #[inline]
@@ -73,10 +75,23 @@ pub(crate) trait Lanes: Copy {
     /// # Safety
     /// See [`Lanes::splat`].
     unsafe fn store(self, p: *mut f32);
+    /// # Safety
+    /// See [`Lanes::splat`].
+    unsafe fn add(self, b: Self) -> Self;
+    /// # Safety
+    /// See [`Lanes::splat`].
+    unsafe fn sub(self, b: Self) -> Self;
+    /// # Safety
+    /// See [`Lanes::splat`].
+    unsafe fn mul(self, b: Self) -> Self;
     /// `self * b + c`.
     /// # Safety
     /// See [`Lanes::splat`].
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+    /// `c - self * b`.
+    /// # Safety
+    /// See [`Lanes::splat`].
+    unsafe fn neg_mul_add(self, b: Self, c: Self) -> Self;
     /// One value of `a * b + c` with the rounding of [`Lanes::mul_add`].
     fn mul_add_one(a: f32, b: f32, c: f32) -> f32;
 
@@ -93,6 +108,28 @@ pub(crate) trait Lanes: Copy {
 }
 
 pub(crate) const LANES: usize = 8;
+
+/// Asks for the cache line at `p`, which need not be readable: a store to a line that is not in the first-level
+/// cache holds up all stores after it.
+#[inline(always)]
+pub(crate) fn prefetch(p: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: part of the base instruction set; a prefetch never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
+/// [`prefetch`] of `len` floats from `p` on.
+#[inline(always)]
+pub(crate) fn prefetch_all(p: *const f32, len: usize) {
+    const LINE: usize = 16;
+    for at in (0..len).step_by(LINE) {
+        prefetch(p.wrapping_add(at));
+    }
+}
 
 /// For any target; the compiler finds SSE or NEON registers for it.
 #[derive(Clone, Copy)]
@@ -114,12 +151,28 @@ impl Lanes for Portable {
         unsafe { p.cast::<[f32; LANES]>().write_unaligned(self.0) }
     }
     #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] + b.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] - b.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] * b.0[i]))
+    }
+    #[inline(always)]
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-        let mut out = c.0;
-        for ((o, a), b) in out.iter_mut().zip(self.0).zip(b.0) {
-            *o = Self::mul_add_one(a, b, *o);
-        }
-        Self(out)
+        Self(std::array::from_fn(|i| {
+            Self::mul_add_one(self.0[i], b.0[i], c.0[i])
+        }))
+    }
+    #[inline(always)]
+    unsafe fn neg_mul_add(self, b: Self, c: Self) -> Self {
+        Self(std::array::from_fn(|i| {
+            Self::mul_add_one(-self.0[i], b.0[i], c.0[i])
+        }))
     }
     #[inline(always)]
     fn mul_add_one(a: f32, b: f32, c: f32) -> f32 {
@@ -155,14 +208,92 @@ impl Lanes for Avx2 {
         unsafe { std::arch::x86_64::_mm256_storeu_ps(p, self.0) }
     }
     #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        // SAFETY: the caller promises AVX2.
+        Self(unsafe { std::arch::x86_64::_mm256_add_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        // SAFETY: the caller promises AVX2.
+        Self(unsafe { std::arch::x86_64::_mm256_sub_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        // SAFETY: the caller promises AVX2.
+        Self(unsafe { std::arch::x86_64::_mm256_mul_ps(self.0, b.0) })
+    }
+    #[inline(always)]
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: the caller promises FMA.
         Self(unsafe { std::arch::x86_64::_mm256_fmadd_ps(self.0, b.0, c.0) })
     }
     #[inline(always)]
+    unsafe fn neg_mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: the caller promises FMA.
+        Self(unsafe { std::arch::x86_64::_mm256_fnmadd_ps(self.0, b.0, c.0) })
+    }
+    #[inline(always)]
     fn mul_add_one(a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
     }
+}
+
+/// Independent chains of [`multiply_adds`]: more than a multiply-add takes cycles times those begun in one.
+pub(crate) const CHAINS: usize = 12;
+
+/// Vector widths in bits that [`multiply_adds`] has code for here, ascending.
+pub(crate) fn vector_bits() -> Vec<usize> {
+    #[cfg(target_arch = "x86_64")]
+    if wide_available() {
+        return vec![128, 256];
+    }
+    vec![128]
+}
+
+/// `rounds` multiply-adds of each of [`CHAINS`] vectors in registers: what a core computes at most.
+pub(crate) fn multiply_adds(bits: usize, rounds: usize) -> f32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{
+            _mm_cvtss_f32, _mm_fmadd_ps, _mm_set1_ps, _mm256_cvtss_f32, _mm256_fmadd_ps,
+            _mm256_set1_ps,
+        };
+        macro_rules! chains {
+            ($name:ident, $set:ident, $fma:ident, $first:ident) => {
+                #[target_feature(enable = "avx2,fma")]
+                fn $name(rounds: usize) -> f32 {
+                    let (x, y) = ($set(black_box(0.999)), $set(black_box(0.001)));
+                    let mut v = [$set(1.0); CHAINS];
+                    for _ in 0..rounds {
+                        for v in &mut v {
+                            *v = $fma(*v, x, y);
+                        }
+                    }
+                    v.map(|v| $first(v)).iter().sum()
+                }
+            };
+        }
+        chains!(wide, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_cvtss_f32);
+        chains!(narrow, _mm_set1_ps, _mm_fmadd_ps, _mm_cvtss_f32);
+        if wide_available() {
+            // SAFETY: the CPU has the features that both are compiled for.
+            return unsafe {
+                match bits {
+                    256 => wide(rounds),
+                    _ => narrow(rounds),
+                }
+            };
+        }
+    }
+    let _ = bits;
+    let (x, y) = (black_box(0.999), black_box(0.001));
+    let mut v = [[1.0f32; 4]; CHAINS];
+    for _ in 0..rounds {
+        for v in v.iter_mut().flatten() {
+            *v = Portable::mul_add_one(*v, x, y);
+        }
+    }
+    v.iter().flatten().sum()
 }
 
 /// Calls `$body::<L>(args)` with the widest [`Lanes`] that this machine has. `$body` must be an

@@ -3,7 +3,7 @@
 use super::Model;
 use crate::device::Device;
 use crate::net::{Builder, record_fusion};
-use crate::tape::{ParamStore, Session, SessionOptions, Tape};
+use crate::tape::{BandSession, NodeReport, ParamStore, Session, SessionOptions, Tape};
 use crate::tensor::DType;
 use crate::{Error, Result};
 use half::slice::HalfFloatSliceExt;
@@ -48,7 +48,10 @@ impl Precision {
     }
 }
 
-/// Keeps the planned session of the last (batch, height, width).
+/// Keeps what was planned for the last (batch, height, width).
+///
+/// On the CPU a network runs in bands of rows wherever it can ([`BandSession`]), one picture of a batch after the
+/// other; on a card all of it at once.
 ///
 /// ```no_run
 /// use hafuse::infer::{Engine, Model};
@@ -63,7 +66,68 @@ pub struct Engine {
     params: ParamStore,
     precision: Precision,
     options: SessionOptions,
-    session: Option<([usize; 3], Session)>,
+    max_memory: Option<usize>,
+    plan: Option<([usize; 3], Plan)>,
+    /// The last result of a [`Plan::Bands`].
+    result: Vec<f32>,
+}
+
+/// How pictures of one size are fused.
+enum Plan {
+    /// All nodes one after the other on whole pictures.
+    Whole(Session),
+    /// On the CPU.
+    Bands(BandSession),
+}
+
+/// Rows of a band: few enough that its values stay in a cache, unless the pictures are wide, and enough to keep the
+/// threads of a small machine busy.
+const BAND_ROWS: usize = 32;
+
+/// What an engine holds in memory for pictures of one size, beside the pictures themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    Whole { bytes: usize },
+    Bands { rows: usize, bytes: usize },
+}
+
+/// The fastest way on the CPU that holds at most `most` bytes.
+fn choose(tape: &Tape, most: Option<usize>) -> Result<Choice> {
+    let most = most.unwrap_or(usize::MAX);
+    let bands = |rows| {
+        let bytes = BandSession::planned_bytes(tape, rows)?;
+        Some(Choice::Bands { rows, bytes })
+    };
+    let bytes = Session::planned_bytes(tape);
+    // A second pass over the picture costs more than bands save.
+    let whole = (BandSession::passes_of(tape) != Some(1)).then_some(Choice::Whole { bytes });
+    let rows = std::iter::successors(Some(BAND_ROWS), |r| (*r > 1).then_some(r / 2));
+    let mut least = bytes;
+    for choice in whole.into_iter().chain(rows.filter_map(bands)) {
+        if choice.bytes() <= most {
+            return Ok(choice);
+        }
+        least = least.min(choice.bytes());
+    }
+    let [_, h, w, _] = tape
+        .output_vars()
+        .values()
+        .next()
+        .map_or([0; 4], |v| tape.shape(*v).padded4());
+    Err(Error::config(
+        "memory",
+        format!(
+            "fusing {w} x {h} needs {least} bytes beside the pictures, {most} are allowed; downscale the pictures"
+        ),
+    ))
+}
+
+impl Choice {
+    fn bytes(self) -> usize {
+        match self {
+            Choice::Whole { bytes } | Choice::Bands { bytes, .. } => bytes,
+        }
+    }
 }
 
 impl Engine {
@@ -89,8 +153,17 @@ impl Engine {
             model: model.clone(),
             precision,
             options,
-            session: None,
+            max_memory: None,
+            plan: None,
+            result: Vec::new(),
         })
+    }
+
+    /// Holds at most `bytes` beside the pictures themselves; on the CPU only. A picture that needs more is an
+    /// [`Error::Config`] when it is begun.
+    pub fn limit_memory(&mut self, bytes: usize) {
+        self.max_memory = Some(bytes);
+        self.plan = None;
     }
 
     pub fn model(&self) -> &Model {
@@ -142,26 +215,44 @@ impl Engine {
         a: &[f32],
         b: &[f32],
     ) -> Result<()> {
-        let len = n * height * width;
+        let pixels = height * width;
         for (name, found) in [("a", a.len()), ("b", b.len())] {
-            if found != len {
+            if found != n * pixels {
                 return Err(Error::shape(
                     "fuse",
-                    format!("`{name}` has {found} values, {n} x {height} x {width} need {len}"),
+                    format!(
+                        "`{name}` has {found} values, {n} x {height} x {width} need {}",
+                        n * pixels
+                    ),
                 ));
             }
         }
         let precision = self.precision;
-        let session = self.session(n, height, width)?;
-        for (name, values) in [("a", a), ("b", b)] {
-            match precision {
-                Precision::F32 => session.input_mut::<f32>(name)?.copy_from_slice(values),
-                Precision::F16 => session
-                    .input_mut::<half::f16>(name)?
-                    .convert_from_f32_slice(values),
+        let mut result = std::mem::take(&mut self.result);
+        match self.plan(n, height, width)? {
+            Plan::Whole(session) => {
+                for (name, values) in [("a", a), ("b", b)] {
+                    match precision {
+                        Precision::F32 => session.input_mut::<f32>(name)?.copy_from_slice(values),
+                        Precision::F16 => session
+                            .input_mut::<half::f16>(name)?
+                            .convert_from_f32_slice(values),
+                    }
+                }
+                session.start()?;
+            }
+            Plan::Bands(bands) => {
+                result.resize(n * pixels, 0.0);
+                if pixels > 0 {
+                    let pairs = a.chunks_exact(pixels).zip(b.chunks_exact(pixels));
+                    for ((a, b), out) in pairs.zip(result.chunks_exact_mut(pixels)) {
+                        bands.run(&[("a", a), ("b", b)], out)?;
+                    }
+                }
             }
         }
-        session.start()
+        self.result = result;
+        Ok(())
     }
 
     /// The result of the fusion that was begun last, clamped to [0, 1].
@@ -169,7 +260,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Shape`] if `out` has another length than its inputs; [`Error::Tape`] if none was begun.
     pub fn finish(&mut self, out: &mut [f32]) -> Result<()> {
-        let Some((key, session)) = &mut self.session else {
+        let Some((key, plan)) = &mut self.plan else {
             return Err(Error::Tape(
                 "no fusion was begun; call `start` first".into(),
             ));
@@ -181,12 +272,18 @@ impl Engine {
                 format!("`out` has {} values, the pictures have {len}", out.len()),
             ));
         }
-        session.finish()?;
-        match self.precision {
-            Precision::F32 => out.copy_from_slice(session.output("fused")?),
-            Precision::F16 => session
-                .output::<half::f16>("fused")?
-                .convert_to_f32_slice(out),
+        match (plan, self.precision) {
+            (Plan::Bands(_), _) => out.copy_from_slice(&self.result),
+            (Plan::Whole(session), Precision::F32) => {
+                session.finish()?;
+                out.copy_from_slice(session.output("fused")?);
+            }
+            (Plan::Whole(session), Precision::F16) => {
+                session.finish()?;
+                session
+                    .output::<half::f16>("fused")?
+                    .convert_to_f32_slice(out);
+            }
         }
         for v in out {
             *v = v.clamp(0.0, 1.0);
@@ -194,23 +291,71 @@ impl Engine {
         Ok(())
     }
 
-    /// The session for this size, planned if it is not the last one's.
-    pub fn session(&mut self, n: usize, height: usize, width: usize) -> Result<&mut Session> {
+    /// Bytes held for pictures of this size beside the pictures themselves.
+    pub fn arena_bytes(&mut self, n: usize, height: usize, width: usize) -> Result<usize> {
+        Ok(match self.plan(n, height, width)? {
+            Plan::Whole(session) => session.arena_bytes(),
+            Plan::Bands(bands) => bands.bytes(),
+        })
+    }
+
+    /// Every node with its cost and its time in the last run of this size, as far as it was measured.
+    pub fn report(&mut self, n: usize, height: usize, width: usize) -> Result<Vec<NodeReport>> {
+        Ok(match self.plan(n, height, width)? {
+            Plan::Whole(session) => session.report(),
+            Plan::Bands(bands) => bands.report(),
+        })
+    }
+
+    /// Bytes that [`Engine::arena_bytes`] would give, without allocating them.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if that is more than [`Engine::limit_memory`] allows.
+    pub fn planned_bytes(&self, n: usize, height: usize, width: usize) -> Result<usize> {
+        match self.device() {
+            Device::Cuda(_) => Ok(Session::planned_bytes(&self.tape(n, height, width)?)),
+            Device::Cpu => Ok(choose(&self.tape(1, height, width)?, self.max_memory)?.bytes()),
+        }
+    }
+
+    fn tape(&self, n: usize, height: usize, width: usize) -> Result<Tape> {
+        let mut t = Tape::new(self.precision.dtype());
+        let a = t.input("a", [n, height, width, 1])?;
+        let b = t.input("b", [n, height, width, 1])?;
+        let mut builder = Builder::new(&mut t);
+        let fused = record_fusion(&mut builder, &self.model.genotype, a, b)?;
+        t.output("fused", fused.output)?;
+        Ok(t)
+    }
+
+    /// The plan for this size, made if it is not the last one's.
+    fn plan(&mut self, n: usize, height: usize, width: usize) -> Result<&mut Plan> {
         let key = [n, height, width];
-        let session = match self.session.take() {
-            Some((k, session)) if k == key => session,
-            // The old arena is freed before the new one is made.
+        let plan = match self.plan.take() {
+            Some((k, plan)) if k == key => plan,
+            // The old memory is freed before the new one is taken.
             old => {
                 drop(old);
-                let mut t = Tape::new(self.precision.dtype());
-                let a = t.input("a", [n, height, width, 1])?;
-                let b = t.input("b", [n, height, width, 1])?;
-                let mut builder = Builder::new(&mut t);
-                let fused = record_fusion(&mut builder, &self.model.genotype, a, b)?;
-                t.output("fused", fused.output)?;
-                Session::with_options(&t, &self.params, self.options)?
+                let bands = match self.device() {
+                    Device::Cpu if !self.options.needs_whole() => {
+                        let t = self.tape(1, height, width)?;
+                        match choose(&t, self.max_memory)? {
+                            Choice::Bands { rows, .. } => Some((t, rows)),
+                            Choice::Whole { .. } => None,
+                        }
+                    }
+                    _ => None,
+                };
+                match bands {
+                    Some((t, rows)) => Plan::Bands(BandSession::new(&t, &self.params, rows)?),
+                    None => Plan::Whole(Session::with_options(
+                        &self.tape(n, height, width)?,
+                        &self.params,
+                        self.options,
+                    )?),
+                }
             }
         };
-        Ok(&mut self.session.insert((key, session)).1)
+        Ok(&mut self.plan.insert((key, plan)).1)
     }
 }

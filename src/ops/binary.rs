@@ -1,16 +1,17 @@
 //! Arithmetic of two operands with broadcasting.
 
-use super::broadcast::{Piece, Repeat, broadcast_shape, for_pieces};
+use super::broadcast::{Piece, Repeat, broadcast_rows, broadcast_shape, for_pieces};
 use super::gate::sum_product_to;
 use super::reduce::{broadcast_to, repeat, sum_to};
 use super::registry::{Case, CaseInput, Fill};
 use super::unary::neg;
 use crate::device::cpu::CpuIo;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
+use crate::tape::{Banded, Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::{Real, Shape};
 use crate::{Result, dispatch_real};
 use bytemuck::{Pod, Zeroable};
+use std::ops::Range;
 
 /// `y = a + b` with broadcasting.
 ///
@@ -200,6 +201,16 @@ impl Operator for Binary {
 
     fn flops(&self, _inputs: &[Meta], output: Meta) -> u64 {
         output.shape.len() as u64
+    }
+
+    fn banded(&self) -> Option<&dyn Banded> {
+        Some(self)
+    }
+}
+
+impl Banded for Binary {
+    fn reads(&self, i: usize, whole: &[Meta], rows: Range<usize>) -> Range<usize> {
+        broadcast_rows(i, whole, rows)
     }
 }
 

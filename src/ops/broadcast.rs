@@ -1,8 +1,10 @@
 //! Broadcasting: which axes of an operand repeat, and loops over the result.
 
 use crate::device::cpu::for_chunks;
+use crate::tape::Meta;
 use crate::tensor::{Real, Shape};
 use crate::{Error, Result};
+use std::ops::Range;
 
 /// How a small operand lies in a full one: `full [outer, rep, inner]`, `part [outer, 1, inner]`.
 ///
@@ -40,6 +42,16 @@ impl Repeat {
             (r.outer, r.inner) = (1, r.outer);
         }
         Some(r)
+    }
+}
+
+/// Rows of picture `i` of several that broadcast that `rows` of the result read.
+pub(crate) fn broadcast_rows(i: usize, whole: &[Meta], rows: Range<usize>) -> Range<usize> {
+    let height = |m: &Meta| m.shape.padded4()[1];
+    let full = whole.iter().map(height).max();
+    match height(&whole[i]) {
+        1 if full != Some(1) => 0..1,
+        _ => rows,
     }
 }
 

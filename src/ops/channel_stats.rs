@@ -5,7 +5,7 @@ use super::registry::{Case, CaseInput, Fill};
 use super::sum::for_parts;
 use crate::device::cpu::{CpuIo, for_chunks};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
+use crate::tape::{Banded, Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::Real;
 use crate::{Error, Result, dispatch_real};
 use bytemuck::{Pod, Zeroable};
@@ -180,7 +180,13 @@ impl Operator for Stats {
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {
         2 * inputs[0].shape.len() as u64
     }
+
+    fn banded(&self) -> Option<&dyn Banded> {
+        Some(self)
+    }
 }
+
+impl Banded for Stats {}
 
 impl Stats {
     /// Pixels, channels and lanes of a pixel.

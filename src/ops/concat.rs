@@ -3,7 +3,7 @@
 use super::registry::{Case, CaseInput};
 use crate::device::cpu::{CpuIo, for_chunks};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
+use crate::tape::{Banded, Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::{Real, Shape};
 use crate::{Error, Result, dispatch_real};
 use bytemuck::{Pod, Zeroable};
@@ -234,7 +234,13 @@ impl Operator for Concat {
     fn flops(&self, _inputs: &[Meta], _output: Meta) -> u64 {
         0
     }
+
+    fn banded(&self) -> Option<&dyn Banded> {
+        Some(self)
+    }
 }
+
+impl Banded for Concat {}
 
 impl Operator for SliceChannels {
     fn name(&self) -> &'static str {

@@ -1,17 +1,18 @@
 //! Gates: a tensor weighted by a map or by channel weights.
 
 use super::binary::{mul, sub};
-use super::broadcast::{Piece, Repeat, for_pieces};
+use super::broadcast::{Piece, Repeat, broadcast_rows, for_pieces};
 use super::lanes::pack;
 use super::reduce::{repeat, sum_to};
 use super::registry::{Case, CaseInput};
 use super::sum;
 use crate::device::cpu::CpuIo;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
+use crate::tape::{Banded, Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::{DType, Real, Shape};
 use crate::{Error, Result, dispatch_real};
 use bytemuck::{Pod, Zeroable};
+use std::ops::Range;
 
 /// `y = u * m (+ x)`: an attention weight `m` applied to `u`, with an optional residual.
 ///
@@ -160,6 +161,16 @@ impl Operator for Gate {
 
     fn flops(&self, inputs: &[Meta], output: Meta) -> u64 {
         (inputs.len() as u64 - 1) * output.shape.len() as u64
+    }
+
+    fn banded(&self) -> Option<&dyn Banded> {
+        Some(self)
+    }
+}
+
+impl Banded for Gate {
+    fn reads(&self, i: usize, whole: &[Meta], rows: Range<usize>) -> Range<usize> {
+        broadcast_rows(i, whole, rows)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::tape::{Meta, Operator, check_inputs, expect_shape};
 use crate::tensor::{Real, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
 use bytemuck::{Pod, Zeroable};
+use std::ops::Range;
 use std::sync::Arc;
 
 const NAME: &str = "resize_bilinear";
@@ -157,6 +158,32 @@ impl Maps {
         for_chunks(out, row_out, |r, row| {
             let (n, tap) = (r / h.taps.len(), h.taps[r % h.taps.len()]);
             let line = |i: usize| &x[(n * h.input + i) * row_in..][..row_in];
+            let residual = residual.map(|v| &v[r * row_out..(r + 1) * row_out]);
+            resize_row(w, tap.weight, line(tap.low), line(tap.high), residual, row);
+        });
+    }
+
+    /// Rows of `x` that `rows` of the output read.
+    pub fn rows_read(&self, rows: &Range<usize>) -> Range<usize> {
+        let taps = &self.h.taps;
+        taps[rows.start].low..taps[rows.end - 1].high + 1
+    }
+
+    /// [`Maps::resize`] for some rows of one picture; `x` begins with row `first`, the others with `rows`.
+    pub fn resize_rows<T: Real>(
+        &self,
+        rows: &Range<usize>,
+        first: usize,
+        c: usize,
+        x: &[T],
+        residual: Option<&[T]>,
+        out: &mut [T],
+    ) {
+        let w = &*self.w;
+        let (row_in, row_out) = (w.input * c, w.taps.len() * c);
+        for_chunks(out, row_out, |r, row| {
+            let tap = self.h.taps[rows.start + r];
+            let line = |i: usize| &x[(i - first) * row_in..][..row_in];
             let residual = residual.map(|v| &v[r * row_out..(r + 1) * row_out]);
             resize_row(w, tap.weight, line(tap.low), line(tap.high), residual, row);
         });

@@ -5,10 +5,11 @@ use super::registry::{Case, CaseInput};
 use super::resize::Maps;
 use crate::device::cpu::{ALIGN, CpuIo};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::tape::{Meta, Operator, check_inputs, expect_shape};
-use crate::tensor::{DType, Shape};
+use crate::tape::{Band, Banded, Meta, Operator, check_inputs, expect_shape};
+use crate::tensor::{DType, Real, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
 use bytemuck::{Pod, Zeroable};
+use std::ops::Range;
 
 const NAME: &str = "pointwise_upsample";
 
@@ -114,20 +115,25 @@ impl PointwiseUpsample {
         (products, T::scratch_len(w.padded4()))
     }
 
+    /// The 1 x 1 of a whole `x` of this shape.
+    fn pointwise<'a, T: Real>(&self, io: &CpuIo<'a>, x: Shape) -> Result<Forward<'a, T>> {
+        Ok(Forward {
+            x: io.input(0)?,
+            x_shape: x.padded4(),
+            w: io.input(1)?,
+            w_shape: io.shape(1).padded4(),
+            bias: None,
+            residual: None,
+        })
+    }
+
     fn run<T: Convolve>(&self, io: &mut CpuIo<'_>) -> Result<()> {
         let (x, w) = (io.shape(0), io.shape(1));
         let ([n, h, wd, _], [.., cout]) = (x.padded4(), w.padded4());
         let scratch = io.scratch::<T>()?;
         let (products, packed) = scratch.split_at_mut(Self::scratch::<T>(x, w).0);
         let products = &mut products[..n * h * wd * cout];
-        let f = Forward {
-            x: io.input::<T>(0)?,
-            x_shape: x.padded4(),
-            w: io.input(1)?,
-            w_shape: w.padded4(),
-            bias: None,
-            residual: None,
-        };
+        let f = self.pointwise(io, x)?;
         T::convolve(NAME, &POINTWISE.options, &f, products, packed)?;
         let residual = if self.residual {
             Some(io.input(2)?)
@@ -247,6 +253,56 @@ impl Operator for PointwiseUpsample {
             _ => Self::scratch::<f64>(x, w),
         };
         (products + packed) * dtype.size()
+    }
+
+    fn banded(&self) -> Option<&dyn Banded> {
+        Some(self)
+    }
+}
+
+impl Banded for PointwiseUpsample {
+    fn reads(&self, i: usize, _: &[Meta], rows: Range<usize>) -> Range<usize> {
+        match i {
+            0 => self.maps.rows_read(&rows),
+            _ => rows,
+        }
+    }
+
+    fn prepared(&self, whole: &[Meta]) -> usize {
+        f32::scratch_len(whole[1].shape.padded4())
+    }
+
+    fn prepare(&self, mut io: CpuIo<'_>, whole: &[Meta]) -> Result<()> {
+        let packed = io.output()?;
+        let f = self.pointwise(&io, whole[0].shape)?;
+        f32::pack(NAME, &POINTWISE.options, &f, packed)
+    }
+
+    fn scratch(&self, inputs: &[Meta], _: Meta) -> usize {
+        4 * Self::scratch::<f32>(inputs[0].shape, inputs[1].shape).0
+    }
+
+    fn run(&self, mut io: CpuIo<'_>, band: &Band<'_>) -> Result<()> {
+        let ([_, h, w, _], [.., cout]) = (io.shape(0).padded4(), io.shape(1).padded4());
+        let products = &mut io.scratch::<f32>()?[..h * w * cout];
+        let under = band.first[0]..band.first[0] + h;
+        let f = self.pointwise(&io, band.whole[0].shape)?;
+        let at = (&under, under.start);
+        f32::convolve_rows(NAME, &POINTWISE.options, &f, at, band.prepared, products)?;
+        let residual = if self.residual {
+            Some(io.input(2)?)
+        } else {
+            None
+        };
+        self.maps.resize_rows(
+            &band.rows,
+            under.start,
+            cout,
+            products,
+            residual,
+            io.output()?,
+        );
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! A readable listing of a session: node, shape, FLOPs, bytes, time.
 
-use super::{Cost, Session, Source};
+use super::{Cost, Session, Source, Tape, Var};
 use crate::tensor::Shape;
 use std::fmt::Write;
 use std::time::Duration;
@@ -20,24 +20,27 @@ pub struct NodeReport {
 impl Session {
     /// Every executed node with its cost and its time in the last run.
     pub fn report(&self) -> Vec<NodeReport> {
-        let tape = self.tape();
-        self.times()
-            .filter_map(|(var, time)| {
-                let node = &tape.nodes()[var.index()];
-                let Source::Op(op) = &node.source else {
-                    return None;
-                };
-                Some(NodeReport {
-                    index: var.index(),
-                    scope: node.scope.to_string(),
-                    op: op.name(),
-                    shape: node.meta.shape,
-                    cost: op.cost(&tape.input_metas(var), node.meta),
-                    time,
-                })
-            })
-            .collect()
+        report(self.tape(), self.times())
     }
+}
+
+/// The operators among these nodes, with their times.
+pub(super) fn report(tape: &Tape, times: impl Iterator<Item = (Var, Duration)>) -> Vec<NodeReport> {
+    let one = |(var, time): (Var, Duration)| {
+        let node = &tape.nodes()[var.index()];
+        let Source::Op(op) = &node.source else {
+            return None;
+        };
+        Some(NodeReport {
+            index: var.index(),
+            scope: node.scope.to_string(),
+            op: op.name(),
+            shape: node.meta.shape,
+            cost: op.cost(&tape.input_metas(var), node.meta),
+            time,
+        })
+    };
+    times.filter_map(one).collect()
 }
 
 /// The report as a text table with a line of totals.

@@ -16,6 +16,7 @@
 //! ```
 
 mod accumulate;
+mod bands;
 mod dump;
 mod grad;
 mod layout;
@@ -27,6 +28,7 @@ mod run_cuda;
 mod session;
 
 pub(crate) use accumulate::Accumulate;
+pub use bands::{Band, BandSession, Banded};
 pub use dump::{NodeReport, format_table};
 pub use operator::{Cost, Meta, Operator, check_inputs, expect_shape};
 pub use params::ParamStore;

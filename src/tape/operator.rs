@@ -1,6 +1,6 @@
 //! What an operator must offer.
 
-use super::{Tape, Var};
+use super::{Banded, Tape, Var};
 use crate::device::cpu::CpuIo;
 use crate::device::launch::CudaIo;
 use crate::tensor::{DType, Shape};
@@ -79,6 +79,11 @@ pub trait Operator: Debug + Send + Sync {
     /// Bytes of scratch memory that [`Operator::cuda`] wants.
     fn cuda_workspace(&self, _inputs: &[Meta], _output: Meta) -> usize {
         0
+    }
+
+    /// This operator as one that can compute a few rows at a time, if it can.
+    fn banded(&self) -> Option<&dyn Banded> {
+        None
     }
 
     /// Inputs (parameters) that this operator updates in place; such a node is an effect and is

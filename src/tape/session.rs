@@ -24,6 +24,13 @@ pub struct SessionOptions {
     pub eager: bool,
 }
 
+impl SessionOptions {
+    /// Whether these are of no use but in a [`Session`].
+    pub(crate) fn needs_whole(self) -> bool {
+        self.poison || self.round_to_f16
+    }
+}
+
 /// A tape bound to the device of its parameters: memory planned, ready to run.
 ///
 /// Nodes that no output and no effect needs are left out. After the first run nothing is allocated.

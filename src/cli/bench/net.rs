@@ -58,7 +58,7 @@ pub fn run(args: &NetArgs) -> Result<()> {
         engine.fuse_batch(n, height, width, &a, &b, &mut out)?;
         Ok(start.elapsed().as_secs_f64())
     })?;
-    let arena = engine.session(n, height, width)?.arena_bytes();
+    let arena = engine.arena_bytes(n, height, width)?;
     let dtype = precision.dtype().to_string();
     if args.json {
         return terminal::print(

@@ -9,7 +9,7 @@ use crate::ops::gate::{Gate, gate};
 use crate::ops::lanes::{Columns, ColumnsParams, pack};
 use crate::ops::reduce::{SumTo, mean_positions};
 use crate::ops::unary::{sigmoid, sigmoid_of};
-use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
+use crate::tape::{Band, Banded, Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::{Element, Shape};
 use crate::{DType, Error, Result, dispatch_real};
 use bytemuck::{Pod, Zeroable};
@@ -201,5 +201,54 @@ impl Operator for ChannelAttention {
         let (sum, mean) = Self::mean(inputs);
         let maps = 2 * words(mean.shape.len(), mean.dtype.size());
         8 * maps + sum.workspace(&inputs[..1], mean)
+    }
+
+    fn banded(&self) -> Option<&dyn Banded> {
+        Some(self)
+    }
+}
+
+impl Banded for ChannelAttention {
+    fn statistic(&self, whole: &[Meta]) -> usize {
+        whole[0].shape.padded4()[3]
+    }
+
+    /// Sums of channels; each row in f32 lanes of its own would lose digits in pictures of many megapixels.
+    fn gather(&self, x: &[f32], statistic: &mut [f64]) {
+        for pixel in x.chunks_exact(statistic.len()) {
+            for (s, &v) in statistic.iter_mut().zip(pixel) {
+                *s += f64::from(v);
+            }
+        }
+    }
+
+    fn scratch(&self, inputs: &[Meta], _: Meta) -> usize {
+        2 * 8 * words(inputs[0].shape.padded4()[3], 4)
+    }
+
+    fn run(&self, mut io: CpuIo<'_>, band: &Band<'_>) -> Result<()> {
+        let (shape, w_shape) = (io.shape(0), io.shape(1));
+        let [_, h, w, c] = band.whole[0].shape.padded4();
+        let mut scratch = io.scratch::<f64>()?;
+        let channels = Shape::from([1, 1, 1, c]);
+        let mean = take::<f32>(&mut scratch, c);
+        let weights = take::<f32>(&mut scratch, c);
+        for (m, &sum) in mean.iter_mut().zip(band.statistic) {
+            *m = (sum / (h * w) as f64) as f32;
+        }
+        let from = [(&*mean, channels), (io.input(1)?, w_shape)];
+        run(&ChannelConv::forward(), from, (weights, channels), &mut [])?;
+        sigmoid_of(weights, mean);
+        let from = [
+            (io.input(0)?, shape),
+            (&*mean, channels),
+            (io.input(2)?, shape),
+        ];
+        run(
+            &Gate::default(),
+            from,
+            (io.output::<f32>()?, shape),
+            &mut [],
+        )
     }
 }

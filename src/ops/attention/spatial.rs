@@ -4,14 +4,15 @@ use super::{run, take, words};
 use crate::device::cpu::CpuIo;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::ops::channel_stats::{Stats, channel_stats};
-use crate::ops::conv::{Conv2d, ConvOptions, Kernels, conv2d};
+use crate::ops::conv::{Conv2d, ConvOptions, Convolve, Forward, Kernels, conv2d, rows_read};
 use crate::ops::gate::{Gate, gate};
 use crate::ops::lanes::group;
 use crate::ops::{Activation, Padding};
-use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
+use crate::tape::{Band, Banded, Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::Shape;
 use crate::{Error, Result, dispatch_real};
 use bytemuck::{Pod, Zeroable};
+use std::ops::Range;
 
 const NAME: &str = "spatial_attention";
 
@@ -225,5 +226,77 @@ impl Operator for SpatialAttention {
         let size = inputs[0].dtype.size();
         let maps = words(from[0].shape.len(), size) + words(map.shape.len(), size);
         8 * maps + MAP.workspace(&from, map).next_multiple_of(8)
+    }
+
+    fn banded(&self) -> Option<&dyn Banded> {
+        Some(self)
+    }
+}
+
+impl Banded for SpatialAttention {
+    fn reads(&self, i: usize, whole: &[Meta], rows: Range<usize>) -> Range<usize> {
+        let k = whole[1].shape.padded4()[0];
+        match i {
+            0 => rows_read(&MAP_OPTIONS, whole[0].shape.padded4(), k, &rows),
+            _ => rows,
+        }
+    }
+
+    fn prepared(&self, whole: &[Meta]) -> usize {
+        f32::scratch_len(whole[1].shape.padded4())
+    }
+
+    fn prepare(&self, mut io: CpuIo<'_>, whole: &[Meta]) -> Result<()> {
+        let packed = io.output()?;
+        let stats = Self::shapes(whole[0].shape).0;
+        f32::pack(NAME, &MAP_OPTIONS, &self.map(&io, &[], stats)?, packed)
+    }
+
+    fn scratch(&self, inputs: &[Meta], output: Meta) -> usize {
+        let stats = Self::shapes(inputs[0].shape).0.len();
+        let map = Self::shapes(output.shape).1.len();
+        8 * (words(stats, 4) + words(map, 4))
+    }
+
+    fn run(&self, mut io: CpuIo<'_>, band: &Band<'_>) -> Result<()> {
+        let (u_shape, y_shape) = (io.shape(0), io.output_shape()?);
+        let (stats_shape, map_shape) = (Self::shapes(u_shape).0, Self::shapes(y_shape).1);
+        let mut scratch = io.scratch::<f64>()?;
+        let (u, x) = (io.input::<f32>(0)?, io.input::<f32>(3)?);
+        let stats = take::<f32>(&mut scratch, stats_shape.len());
+        let map = take::<f32>(&mut scratch, map_shape.len());
+        run(
+            &Stats::max_mean(),
+            [(u, u_shape)],
+            (stats, stats_shape),
+            &mut [],
+        )?;
+        let whole = Self::shapes(band.whole[0].shape).0;
+        let at = (&band.rows, band.first[0]);
+        let f = self.map(&io, stats, whole)?;
+        f32::convolve_rows(NAME, &MAP_OPTIONS, &f, at, band.prepared, map)?;
+        let [.., w, c] = y_shape.padded4();
+        let u = &u[(band.rows.start - band.first[0]) * w * c..][..y_shape.len()];
+        let from = [(u, y_shape), (&*map, map_shape), (x, y_shape)];
+        run(
+            &Gate::default(),
+            from,
+            (io.output::<f32>()?, y_shape),
+            &mut [],
+        )
+    }
+}
+
+impl SpatialAttention {
+    /// The convolution that makes the map, of whole statistics of this shape.
+    fn map<'a>(&self, io: &CpuIo<'a>, stats: &'a [f32], whole: Shape) -> Result<Forward<'a, f32>> {
+        Ok(Forward {
+            x: stats,
+            x_shape: whole.padded4(),
+            w: io.input(1)?,
+            w_shape: io.shape(1).padded4(),
+            bias: Some(io.input(2)?),
+            residual: None,
+        })
     }
 }

@@ -157,7 +157,7 @@ impl Operator for Conv2dInputGrad {
                 transposed: true,
             };
             let at = |ky, kx, co, ci| weight[((ky * w[1] + kx) * cin + ci) * cout + co];
-            fast::run(&job, at, io.output()?, io.scratch()?);
+            fast::run(&job, &at, io.output()?, io.scratch()?);
             return Ok(());
         }
         dispatch_real!(io.dtype(), "conv2d_input_grad", T => {

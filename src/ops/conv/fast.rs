@@ -2,12 +2,12 @@
 
 use super::geometry::{Axis, AxisSize, MAX_K, Segment};
 use super::kernel::{MR, MR_HALF, NR, Tap, dots, tile};
-use crate::device::simd::{LANES, Lanes, dispatch_lanes};
+use super::pack::{DOT_CHANNELS, Weight, pack, panel_width};
+use super::winograd;
+use crate::device::simd::{LANES, Lanes, dispatch_lanes, prefetch};
 use crate::ops::Activation;
 use rayon::prelude::*;
 
-/// Output channels up to which dot products beat a panel.
-const DOT_CHANNELS: usize = 4;
 /// Rows of a band; small enough that a batch of 64 x 64 patches keeps many cores busy.
 const BAND: usize = 8;
 
@@ -17,6 +17,41 @@ pub(super) struct Epilogue<'a> {
     pub bias: Option<&'a [f32]>,
     pub activation: Activation,
     pub residual: Option<&'a [f32]>,
+}
+
+impl Epilogue<'_> {
+    /// The value of `N` whole channels from `channel`, the first of which is output element `at`.
+    #[inline(always)]
+    fn whole<const N: usize>(&self, mut v: [f32; N], channel: usize, at: usize) -> [f32; N] {
+        if let Some(bias) = self.bias {
+            for (v, b) in v.iter_mut().zip(&bias[channel..channel + N]) {
+                *v += b;
+            }
+        }
+        self.activation.apply(&mut v);
+        if let Some(residual) = self.residual {
+            for (v, r) in v.iter_mut().zip(&residual[at..at + N]) {
+                *v += r;
+            }
+        }
+        v
+    }
+
+    /// [`Epilogue::whole`] of the sums in a register, stored.
+    ///
+    /// # Safety
+    /// Eight outputs from `at` must be in range and this thread's own, and `L`'s instruction set
+    /// available.
+    #[inline(always)]
+    pub unsafe fn store_lanes<L: Lanes>(&self, sums: L, channel: usize, at: usize, out: SendPtr) {
+        let mut v = [0.0f32; LANES];
+        // SAFETY: `v` holds eight values; the rest is the caller's contract.
+        unsafe {
+            sums.store(v.as_mut_ptr());
+            let v = self.whole(v, channel, at);
+            out.at(at).cast::<[f32; LANES]>().write(v);
+        }
+    }
 }
 
 /// A convolution ready to run; channels are those of the side that is read (`cin`) and written.
@@ -32,62 +67,104 @@ pub(super) struct Job<'a> {
     pub transposed: bool,
 }
 
-/// Elements of the packed weights: the scratch that [`run`] wants.
-pub(super) fn packed_len(taps: usize, cin: usize, cout: usize) -> usize {
-    taps * cin * cout.next_multiple_of(LANES)
+/// Runs `job`, writing every element of `out`. `weight(ky, kx, ci, co)` with `ci` on the side read.
+pub(super) fn run(job: &Job<'_>, weight: &impl Weight, out: &mut [f32], scratch: &mut [f32]) {
+    if winograd::suits(job) {
+        winograd::pack(job, weight, scratch);
+        return winograd::run(job, scratch, out);
+    }
+    let phases = if job.transposed {
+        (job.rows.stride, job.cols.stride)
+    } else {
+        (1, 1)
+    };
+    for py in 0..phases.0 {
+        for px in 0..phases.1 {
+            let (ay, ax) = axes(job, (py, px));
+            pack(&ay, &ax, job.cin, job.cout, weight, scratch);
+            run_phase(job, (ay, ax), scratch, out);
+        }
+    }
 }
 
-/// Runs `job`, writing every element of `out`. `weight(ky, kx, ci, co)` with `ci` on the side read.
-pub(super) fn run(
-    job: &Job<'_>,
-    weight: impl Fn(usize, usize, usize, usize) -> f32 + Sync,
-    out: &mut [f32],
-    scratch: &mut [f32],
-) {
-    let strides = (job.rows.stride, job.cols.stride);
-    let phases = if job.transposed { strides } else { (1, 1) };
+/// Packs the weights of a forward convolution, whose `input` may be empty, for [`run_packed`].
+pub(super) fn pack_forward(job: &Job<'_>, weight: &impl Weight, packed: &mut [f32]) {
+    if winograd::suits(job) {
+        return winograd::pack(job, weight, packed);
+    }
+    let (ay, ax) = axes(job, (0, 0));
+    pack(&ay, &ax, job.cin, job.cout, weight, packed);
+}
+
+/// Runs a forward `job` that is a part of `whole`, with what [`pack_forward`] made of `whole`.
+pub(super) fn run_packed(job: &Job<'_>, whole: &Job<'_>, packed: &[f32], out: &mut [f32]) {
+    if winograd::suits(whole) {
+        winograd::run(job, packed, out);
+    } else {
+        run_phase(job, axes(job, (0, 0)), packed, out);
+    }
+}
+
+fn axes(job: &Job<'_>, (py, px): (usize, usize)) -> (Axis, Axis) {
+    if job.transposed {
+        let y = Axis::transposed(job.rows, py);
+        (y, Axis::transposed(job.cols, px))
+    } else {
+        (Axis::forward(job.rows), Axis::forward(job.cols))
+    }
+}
+
+fn run_phase(job: &Job<'_>, (ay, ax): (Axis, Axis), packed: &[f32], out: &mut [f32]) {
     let out_dims = if job.transposed {
         (job.rows.x, job.cols.x)
     } else {
         (job.rows.y, job.cols.y)
     };
-    for py in 0..phases.0 {
-        for px in 0..phases.1 {
-            let (ay, ax) = if job.transposed {
-                (
-                    Axis::transposed(job.rows, py),
-                    Axis::transposed(job.cols, px),
-                )
-            } else {
-                (Axis::forward(job.rows), Axis::forward(job.cols))
-            };
-            pack(&ay, &ax, job.cin, job.cout, &weight, scratch);
-            let phase = Phase {
-                job,
-                ay,
-                ax,
-                out_width: out_dims.1,
-                out_image: out_dims.0 * out_dims.1 * job.cout,
-                packed: scratch,
-            };
-            let bands = phase.ay.count.div_ceil(BAND);
-            let target = SendPtr(out.as_mut_ptr());
-            (0..job.batch * bands).into_par_iter().for_each(|i| {
-                let (image, band) = (i / bands, i % bands);
-                let rows = (band * BAND, ((band + 1) * BAND).min(phase.ay.count));
-                // SAFETY: a band writes only its own rows of its own image.
-                unsafe { run_band(&phase, target, image, rows) };
-            });
-        }
-    }
+    let phase = Phase {
+        job,
+        ay,
+        ax,
+        out_width: out_dims.1,
+        out_image: out_dims.0 * out_dims.1 * job.cout,
+        packed,
+    };
+    let bands = phase.ay.count.div_ceil(BAND);
+    let target = SendPtr::new(out);
+    (0..job.batch * bands).into_par_iter().for_each(|i| {
+        let (image, band) = (i / bands, i % bands);
+        let rows = (band * BAND, ((band + 1) * BAND).min(phase.ay.count));
+        // SAFETY: a band writes only its own rows of its own image.
+        unsafe { run_band(&phase, target, image, rows) };
+    });
 }
 
+/// Where threads write, each its own part.
 #[derive(Clone, Copy)]
-struct SendPtr(*mut f32);
-// SAFETY: bands write disjoint rows.
+pub(super) struct SendPtr(*mut f32);
+// SAFETY: users write disjoint parts.
 unsafe impl Send for SendPtr {}
 // SAFETY: as above.
 unsafe impl Sync for SendPtr {}
+
+impl SendPtr {
+    pub fn new(values: &mut [f32]) -> Self {
+        Self(values.as_mut_ptr())
+    }
+
+    /// An address to prefetch.
+    #[inline(always)]
+    pub fn line(self, at: usize) -> *const f32 {
+        self.0.wrapping_add(at)
+    }
+
+    /// # Safety
+    /// `at` must be within the values.
+    #[inline(always)]
+    pub unsafe fn at(self, at: usize) -> *mut f32 {
+        // SAFETY: the caller's contract.
+        unsafe { self.0.add(at) }
+    }
+}
 
 /// One phase of a job (a forward convolution has one, a transposed one `stride^2`).
 struct Phase<'a> {
@@ -97,69 +174,6 @@ struct Phase<'a> {
     out_width: usize,
     out_image: usize,
     packed: &'a [f32],
-}
-
-/// Weights packed at a time by one thread; fewer in all are not worth waking others.
-const PACK_SERIAL: usize = 64 * 1024;
-
-/// Panels `[cout / NR][ky][kx][cin][NR]`, the last one of `LANES` if that is enough, zero beyond
-/// `cout`; for few channels `[cout][ky][kx][cin]`.
-fn pack(
-    ay: &Axis,
-    ax: &Axis,
-    cin: usize,
-    cout: usize,
-    weight: &(impl Fn(usize, usize, usize, usize) -> f32 + Sync),
-    packed: &mut [f32],
-) {
-    let depth = ay.taps().len() * ax.taps().len() * cin;
-    let step = if cout <= DOT_CHANNELS { 1 } else { NR };
-    let one = |i: usize, panel: &mut [f32]| {
-        let first = i * step;
-        let width = panel_width(cout, first);
-        let mut at = 0;
-        for &(ky, _) in ay.taps() {
-            for &(kx, _) in ax.taps() {
-                for ci in 0..cin {
-                    for co in first..first + width {
-                        panel[at] = if co < cout {
-                            weight(ky, kx, ci, co)
-                        } else {
-                            0.0
-                        };
-                        at += 1;
-                    }
-                }
-            }
-        }
-    };
-    let whole = if cout <= DOT_CHANNELS {
-        cout * depth
-    } else {
-        cout.next_multiple_of(LANES) * depth
-    };
-    let panel = (step * depth).max(1);
-    let packed = &mut packed[..whole];
-    if whole < PACK_SERIAL {
-        packed
-            .chunks_mut(panel)
-            .enumerate()
-            .for_each(|(i, p)| one(i, p));
-    } else {
-        packed
-            .par_chunks_mut(panel)
-            .enumerate()
-            .for_each(|(i, p)| one(i, p));
-    }
-}
-
-/// Channels that the panel beginning at channel `first` has room for.
-fn panel_width(cout: usize, first: usize) -> usize {
-    match cout - first {
-        _ if cout <= DOT_CHANNELS => 1,
-        left if left <= LANES => LANES,
-        _ => NR,
-    }
 }
 
 /// # Safety
@@ -286,6 +300,9 @@ unsafe fn line_of_tiles<L: Lanes>(phase: &Phase<'_>, out: SendPtr, taps: &[Tap],
                 first,
                 count,
             };
+            for i in 0..m {
+                prefetch(out.line(place.output + i * run.out_pitch));
+            }
             macro_rules! tiles {
                 ($($m:literal)*) => {
                     match (job.cout, m) {
@@ -389,25 +406,11 @@ unsafe fn store<const M: usize, const N: usize>(
     let e = &job.epilogue;
     // A whole tile has lengths that the compiler knows, which is worth as much as the sums of a 1 x 1.
     if place.count == N {
-        let bias: Option<[f32; N]> = e
-            .bias
-            .map(|b| std::array::from_fn(|i| b[place.first..place.first + N][i]));
         for (m, sums) in acc.iter().enumerate() {
             let at = place.output + m * run.out_pitch;
-            let mut v = *sums;
-            if let Some(bias) = &bias {
-                for (v, b) in v.iter_mut().zip(bias) {
-                    *v += b;
-                }
-            }
-            e.activation.apply(&mut v);
-            if let Some(residual) = e.residual {
-                for (v, r) in v.iter_mut().zip(&residual[at..at + N]) {
-                    *v += r;
-                }
-            }
+            let v = e.whole(*sums, place.first, at);
             // SAFETY: the caller's contract; `N` channels from `at` are inside the output.
-            unsafe { out.0.add(at).cast::<[f32; N]>().write(v) };
+            unsafe { out.at(at).cast::<[f32; N]>().write(v) };
         }
         return;
     }
@@ -427,6 +430,6 @@ unsafe fn store<const M: usize, const N: usize>(
             }
         }
         // SAFETY: the caller's contract; `n` channels from `at` are inside the output.
-        unsafe { std::ptr::copy_nonoverlapping(v.as_ptr(), out.0.add(at), n) };
+        unsafe { std::ptr::copy_nonoverlapping(v.as_ptr(), out.at(at), n) };
     }
 }

@@ -1,8 +1,11 @@
 //! The forward convolution on plain slices: what `conv2d` runs, and operators that contain one.
 
-use super::{ConvOptions, fast, reference};
-use crate::Result;
+use super::pack::{self, Weight};
+use super::{ConvOptions, Sizes, fast, reference, winograd};
+use crate::ops::Padding;
 use crate::tensor::Real;
+use crate::{Error, Result};
+use std::ops::Range;
 
 /// Operands of a forward convolution.
 pub(crate) struct Forward<'a, T> {
@@ -14,6 +17,83 @@ pub(crate) struct Forward<'a, T> {
     pub w_shape: [usize; 4],
     pub bias: Option<&'a [T]>,
     pub residual: Option<&'a [T]>,
+}
+
+impl Forward<'_, f32> {
+    fn job(&self, options: &ConvOptions, sizes: Sizes) -> fast::Job<'_> {
+        fast::Job {
+            input: self.x,
+            batch: sizes.n,
+            rows: sizes.rows,
+            cols: sizes.cols,
+            cin: self.w_shape[2],
+            cout: self.w_shape[3],
+            epilogue: fast::Epilogue {
+                bias: self.bias,
+                activation: options.activation,
+                residual: self.residual,
+            },
+            transposed: false,
+        }
+    }
+
+    fn weight(&self) -> impl Weight {
+        let [_, kw, cin, cout] = self.w_shape;
+        move |ky, kx, ci, co| self.w[((ky * kw + kx) * cin + ci) * cout + co]
+    }
+}
+
+impl<T: Real> Forward<'_, T> {
+    /// Sizes of the whole, and of the part that [`Convolve::convolve_rows`] computes.
+    fn part(
+        &self,
+        op: &'static str,
+        options: &ConvOptions,
+        (rows, first): (&Range<usize>, usize),
+    ) -> Result<[Sizes; 2]> {
+        let whole = options.sizes(op, self.x_shape, self.w_shape)?;
+        let [n, _, w, c] = self.x_shape;
+        let mut part = whole;
+        part.rows.x = self.x.len() / (n * w * c);
+        part.rows.y = rows.len();
+        part.rows.pad = (first + whole.rows.pad)
+            .checked_sub(rows.start * whole.rows.stride)
+            .ok_or_else(|| Error::Internal(format!("{op} was given rows from {first} on")))?;
+        Ok([whole, part])
+    }
+}
+
+/// Rows of `x` that `rows` of a forward convolution read.
+pub(crate) fn rows_read(
+    options: &ConvOptions,
+    x: [usize; 4],
+    k: usize,
+    rows: &Range<usize>,
+) -> Range<usize> {
+    let reach = options.dilation * (k - 1);
+    let pad = match options.padding {
+        Padding::Same => reach / 2,
+        Padding::Valid => 0,
+    };
+    let end = (rows.end.max(1) - 1) * options.stride + reach + 1;
+    let start = (rows.start * options.stride).saturating_sub(pad);
+    start..end.saturating_sub(pad).min(x[1]).max(start)
+}
+
+/// Rows that the convolution of a whole `x` in f32 computes together.
+pub(crate) fn granule(options: &ConvOptions, x: [usize; 4], w: [usize; 4]) -> usize {
+    let f = Forward::<f32> {
+        x: &[],
+        x_shape: x,
+        w: &[],
+        w_shape: w,
+        bias: None,
+        residual: None,
+    };
+    match options.sizes("conv2d", x, w) {
+        Ok(sizes) if winograd::suits(&f.job(options, sizes)) => winograd::step(w[0]),
+        _ => 1,
+    }
 }
 
 /// Types that a convolution runs in.
@@ -29,11 +109,31 @@ pub(crate) trait Convolve: Real {
         y: &mut [Self],
         scratch: &mut [Self],
     ) -> Result<()>;
+
+    /// Packs `w` for [`Convolve::convolve_rows`] of a whole `x` of this shape, which need not be there yet:
+    /// [`Convolve::scratch_len`] values.
+    fn pack(
+        op: &'static str,
+        options: &ConvOptions,
+        f: &Forward<'_, Self>,
+        packed: &mut [Self],
+    ) -> Result<()>;
+
+    /// Some rows of the output, of a whole `x_shape`: `x` begins with picture row `first` and ends with the last one
+    /// that is read, `residual` and `y` have these rows only.
+    fn convolve_rows(
+        op: &'static str,
+        options: &ConvOptions,
+        f: &Forward<'_, Self>,
+        at: (&Range<usize>, usize),
+        packed: &[Self],
+        y: &mut [Self],
+    ) -> Result<()>;
 }
 
 impl Convolve for f32 {
     fn scratch_len(w: [usize; 4]) -> usize {
-        fast::packed_len(w[0] * w[1], w[2], w[3])
+        pack::packed_len(w[0] * w[1], w[2], w[3])
     }
 
     fn convolve(
@@ -44,23 +144,31 @@ impl Convolve for f32 {
         scratch: &mut [Self],
     ) -> Result<()> {
         let sizes = options.sizes(op, f.x_shape, f.w_shape)?;
-        let [_, kw, cin, cout] = f.w_shape;
-        let job = fast::Job {
-            input: f.x,
-            batch: sizes.n,
-            rows: sizes.rows,
-            cols: sizes.cols,
-            cin,
-            cout,
-            epilogue: fast::Epilogue {
-                bias: f.bias,
-                activation: options.activation,
-                residual: f.residual,
-            },
-            transposed: false,
-        };
-        let at = |ky, kx, ci, co| f.w[((ky * kw + kx) * cin + ci) * cout + co];
-        fast::run(&job, at, y, scratch);
+        fast::run(&f.job(options, sizes), &f.weight(), y, scratch);
+        Ok(())
+    }
+
+    fn pack(
+        op: &'static str,
+        options: &ConvOptions,
+        f: &Forward<'_, Self>,
+        packed: &mut [Self],
+    ) -> Result<()> {
+        let sizes = options.sizes(op, f.x_shape, f.w_shape)?;
+        fast::pack_forward(&f.job(options, sizes), &f.weight(), packed);
+        Ok(())
+    }
+
+    fn convolve_rows(
+        op: &'static str,
+        options: &ConvOptions,
+        f: &Forward<'_, Self>,
+        at: (&Range<usize>, usize),
+        packed: &[Self],
+        y: &mut [Self],
+    ) -> Result<()> {
+        let [whole, part] = f.part(op, options, at)?.map(|s| f.job(options, s));
+        fast::run_packed(&part, &whole, packed, y);
         Ok(())
     }
 }
@@ -77,7 +185,23 @@ impl Convolve for f64 {
         y: &mut [Self],
         _: &mut [Self],
     ) -> Result<()> {
-        let sizes = options.sizes(op, f.x_shape, f.w_shape)?;
+        let all = 0..options.sizes(op, f.x_shape, f.w_shape)?.rows.y;
+        Self::convolve_rows(op, options, f, (&all, 0), &[], y)
+    }
+
+    fn pack(_: &'static str, _: &ConvOptions, _: &Forward<'_, Self>, _: &mut [Self]) -> Result<()> {
+        Ok(())
+    }
+
+    fn convolve_rows(
+        op: &'static str,
+        options: &ConvOptions,
+        f: &Forward<'_, Self>,
+        at: (&Range<usize>, usize),
+        _: &[Self],
+        y: &mut [Self],
+    ) -> Result<()> {
+        let [_, sizes] = f.part(op, options, at)?;
         let [_, _, cin, cout] = f.w_shape;
         reference::forward(&sizes, (cin, cout), f.x, f.w, y);
         reference::epilogue(cout, f.bias, options.activation, f.residual, y);

@@ -7,12 +7,14 @@ mod fast;
 mod forward;
 pub(crate) mod geometry;
 mod kernel;
+mod pack;
 mod reference;
 mod weight;
+mod winograd;
 
 pub(crate) use cases::cases;
 pub use cuda::Kernels;
-pub(crate) use forward::{Convolve, Forward};
+pub(crate) use forward::{Convolve, Forward, rows_read};
 pub use geometry::MAX_K;
 
 use self::adjoint::{ActivationGrad, Conv2dInputGrad, Conv2dWeightGrad};
@@ -20,9 +22,10 @@ use self::geometry::AxisSize;
 use super::{Activation, Padding};
 use crate::device::cpu::CpuIo;
 use crate::device::launch::CudaIo;
-use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
-use crate::tensor::DType;
+use crate::tape::{Band, Banded, Meta, Operator, Tape, Var, check_inputs};
+use crate::tensor::{DType, Real};
 use crate::{Error, Result, dispatch_real};
+use std::ops::Range;
 
 /// Options of [`conv2d`]; the default is stride 1, dilation 1, "same" padding, no activation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -192,6 +195,19 @@ fn macs(sizes: &Sizes, cin: usize, cout: usize) -> u64 {
 }
 
 impl Conv2d {
+    /// The operands, of which the whole `x` has this shape.
+    fn forward<'a, T: Real>(&self, io: &CpuIo<'a>, x_shape: [usize; 4]) -> Result<Forward<'a, T>> {
+        let residual = self.residual.then(|| io.len() - 1);
+        Ok(Forward {
+            x: io.input(0)?,
+            x_shape,
+            w: io.input(1)?,
+            w_shape: io.shape(1).dims4("conv2d")?,
+            bias: if self.bias { Some(io.input(2)?) } else { None },
+            residual: residual.map(|i| io.input(i)).transpose()?,
+        })
+    }
+
     /// The gradients of `inputs` (those of a convolution) from the cotangent of `output`, which may be
     /// a node that computes more than this convolution but ends with it.
     pub(crate) fn adjoints(
@@ -283,16 +299,8 @@ impl Operator for Conv2d {
     }
 
     fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {
-        let residual = self.residual.then(|| io.len() - 1);
         dispatch_real!(io.dtype(), "conv2d", T => {
-            let f = Forward {
-                x: io.input::<T>(0)?,
-                x_shape: io.shape(0).dims4("conv2d")?,
-                w: io.input(1)?,
-                w_shape: io.shape(1).dims4("conv2d")?,
-                bias: if self.bias { Some(io.input(2)?) } else { None },
-                residual: residual.map(|i| io.input(i)).transpose()?,
-            };
+            let f = self.forward::<T>(&io, io.shape(0).dims4("conv2d")?)?;
             T::convolve("conv2d", &self.options, &f, io.output()?, io.scratch()?)
         })
     }
@@ -328,12 +336,57 @@ impl Operator for Conv2d {
     fn workspace(&self, inputs: &[Meta], _output: Meta) -> usize {
         packed_bytes(inputs[0].dtype, inputs[1].shape.padded4(), false)
     }
+
+    fn banded(&self) -> Option<&dyn Banded> {
+        Some(self)
+    }
+}
+
+impl Banded for Conv2d {
+    fn reads(&self, i: usize, whole: &[Meta], rows: Range<usize>) -> Range<usize> {
+        let k = whole[1].shape.padded4()[0];
+        match i {
+            0 => rows_read(&self.options, whole[0].shape.padded4(), k, &rows),
+            _ => rows,
+        }
+    }
+
+    fn granule(&self, whole: &[Meta]) -> usize {
+        let [x, w] = [0, 1].map(|i| whole[i].shape.padded4());
+        forward::granule(&self.options, x, w)
+    }
+
+    fn prepared(&self, whole: &[Meta]) -> usize {
+        f32::scratch_len(whole[1].shape.padded4())
+    }
+
+    fn prepare(&self, mut io: CpuIo<'_>, whole: &[Meta]) -> Result<()> {
+        let packed = io.output()?;
+        let x_shape = whole[0].shape.dims4("conv2d")?;
+        f32::pack(
+            "conv2d",
+            &self.options,
+            &self.forward(&io, x_shape)?,
+            packed,
+        )
+    }
+
+    fn scratch(&self, _inputs: &[Meta], _output: Meta) -> usize {
+        0
+    }
+
+    fn run(&self, mut io: CpuIo<'_>, band: &Band<'_>) -> Result<()> {
+        let y = io.output()?;
+        let at = (&band.rows, band.first[0]);
+        let f = self.forward(&io, band.whole[0].shape.dims4("conv2d")?)?;
+        f32::convolve_rows("conv2d", &self.options, &f, at, band.prepared, y)
+    }
 }
 
 fn packed_bytes(dtype: DType, w: [usize; 4], transposed: bool) -> usize {
     match (dtype, transposed) {
-        (DType::F32, false) => 4 * fast::packed_len(w[0] * w[1], w[2], w[3]),
-        (DType::F32, true) => 4 * fast::packed_len(w[0] * w[1], w[3], w[2]),
+        (DType::F32, false) => 4 * pack::packed_len(w[0] * w[1], w[2], w[3]),
+        (DType::F32, true) => 4 * pack::packed_len(w[0] * w[1], w[3], w[2]),
         _ => 0,
     }
 }

@@ -100,19 +100,8 @@ impl Geometry {
     }
 }
 
-/// Convolution (or its adjoint in the input, if the geometry is transposed).
-///
-/// With stride 1 an output row is one vector of W*C elements, whatever C is: each tap adds a
-/// shifted input row times the kernel repeated with period C. Borders and other strides go pixel by
-/// pixel.
-pub(super) fn convolve<T: Real>(
-    g: Geometry,
-    x: &[T],
-    w: &[T],
-    bias: Option<&[T]>,
-    tiles: &mut [T],
-    out: &mut [T],
-) {
+/// Kernel rows and the bias, each repeated with period C.
+pub(super) fn fill_tiles<T: Real>(g: Geometry, w: &[T], bias: Option<&[T]>, tiles: &mut [T]) {
     let len = g.tile_len();
     for (k, tile) in tiles[..g.tiles_len()].chunks_mut(len).enumerate() {
         // The last tile is the bias.
@@ -122,13 +111,22 @@ pub(super) fn convolve<T: Real>(
             bias
         };
         match values {
-            Some(v) => tile
-                .iter_mut()
-                .enumerate()
-                .for_each(|(i, t)| *t = v[i % g.c]),
+            Some(v) => {
+                for tile in tile.chunks_mut(g.c) {
+                    tile.copy_from_slice(&v[..tile.len()]);
+                }
+            }
             None => tile.fill(T::zero()),
         }
     }
+}
+
+/// Convolution (or its adjoint in the input, if the geometry is transposed) by [`fill_tiles`].
+///
+/// With stride 1 an output row is one vector of W*C elements, whatever C is: each tap adds a
+/// shifted input row times the kernel repeated with period C. Borders and other strides go pixel by
+/// pixel.
+pub(super) fn convolve<T: Real>(g: Geometry, x: &[T], tiles: &[T], out: &mut [T]) {
     let tiles = &tiles[..g.tiles_len()];
     let image = g.h.input * g.w.input * g.c;
     let mut interior = g.w.interior();

@@ -139,21 +139,31 @@ pub(crate) fn scratch_len(x: Shape, w: Shape, options: DepthwiseOptions) -> usiz
     geometry(x, w, options).map_or(0, |g| g.tiles_len())
 }
 
+/// Makes the scratch of [`convolve_rows`] for an `x` of this width and these channels.
+pub(crate) fn fill_tiles<T: Real>(
+    options: DepthwiseOptions,
+    x: Shape,
+    (w, w_shape): (&[T], Shape),
+    bias: Option<&[T]>,
+    tiles: &mut [T],
+) -> Result<()> {
+    cpu::fill_tiles(geometry(x, w_shape, options)?, w, bias, tiles);
+    Ok(())
+}
+
 /// The forward convolution of stride 1 on plain slices, for operators that contain one: `rows` rows of
-/// output, the first of which has its window's top `above` rows over the first row of `x`. Writes
-/// all of `out`.
+/// output, the first of which has its window's top `above` rows over the first row of `x`; `w` is a
+/// kernel's shape and its [`fill_tiles`]. Writes all of `out`.
 pub(crate) fn convolve_rows<T: Real>(
     options: DepthwiseOptions,
     (x, x_shape): (&[T], Shape),
-    (w, w_shape): (&[T], Shape),
-    bias: Option<&[T]>,
+    (w_shape, tiles): (Shape, &[T]),
     (above, rows): (usize, usize),
-    scratch: &mut [T],
     out: &mut [T],
 ) -> Result<()> {
     let mut g = geometry(x_shape, w_shape, options)?;
     (g.h.pad, g.h.output) = (above, rows);
-    cpu::convolve(g, x, w, bias, scratch, out);
+    cpu::convolve(g, x, tiles, out);
     Ok(())
 }
 
@@ -207,7 +217,8 @@ impl Operator for DepthwiseConv2d {
                 None
             };
             let (tiles, out) = (io.scratch::<T>()?, io.output::<T>()?);
-            cpu::convolve(g, io.input(0)?, io.input(1)?, bias, tiles, out);
+            cpu::fill_tiles(g, io.input(1)?, bias, tiles);
+            cpu::convolve(g, io.input(0)?, tiles, out);
             Ok(())
         }
         dispatch_real!(io.dtype(), NAME, T => run::<T>(&mut io, g))
@@ -279,7 +290,8 @@ impl Operator for DepthwiseInputGrad {
         let g = geometry(self.x, io.shape(1), self.options)?.transpose();
         fn run<T: Real>(io: &mut CpuIo<'_>, g: Geometry) -> Result<()> {
             let (tiles, out) = (io.scratch::<T>()?, io.output::<T>()?);
-            cpu::convolve(g, io.input(0)?, io.input(1)?, None, tiles, out);
+            cpu::fill_tiles(g, io.input(1)?, None, tiles);
+            cpu::convolve(g, io.input(0)?, tiles, out);
             Ok(())
         }
         dispatch_real!(io.dtype(), NAME, T => run::<T>(&mut io, g))

@@ -5,12 +5,13 @@ mod cpu;
 use self::cpu::{Filter, backward, forward};
 use super::registry::{Case, CaseInput, Fill};
 use super::window::{Reach, TileSizes, TilingParams, WindowParams};
-use crate::device::cpu::CpuIo;
+use crate::device::cpu::{ALIGN, CpuIo};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::tape::{Meta, Operator, check_inputs};
+use crate::tape::{Band, Banded, Meta, Operator, check_inputs};
 use crate::tensor::Shape;
 use crate::{Error, Result, Tape, Var, dispatch_real};
 use bytemuck::{Pod, Zeroable};
+use std::ops::Range;
 
 const NAME: &str = "guided_filter";
 
@@ -203,6 +204,40 @@ impl Operator for GuidedFilter {
     fn workspace(&self, _inputs: &[Meta], output: Meta) -> usize {
         let f = Filter::new(output.shape, self.radius, self.eps);
         (2 * f.moments() * f.pixels + f.box_scratch()) * size_of::<f64>()
+    }
+
+    fn banded(&self) -> Option<&dyn Banded> {
+        Some(self)
+    }
+}
+
+impl Banded for GuidedFilter {
+    /// A window of lines, each of which has a window of pixels.
+    fn reads(&self, _: usize, whole: &[Meta], rows: Range<usize>) -> Range<usize> {
+        let height = whole[1].shape.padded4()[1];
+        let reach = self.radius.saturating_mul(2);
+        rows.start.saturating_sub(reach)..rows.end.saturating_add(reach).min(height)
+    }
+
+    fn scratch(&self, inputs: &[Meta], _: Meta) -> usize {
+        let values = inputs[1].shape.len() * size_of::<f32>();
+        self.workspace(inputs, inputs[1]) + values.next_multiple_of(ALIGN)
+    }
+
+    /// Filters all rows that were read: those in the middle are right.
+    fn run(&self, mut io: CpuIo<'_>, band: &Band<'_>) -> Result<()> {
+        let shape = io.shape(1);
+        let f = Filter::new(shape, self.radius, self.eps);
+        let (guide, x) = (io.input::<f32>(0)?, io.input::<f32>(1)?);
+        let (scratch, out) = (io.scratch::<f64>()?, io.output::<f32>()?);
+        let words = (shape.len() * size_of::<f32>()).next_multiple_of(ALIGN) / size_of::<f64>();
+        let (all, scratch) = scratch.split_at_mut(words);
+        let all = &mut bytemuck::cast_slice_mut(all)[..shape.len()];
+        forward(f, guide, x, scratch, all);
+        let [.., w, c] = shape.padded4();
+        let from = (band.rows.start - band.first[1]) * w * c;
+        out.copy_from_slice(&all[from..from + out.len()]);
+        Ok(())
     }
 }
 

@@ -10,9 +10,10 @@ use super::depthwise::{self, DepthwiseOptions, depthwise_conv2d};
 use super::{Activation, Padding, leaky_relu};
 use crate::device::cpu::{CpuIo, for_chunks};
 use crate::device::launch::CudaIo;
-use crate::tape::{Meta, Operator, check_inputs, expect_shape};
+use crate::tape::{self, Banded, Meta, Operator, check_inputs, expect_shape};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
+use std::ops::Range;
 
 const NAME: &str = "separable_conv2d";
 
@@ -165,21 +166,35 @@ struct Scratch {
     active: usize,
     /// `m` of a band.
     mid: usize,
+}
+
+/// Lengths of what is made of the parameters, likewise.
+struct Prepared {
     tiles: usize,
     packed: usize,
 }
 
+fn whole_lines<T>(len: usize) -> usize {
+    len.next_multiple_of(crate::device::cpu::ALIGN / size_of::<T>())
+}
+
 impl SeparableConv2d {
-    fn scratch<T: Convolve>(&self, x: Shape, w1: Shape, w2: Shape) -> Scratch {
-        let whole = |len: usize| len.next_multiple_of(crate::device::cpu::ALIGN / size_of::<T>());
-        let [_, h, w, c] = x.padded4();
-        let (band, reach) = (Band::new(x.padded4()), self.reach(w1));
+    /// For an output of this height.
+    fn scratch<T>(&self, x: Shape, w1: Shape, height: usize) -> Scratch {
+        let [n, h, w, c] = x.padded4();
+        let (band, reach) = (Band::new([n, height, w, c]), self.reach(w1));
         let row = band.pictures * w * c;
         let active = (band.rows + 2 * reach).min(h) * row;
         Scratch {
-            active: self.options.slope.map_or(0, |_| whole(active)),
-            mid: whole(band.rows * row),
-            tiles: whole(depthwise::scratch_len(x, w1, self.options.depthwise())),
+            active: self.options.slope.map_or(0, |_| whole_lines::<T>(active)),
+            mid: whole_lines::<T>(band.rows * row),
+        }
+    }
+
+    fn prepared_lens<T: Convolve>(&self, x: Shape, w1: Shape, w2: Shape) -> Prepared {
+        let tiles = depthwise::scratch_len(x, w1, self.options.depthwise());
+        Prepared {
+            tiles: whole_lines::<T>(tiles),
             packed: T::scratch_len(w2.padded4()),
         }
     }
@@ -189,31 +204,71 @@ impl SeparableConv2d {
         self.options.dilation * (w1.padded4()[0] / 2)
     }
 
-    fn run<T: Convolve>(&self, io: &mut CpuIo<'_>) -> Result<()> {
+    /// The 1 x 1 of a whole `m` of this shape.
+    fn pointwise<'a, T: Convolve>(
+        io: &CpuIo<'a>,
+        mid: &'a [T],
+        x_shape: [usize; 4],
+        residual: Option<&'a [T]>,
+    ) -> Result<Forward<'a, T>> {
+        Ok(Forward {
+            x: mid,
+            x_shape,
+            w: io.input(3)?,
+            w_shape: io.shape(3).padded4(),
+            bias: Some(io.input(4)?),
+            residual,
+        })
+    }
+
+    /// Makes what [`SeparableConv2d::run_rows`] wants of the parameters, for an `x` of this width.
+    fn fill<T: Convolve>(&self, io: &CpuIo<'_>, x: Shape, prepared: &mut [T]) -> Result<()> {
+        let (w1, w2) = (io.shape(1), io.shape(3));
+        let lens = self.prepared_lens::<T>(x, w1, w2);
+        let (tiles, packed) = prepared.split_at_mut(lens.tiles);
+        let kernel = (io.input(1)?, w1);
+        depthwise::fill_tiles(
+            self.options.depthwise(),
+            x,
+            kernel,
+            Some(io.input(2)?),
+            tiles,
+        )?;
+        let f = Self::pointwise(io, &[], x.padded4(), None)?;
+        T::pack(NAME, &self.options.pointwise(), &f, packed)
+    }
+
+    /// Rows `rows` of the output of an `x` of height `height` that is here from row `first` on; all rows if there are
+    /// several pictures.
+    fn run_rows<T: Convolve>(
+        &self,
+        io: &mut CpuIo<'_>,
+        (rows, first, height): (Range<usize>, usize, usize),
+        prepared: &[T],
+        scratch: &mut [T],
+    ) -> Result<()> {
         let [x_shape, w1, w2] = [io.shape(0), io.shape(1), io.shape(3)];
-        let lens = self.scratch::<T>(x_shape, w1, w2);
-        let (active, rest) = io.scratch::<T>()?.split_at_mut(lens.active);
-        let (mid, rest) = rest.split_at_mut(lens.mid);
-        let (tiles, packed) = rest.split_at_mut(lens.tiles);
+        let [n, here, w, c] = x_shape.padded4();
+        let lens = self.scratch::<T>(x_shape, w1, rows.len());
+        let (active, mid) = scratch.split_at_mut(lens.active);
+        let (tiles, packed) = prepared.split_at(self.prepared_lens::<T>(x_shape, w1, w2).tiles);
         let (x, y) = (io.input::<T>(0)?, io.output::<T>()?);
         let residual = if self.residual {
-            Some(io.input(5)?)
+            Some(io.input::<T>(5)?)
         } else {
             None
         };
-        let (kernel, bias) = ((io.input(1)?, w1), Some(io.input(2)?));
-        let [n, h, w, c] = x_shape.padded4();
-        let (band, reach) = (Band::new([n, h, w, c]), self.reach(w1));
+        let (band, reach) = (Band::new([n, rows.len(), w, c]), self.reach(w1));
         let cout = w2.padded4()[3];
         let (dw, pw) = (self.options.depthwise(), self.options.pointwise());
-        for first in (0..n).step_by(band.pictures) {
-            let pictures = band.pictures.min(n - first);
-            for top in (0..h).step_by(band.rows) {
-                let rows = band.rows.min(h - top);
-                // Rows of x under the band's windows; all of them where there are several pictures.
-                let (from, to) = (top.saturating_sub(reach), h.min(top + rows + reach));
+        for picture in (0..n).step_by(band.pictures) {
+            let pictures = band.pictures.min(n - picture);
+            for top in rows.clone().step_by(band.rows) {
+                let bottom = (top + band.rows).min(rows.end);
+                // Rows of x under the band's windows.
+                let (from, to) = (top.saturating_sub(reach), height.min(bottom + reach));
                 let under = Shape::from([pictures, to - from, w, c]);
-                let x = &x[(first * h + from) * w * c..][..under.len()];
+                let x = &x[(picture * here + from - first) * w * c..][..under.len()];
                 let x = match self.options.slope {
                     None => x,
                     Some(slope) => {
@@ -221,23 +276,27 @@ impl SeparableConv2d {
                         &active[..x.len()]
                     }
                 };
-                let above = from + reach - top;
-                let mid = &mut mid[..pictures * rows * w * c];
-                depthwise::convolve_rows(dw, (x, under), kernel, bias, (above, rows), tiles, mid)?;
-                let at = (first * h + top) * w * cout;
-                let out = at..at + pictures * rows * w * cout;
-                let f = Forward {
-                    x: mid,
-                    x_shape: [pictures, rows, w, c],
-                    w: io.input(3)?,
-                    w_shape: w2.padded4(),
-                    bias: Some(io.input(4)?),
-                    residual: residual.map(|r: &[T]| &r[out.clone()]),
-                };
-                T::convolve(NAME, &pw, &f, &mut y[out], packed)?;
+                let (above, count) = (from + reach - top, bottom - top);
+                let mid = &mut mid[..pictures * count * w * c];
+                depthwise::convolve_rows(dw, (x, under), (w1, tiles), (above, count), mid)?;
+                let at = (picture * rows.len() + top - rows.start) * w * cout;
+                let out = at..at + pictures * count * w * cout;
+                let residual = residual.map(|r| &r[out.clone()]);
+                let f = Self::pointwise(io, mid, [pictures, height, w, c], residual)?;
+                T::convolve_rows(NAME, &pw, &f, (&(top..bottom), top), packed, &mut y[out])?;
             }
         }
         Ok(())
+    }
+
+    fn run<T: Convolve>(&self, io: &mut CpuIo<'_>) -> Result<()> {
+        let [x, w1, w2] = [io.shape(0), io.shape(1), io.shape(3)];
+        let height = x.padded4()[1];
+        let lens = self.prepared_lens::<T>(x, w1, w2);
+        let len = whole_lines::<T>(lens.tiles + lens.packed);
+        let (prepared, scratch) = io.scratch::<T>()?.split_at_mut(len);
+        self.fill(io, x, prepared)?;
+        self.run_rows(io, (0..height, 0, height), prepared, scratch)
     }
 
     /// Multiply-adds of the depthwise convolution and of the 1 x 1.
@@ -345,11 +404,59 @@ impl Operator for SeparableConv2d {
 
     fn workspace(&self, inputs: &[Meta], _output: Meta) -> usize {
         let [x, w1, w2] = [0, 1, 3].map(|i| inputs[i].shape);
-        let dtype = inputs[0].dtype;
-        let lens = match dtype {
-            DType::F32 => self.scratch::<f32>(x, w1, w2),
-            _ => self.scratch::<f64>(x, w1, w2),
+        let (dtype, height) = (inputs[0].dtype, x.padded4()[1]);
+        let (lens, prepared) = match dtype {
+            DType::F32 => (
+                self.scratch::<f32>(x, w1, height),
+                self.prepared_lens::<f32>(x, w1, w2),
+            ),
+            _ => (
+                self.scratch::<f64>(x, w1, height),
+                self.prepared_lens::<f64>(x, w1, w2),
+            ),
         };
-        (lens.active + lens.mid + lens.tiles + lens.packed) * dtype.size()
+        (lens.active + lens.mid + whole_lines::<f32>(prepared.tiles + prepared.packed))
+            * dtype.size()
+    }
+
+    fn banded(&self) -> Option<&dyn Banded> {
+        Some(self)
+    }
+}
+
+impl Banded for SeparableConv2d {
+    fn reads(&self, i: usize, whole: &[Meta], rows: Range<usize>) -> Range<usize> {
+        let reach = self.reach(whole[1].shape);
+        match i {
+            0 => {
+                let height = whole[0].shape.padded4()[1];
+                rows.start.saturating_sub(reach)..(rows.end + reach).min(height)
+            }
+            _ => rows,
+        }
+    }
+
+    fn prepared(&self, whole: &[Meta]) -> usize {
+        let [x, w1, w2] = [0, 1, 3].map(|i| whole[i].shape);
+        let lens = self.prepared_lens::<f32>(x, w1, w2);
+        lens.tiles + lens.packed
+    }
+
+    fn prepare(&self, mut io: CpuIo<'_>, whole: &[Meta]) -> Result<()> {
+        let prepared = io.output::<f32>()?;
+        self.fill(&io, whole[0].shape, prepared)
+    }
+
+    fn scratch(&self, inputs: &[Meta], output: Meta) -> usize {
+        let height = output.shape.padded4()[1];
+        let lens = SeparableConv2d::scratch::<f32>(self, inputs[0].shape, inputs[1].shape, height);
+        4 * (lens.active + lens.mid)
+    }
+
+    fn run(&self, mut io: CpuIo<'_>, band: &tape::Band<'_>) -> Result<()> {
+        let height = band.whole[0].shape.padded4()[1];
+        let scratch = io.scratch::<f32>()?;
+        let at = (band.rows.clone(), band.first[0], height);
+        self.run_rows(&mut io, at, band.prepared, scratch)
     }
 }

@@ -1,0 +1,83 @@
+//! Weights in the order in which register tiles read them.
+
+use super::geometry::Axis;
+use super::kernel::NR;
+use super::winograd;
+use crate::device::simd::LANES;
+use rayon::prelude::*;
+
+/// Output channels up to which dot products beat a panel.
+pub(super) const DOT_CHANNELS: usize = 4;
+
+/// `weight(ky, kx, ci, co)`.
+pub(super) trait Weight: Fn(usize, usize, usize, usize) -> f32 + Sync {}
+impl<F: Fn(usize, usize, usize, usize) -> f32 + Sync> Weight for F {}
+
+/// Most elements that the packed weights of a kernel take.
+pub(super) fn packed_len(taps: usize, cin: usize, cout: usize) -> usize {
+    let direct = taps * cin * cout.next_multiple_of(LANES);
+    direct.max(winograd::packed_len(taps, cin, cout))
+}
+
+/// Weights packed at a time by one thread; fewer in all are not worth waking others.
+const PACK_SERIAL: usize = 64 * 1024;
+
+/// Panels `[cout / NR][ky][kx][cin][NR]`, the last one of `LANES` if that is enough, zero beyond
+/// `cout`; for few channels `[cout][ky][kx][cin]`.
+pub(super) fn pack(
+    ay: &Axis,
+    ax: &Axis,
+    cin: usize,
+    cout: usize,
+    weight: &impl Weight,
+    packed: &mut [f32],
+) {
+    let depth = ay.taps().len() * ax.taps().len() * cin;
+    let step = if cout <= DOT_CHANNELS { 1 } else { NR };
+    let one = |i: usize, panel: &mut [f32]| {
+        let first = i * step;
+        let width = panel_width(cout, first);
+        let mut at = 0;
+        for &(ky, _) in ay.taps() {
+            for &(kx, _) in ax.taps() {
+                for ci in 0..cin {
+                    for co in first..first + width {
+                        panel[at] = if co < cout {
+                            weight(ky, kx, ci, co)
+                        } else {
+                            0.0
+                        };
+                        at += 1;
+                    }
+                }
+            }
+        }
+    };
+    let whole = if cout <= DOT_CHANNELS {
+        cout * depth
+    } else {
+        cout.next_multiple_of(LANES) * depth
+    };
+    let panel = (step * depth).max(1);
+    let packed = &mut packed[..whole];
+    if whole < PACK_SERIAL {
+        packed
+            .chunks_mut(panel)
+            .enumerate()
+            .for_each(|(i, p)| one(i, p));
+    } else {
+        packed
+            .par_chunks_mut(panel)
+            .enumerate()
+            .for_each(|(i, p)| one(i, p));
+    }
+}
+
+/// Channels that the panel beginning at channel `first` has room for.
+pub(super) fn panel_width(cout: usize, first: usize) -> usize {
+    match cout - first {
+        _ if cout <= DOT_CHANNELS => 1,
+        left if left <= LANES => LANES,
+        _ => NR,
+    }
+}

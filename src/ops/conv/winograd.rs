@@ -1,0 +1,494 @@
+//! Dense 3 x 3 and 5 x 5 convolutions of stride 1 with fewer products, in f32.
+//!
+//! A tile of 6 x 6 inputs gives 4 x 4 outputs of a 3 x 3 kernel or 2 x 2 of a 5 x 5 one as
+//! `A^T [(G w G^T) * (B^T x B)] A`, so a pair of channels costs 36 products instead of 144 or 100
+//! (Lavin, Gray: "Fast Algorithms for Convolutional Neural Networks", 2016). Both kernels share B: the
+//! points of interpolation are 0, +-sqrt(1/2), +-sqrt(2) and infinity, whose errors are a quarter of those
+//! of the usual 0, +-1, +-2 (Alam, Anderson, Barabasz, Gregg: "Winograd Convolution for Deep Neural
+//! Networks: Efficient Point Selection", 2022; our figures are in docs/numerics.md).
+
+#![allow(clippy::needless_range_loop)] // indices are register numbers here
+
+use super::fast::{Job, SendPtr};
+use super::kernel::{MR, MR_HALF, NR, Tap, tile};
+use super::pack::{Weight, panel_width};
+use crate::device::cpu::Buffer;
+use crate::device::simd::{LANES, Lanes, dispatch_lanes, prefetch_all};
+use rayon::prelude::*;
+use std::cell::RefCell;
+use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
+
+/// Side of an input tile.
+const SIDE: usize = 6;
+/// Products for a tile and a pair of channels.
+const POINTS: usize = SIDE * SIDE;
+/// Floats of transformed tiles that a thread works on: with the weights they stay in a second-level cache.
+const BLOCK_FLOATS: usize = 64 * 1024;
+/// Fewer tiles than this do not pay for the transformed weights.
+const FEW_TILES: usize = 24;
+/// Keeps the 36 lines of a position apart in the first-level cache.
+const GAP: usize = 16;
+
+/// Elements of the transformed weights of a kernel that [`suits`] may accept, else 0.
+pub(super) fn packed_len(taps: usize, cin: usize, cout: usize) -> usize {
+    let whole = cin.is_multiple_of(LANES) && cout.is_multiple_of(LANES);
+    if whole && (taps == 9 || taps == 25) {
+        POINTS * cin * cout
+    } else {
+        0
+    }
+}
+
+/// Whether a job is one of these, and large enough.
+pub(super) fn suits(job: &Job<'_>) -> bool {
+    let (r, c) = (job.rows, job.cols);
+    let plain = |s: super::geometry::AxisSize| s.stride == 1 && s.dilation == 1;
+    if r.k != c.k || !plain(r) || !plain(c) || packed_len(r.k * c.k, job.cin, job.cout) == 0 {
+        return false;
+    }
+    let map = Map::new(job);
+    let tiles = job.batch * map.down * map.across;
+    // Half-empty tiles at the borders of small pictures cost as much as whole ones.
+    let full = map.height * map.width * 4 >= map.down * map.across * map.step * map.step * 3;
+    tiles >= FEW_TILES && full
+}
+
+/// Rows of an output tile of a kernel of side `k`.
+pub(super) fn step(k: usize) -> usize {
+    SIDE + 1 - k
+}
+
+/// Runs `job` with weights of [`pack`], writing every element of `out`.
+pub(super) fn run(job: &Job<'_>, packed: &[f32], out: &mut [f32]) {
+    let map = Map::new(job);
+    let packed = &packed[..POINTS * job.cin * job.cout];
+    let target = SendPtr::new(out);
+    let blocks = (map.down * map.across).div_ceil(map.block);
+    (0..job.batch * blocks).into_par_iter().for_each(|i| {
+        let first = i % blocks * map.block;
+        let to = (first + map.block).min(map.down * map.across);
+        LOCAL.with_borrow_mut(|local| {
+            let floats = local.floats(map.local_len(job));
+            // SAFETY: a block writes only the outputs of its own tiles; the output is whole, and
+            // `floats` has the length that a block asks for.
+            unsafe { run_block(job, &map, packed, floats, target, i / blocks, (first, to)) };
+        });
+    });
+}
+
+thread_local! {
+    /// Transformed tiles of the block that this thread works on. Nothing in a block is parallel, so a
+    /// thread never begins another one meanwhile.
+    static LOCAL: RefCell<Local> = const { RefCell::new(Local(None)) };
+}
+
+struct Local(Option<Buffer>);
+
+impl Local {
+    fn floats(&mut self, len: usize) -> &mut [f32] {
+        let bytes = 4 * len;
+        if self.0.as_ref().is_none_or(|b| b.len_bytes() < bytes) {
+            self.0 = Some(Buffer::filled(bytes, 0));
+        }
+        let buffer = self.0.as_mut().and_then(|b| b.bytes_mut(bytes));
+        bytemuck::cast_slice_mut(buffer.unwrap_or_default())
+    }
+}
+
+/// How a picture is cut into tiles.
+struct Map {
+    height: usize,
+    width: usize,
+    in_height: usize,
+    in_width: usize,
+    /// Zeros above and left of the input.
+    pad: (usize, usize),
+    /// Side of an output tile.
+    step: usize,
+    down: usize,
+    across: usize,
+    /// Tiles of a block, whole register tiles.
+    block: usize,
+}
+
+impl Map {
+    fn new(job: &Job<'_>) -> Self {
+        let (r, c) = (job.rows, job.cols);
+        let (sizes, inputs, pad) = if job.transposed {
+            ((r.x, c.x), (r.y, c.y), (r.k - 1 - r.pad, c.k - 1 - c.pad))
+        } else {
+            ((r.y, c.y), (r.x, c.x), (r.pad, c.pad))
+        };
+        let step = step(r.k);
+        let most = BLOCK_FLOATS / (POINTS * (job.cin + job.cout));
+        Self {
+            height: sizes.0,
+            width: sizes.1,
+            in_height: inputs.0,
+            in_width: inputs.1,
+            pad,
+            step,
+            down: sizes.0.div_ceil(step),
+            across: sizes.1.div_ceil(step),
+            block: (most / MR).clamp(2, 8) * MR,
+        }
+    }
+
+    /// From one point of the transformed inputs, or sums, to the next.
+    fn pitch(&self, channels: usize) -> usize {
+        self.block * channels + GAP
+    }
+
+    fn local_len(&self, job: &Job<'_>) -> usize {
+        POINTS * (self.pitch(job.cin) + self.pitch(job.cout) + job.cin)
+    }
+}
+
+/// `G w G^T` of every pair of channels as panels `[36][cout / NR][cin][NR]`, the last one of `LANES` if
+/// that is what is left.
+pub(super) fn pack(job: &Job<'_>, weight: &impl Weight, packed: &mut [f32]) {
+    let (k, cin, cout) = (job.rows.k, job.cin, job.cout);
+    let g = g(k);
+    let target = SendPtr::new(&mut packed[..POINTS * cin * cout]);
+    let one = |ci: usize| {
+        for co in (0..cout).step_by(LANES) {
+            let mut half = [[[0.0f64; LANES]; 5]; SIDE];
+            for (row, g) in half.iter_mut().zip(&g) {
+                for u in 0..k {
+                    let y = if job.transposed { k - 1 - u } else { u };
+                    for v in 0..k {
+                        let x = if job.transposed { k - 1 - v } else { v };
+                        for l in 0..LANES {
+                            row[v][l] += g[u] * f64::from(weight(y, x, ci, co + l));
+                        }
+                    }
+                }
+            }
+            let width = panel_width(cout, co / NR * NR);
+            let at = co / NR * NR * cin + ci * width + co % NR;
+            for (i, row) in half.iter().enumerate() {
+                for (j, g) in g.iter().enumerate() {
+                    let mut sum = [0.0f64; LANES];
+                    for v in 0..k {
+                        for l in 0..LANES {
+                            sum[l] += g[v] * row[v][l];
+                        }
+                    }
+                    let at = (i * SIDE + j) * cin * cout + at;
+                    // SAFETY: `packed` holds 36 cin cout values, and channel `ci` owns these eight.
+                    unsafe {
+                        target
+                            .at(at)
+                            .cast::<[f32; LANES]>()
+                            .write(sum.map(|v| v as f32))
+                    };
+                }
+            }
+        }
+    };
+    if cin * cout < 32 * 32 {
+        (0..cin).for_each(one);
+    } else {
+        (0..cin).into_par_iter().for_each(one);
+    }
+}
+
+/// The rows of G: powers of each point over the product of its distances from the others.
+fn g(k: usize) -> [[f64; 5]; SIDE] {
+    let (a, b) = (0.5f64.sqrt(), 2.0f64.sqrt());
+    let points = [0.0, a, -a, b, -b];
+    let mut g = [[0.0; 5]; SIDE];
+    for (j, &p) in points.iter().enumerate() {
+        let others = points.iter().enumerate().filter(|&(l, _)| l != j);
+        let distances: f64 = others.map(|(_, q)| p - q).product();
+        for (u, g) in g[j].iter_mut().enumerate().take(k) {
+            *g = p.powi(u as i32) / distances;
+        }
+    }
+    g[SIDE - 1][k - 1] = 1.0;
+    g
+}
+
+/// # Safety
+/// `out` must hold the whole output and no other thread may touch the outputs of tiles `tiles` of
+/// `image`; `local` must have [`Map::local_len`] floats, `packed` 36 for each pair of channels.
+unsafe fn run_block(
+    job: &Job<'_>,
+    map: &Map,
+    packed: &[f32],
+    local: &mut [f32],
+    out: SendPtr,
+    image: usize,
+    tiles: (usize, usize),
+) {
+    dispatch_lanes!(block(job: &Job<'_>, map: &Map, packed: &[f32], local: &mut [f32], out: SendPtr,
+        image: usize, tiles: (usize, usize)))
+}
+
+/// # Safety
+/// As for [`run_block`].
+#[inline(always)]
+unsafe fn block<L: Lanes>(
+    job: &Job<'_>,
+    map: &Map,
+    packed: &[f32],
+    local: &mut [f32],
+    out: SendPtr,
+    image: usize,
+    tiles: (usize, usize),
+) {
+    let (cin, cout) = (job.cin, job.cout);
+    let (inputs, rest) = local.split_at_mut(POINTS * map.pitch(cin));
+    let (sums, patch) = rest.split_at_mut(POINTS * map.pitch(cout));
+    let count = tiles.1 - tiles.0;
+    for t in 0..count {
+        let (ty, tx) = ((tiles.0 + t) / map.across, (tiles.0 + t) % map.across);
+        let (from, pitch) = patch_of(job, map, image, (ty * map.step, tx * map.step), patch);
+        // What the next tile reads and writes.
+        for i in 0..SIDE {
+            prefetch_all(from.wrapping_add(i * pitch + SIDE * cin), cin * map.step);
+        }
+        for p in 0..POINTS {
+            let next = p * map.pitch(cin) + (t + 1) * cin;
+            prefetch_all(inputs.as_ptr().wrapping_add(next), cin);
+        }
+        // SAFETY: `patch_of` gives 6 x 6 pixels of `cin` channels; tile `t < block` has room in `inputs`.
+        unsafe {
+            let to = inputs.as_mut_ptr().add(t * cin);
+            transform_input::<L>(from, pitch, cin, to, map.pitch(cin));
+        }
+    }
+    for p in 0..POINTS {
+        let inputs = &inputs[p * map.pitch(cin)..][..count * cin];
+        let sums = &mut sums[p * map.pitch(cout)..][..count * cout];
+        // SAFETY: the slices have `count` rows of `cin` and `cout`, the weights of a point are cin x cout.
+        unsafe { products::<L>(inputs, &packed[p * cin * cout..], sums, (count, cin, cout)) };
+    }
+    for t in 0..count {
+        let (ty, tx) = ((tiles.0 + t) / map.across, (tiles.0 + t) % map.across);
+        let place = (image, ty * map.step, tx * map.step);
+        for i in 0..map.step {
+            let row = (image * map.height + place.1 + i) * map.width;
+            let next = (row + place.2 + map.step) * cout;
+            prefetch_all(out.line(next), cout * map.step);
+        }
+        // SAFETY: the caller's contract; sums of all 36 points were written for tile `t`.
+        unsafe {
+            let from = sums.as_ptr().add(t * cout);
+            match map.step {
+                4 => transform_output::<L, 4>(job, map, from, out, place),
+                _ => transform_output::<L, 2>(job, map, from, out, place),
+            }
+        }
+    }
+}
+
+/// The 6 x 6 inputs of the output tile at (y, x), and the distance of their rows: where they lie or, at
+/// the border, copied to `patch` with zeros around.
+#[inline(always)]
+fn patch_of(
+    job: &Job<'_>,
+    map: &Map,
+    image: usize,
+    (y, x): (usize, usize),
+    patch: &mut [f32],
+) -> (*const f32, usize) {
+    let (cin, w, h) = (job.cin, map.in_width, map.in_height);
+    let input = &job.input[image * h * w * cin..][..h * w * cin];
+    let inside = |at: usize, pad: usize, len: usize| at >= pad && at - pad + SIDE <= len;
+    if inside(y, map.pad.0, h) && inside(x, map.pad.1, w) {
+        let rows = &input[((y - map.pad.0) * w + x - map.pad.1) * cin..];
+        return (rows.as_ptr(), w * cin);
+    }
+    let patch = &mut patch[..POINTS * cin];
+    patch.fill(0.0);
+    // Columns of the patch that lie inside the input.
+    let from = map.pad.1.saturating_sub(x).min(SIDE);
+    let to = (w + map.pad.1).saturating_sub(x).clamp(from, SIDE);
+    for (i, row) in patch.chunks_exact_mut(SIDE * cin).enumerate() {
+        let Some(line) = (y + i).checked_sub(map.pad.0).filter(|&l| l < h) else {
+            continue;
+        };
+        if from < to {
+            let at = (line * w + x + from - map.pad.1) * cin;
+            row[from * cin..to * cin].copy_from_slice(&input[at..at + (to - from) * cin]);
+        }
+    }
+    (patch.as_ptr(), SIDE * cin)
+}
+
+/// `B^T d` of six values.
+///
+/// # Safety
+/// `L`'s instruction set must be available.
+#[inline(always)]
+unsafe fn six<L: Lanes>(d: [L; SIDE]) -> [L; SIDE] {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let (a, b) = (L::splat(FRAC_1_SQRT_2), L::splat(SQRT_2));
+        let (half, two, middle) = (L::splat(-0.5), L::splat(-2.0), L::splat(-2.5));
+        let (even, odd) = (d[2].mul_add(two, d[4]), d[1].mul_add(two, d[3]));
+        let (even2, odd2) = (d[2].mul_add(half, d[4]), d[1].mul_add(half, d[3]));
+        [
+            d[2].mul_add(middle, d[0].add(d[4])),
+            odd.mul_add(a, even),
+            odd.neg_mul_add(a, even),
+            odd2.mul_add(b, even2),
+            odd2.neg_mul_add(b, even2),
+            d[3].mul_add(middle, d[1].add(d[5])),
+        ]
+    }
+}
+
+/// `A^T m` of six values: `S` sums.
+///
+/// # Safety
+/// `L`'s instruction set must be available.
+#[inline(always)]
+unsafe fn sums_of<L: Lanes, const S: usize>(m: [L; SIDE]) -> [L; S] {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let (a, b) = (L::splat(FRAC_1_SQRT_2), L::splat(SQRT_2));
+        let (even, odd) = (m[1].add(m[2]), m[1].sub(m[2]).mul(a));
+        let (even2, odd2) = (m[3].add(m[4]), m[3].sub(m[4]).mul(b));
+        let (half, two) = (L::splat(0.5), L::splat(2.0));
+        let mut y = [L::splat(0.0); S];
+        y[0] = m[0].add(even).add(even2);
+        y[1] = odd.add(odd2);
+        if S == 4 {
+            y[2] = even2.mul_add(two, even.mul(half));
+            y[3] = odd2.mul_add(two, odd.mul(half));
+        }
+        y[S - 1] = y[S - 1].add(m[5]);
+        y
+    }
+}
+
+/// `B^T d B` for all channels of a tile; point `p` goes to `to + p * to_pitch`.
+///
+/// # Safety
+/// `from` must have six rows, `pitch` apart, of six pixels; `to` must have room.
+#[inline(always)]
+unsafe fn transform_input<L: Lanes>(
+    from: *const f32,
+    pitch: usize,
+    cin: usize,
+    to: *mut f32,
+    to_pitch: usize,
+) {
+    // SAFETY: the caller vouches for all addresses; `cin` is a multiple of LANES.
+    unsafe {
+        for c in (0..cin).step_by(LANES) {
+            let mut rows = [[L::splat(0.0); SIDE]; SIDE];
+            for i in 0..SIDE {
+                let row = from.add(i * pitch + c);
+                let mut d = [L::splat(0.0); SIDE];
+                for j in 0..SIDE {
+                    d[j] = L::load(row.add(j * cin));
+                }
+                rows[i] = six(d);
+            }
+            for j in 0..SIDE {
+                let mut d = [L::splat(0.0); SIDE];
+                for i in 0..SIDE {
+                    d[i] = rows[i][j];
+                }
+                for (i, v) in six(d).into_iter().enumerate() {
+                    v.store(to.add((i * SIDE + j) * to_pitch + c));
+                }
+            }
+        }
+    }
+}
+
+/// `sums [count, cout] = inputs [count, cin] * weights [cin, cout]`, the latter in panels.
+///
+/// # Safety
+/// The slices must be that large; `cin` and `cout` multiples of LANES.
+#[inline(always)]
+unsafe fn products<L: Lanes>(
+    inputs: &[f32],
+    weights: &[f32],
+    sums: &mut [f32],
+    (count, cin, cout): (usize, usize, usize),
+) {
+    let taps = [Tap {
+        a: 0,
+        row: 0,
+        len: cin,
+    }];
+    for first in (0..cout).step_by(NR) {
+        let width = panel_width(cout, first);
+        let panel = weights[first * cin..].as_ptr();
+        let most = if width == LANES { MR_HALF } else { MR };
+        let mut tiles = count.div_ceil(most);
+        let mut at = 0;
+        while at < count {
+            let m = (count - at).div_ceil(tiles);
+            tiles -= 1;
+            macro_rules! tiles {
+                ($v:literal: $($m:literal)*) => {
+                    match m {
+                        // SAFETY: rows `at` to `at + m` of both slices and `8 v` columns from `first`.
+                        $($m => unsafe {
+                            let a = inputs.as_ptr().add(at * cin);
+                            let acc = tile::<L, $m, $v>(a, cin, &taps, panel);
+                            for (i, acc) in acc.into_iter().enumerate() {
+                                for (v, acc) in acc.into_iter().enumerate() {
+                                    acc.store(sums.as_mut_ptr().add((at + i) * cout + first + v * LANES));
+                                }
+                            }
+                        },)*
+                        _ => {}
+                    }
+                };
+            }
+            if width == LANES {
+                tiles!(1: 1 2 3 4 5 6 7 8 9 10 11 12);
+            } else {
+                tiles!(2: 1 2 3 4 5 6);
+            }
+            at += m;
+        }
+    }
+}
+
+/// `A^T m A` for all channels of a tile, the epilogue, and the outputs that lie in the picture.
+///
+/// # Safety
+/// `from` must have the sums of all 36 points; the outputs must be this thread's own.
+#[inline(always)]
+unsafe fn transform_output<L: Lanes, const S: usize>(
+    job: &Job<'_>,
+    map: &Map,
+    from: *const f32,
+    out: SendPtr,
+    (image, y, x): (usize, usize, usize),
+) {
+    let (cout, pitch) = (job.cout, map.pitch(job.cout));
+    let (high, wide) = (S.min(map.height - y), S.min(map.width - x));
+    let first = ((image * map.height + y) * map.width + x) * cout;
+    for c in (0..cout).step_by(LANES) {
+        // SAFETY: the caller vouches for `from`; positions below `high` and `wide` lie in the output.
+        unsafe {
+            let mut rows = [[L::splat(0.0); S]; SIDE];
+            for i in 0..SIDE {
+                let mut m = [L::splat(0.0); SIDE];
+                for j in 0..SIDE {
+                    m[j] = L::load(from.add((i * SIDE + j) * pitch + c));
+                }
+                rows[i] = sums_of::<L, S>(m);
+            }
+            for j in 0..wide {
+                let mut m = [L::splat(0.0); SIDE];
+                for i in 0..SIDE {
+                    m[i] = rows[i][j];
+                }
+                for (i, sum) in sums_of::<L, S>(m).into_iter().enumerate().take(high) {
+                    let at = first + (i * map.width + j) * cout + c;
+                    job.epilogue.store_lanes(sum, c, at, out);
+                }
+            }
+        }
+    }
+}
