@@ -70,7 +70,7 @@ impl MethodArgs {
         for (dir, alone) in [(dir_a, &list.only_a), (dir_b, &list.only_b)] {
             if !alone.is_empty() {
                 problems.push(format!(
-                    "{} of the pictures in {} have no partner: {}",
+                    "no partner for {} of the pictures in {}: {}",
                     alone.len(),
                     dir.display(),
                     sample_names(alone)

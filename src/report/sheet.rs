@@ -93,8 +93,9 @@ impl Scene {
     }
 }
 
-/// Draws a scene: cells of [`CELL`] pixels or less in width, pictures up to [`TALL`] high, each with its name, the picture with the crops' frames,
-/// and the crops enlarged by a whole factor without smoothing (one that is too large for its place is reduced instead).
+/// Draws a scene: cells of [`CELL`] pixels or less in width, each with its name, the picture (up to [`TALL`] pixels high)
+/// with the crops' frames, and the crops enlarged by a whole factor without smoothing (one that is too large for its place
+/// is reduced instead).
 ///
 /// Up to five cells stand in a row. Colours are 8 bit, alpha is left out.
 ///
@@ -237,7 +238,8 @@ impl Layout {
 
 /// Pixels repeated for a whole factor, else means.
 fn resized(picture: &RgbImage, width: usize, height: usize) -> RgbImage {
-    let filter = match width >= picture.width() as usize {
+    let enlarged = width >= picture.width() as usize && height >= picture.height() as usize;
+    let filter = match enlarged {
         true => FilterType::Nearest,
         false => FilterType::Triangle,
     };

@@ -93,7 +93,7 @@ fn sources_without_a_partner_are_counted_as_scenes() {
     let run = world.run("eval ir vi --method gff --method average --metrics en --out r");
     let err = text(&run.stderr);
     assert_eq!(run.status.code(), Some(1), "{err}");
-    let alone = "3 of the pictures in ir have no partner: 2.png, 3.png, 4.png";
+    let alone = "no partner for 3 of the pictures in ir: 2.png, 3.png, 4.png";
     assert!(err.contains(alone), "{err}");
     assert!(err.contains("6 of 8 pictures failed"), "{err}");
     // What is missing is said in every file for people.

@@ -270,7 +270,9 @@ mod tests {
     fn markdown_shows_names_as_they_are() {
         let mut scores = report();
         scores.rows[0].name = "a|b *c* <i>\nd".into();
-        scores.rows[0].scores[0].0 = "x|y".into();
+        for row in &mut scores.rows {
+            row.scores[0].0 = "x|y".into();
+        }
         scores.folders[0] = "_a_/b_c".into();
         let text = scores.markdown(true);
         for part in [
