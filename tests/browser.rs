@@ -6,7 +6,7 @@
 
 use hafuse::data::Picture;
 use hafuse::metrics::{Metric, Undefined};
-use hafuse::report::compare::page;
+use hafuse::report::compare::{Shots, page};
 use hafuse::report::scores::{Row, Scores};
 use hafuse::report::sheet::Scene;
 use serde_json::{Value, json};
@@ -201,7 +201,7 @@ fn sample() -> String {
     let rows = values.map(|(name, values)| Row {
         name: name.into(),
         origin: "somewhere".into(),
-        pictures: values
+        scores: values
             .iter()
             .enumerate()
             .map(|(i, &v)| {
@@ -215,7 +215,8 @@ fn sample() -> String {
     });
     let scores = Scores {
         metrics: vec![Metric::En, Metric::Mse],
-        pictures: 2,
+        pairs: 2,
+        unpaired: 0,
         folders: ["ir".into(), "vi".into()],
         rows: rows.into(),
         problems: vec![EVIL.into()],
@@ -231,8 +232,10 @@ fn sample() -> String {
         fused: vec![Some(picture(i + 3)), Some(picture(i + 4)), None],
         crops: vec![],
     };
-    let scenes: Vec<Scene> = (0..8).map(scene).collect();
-    page(&scores, &scenes, ["infrared", EVIL]).unwrap()
+    let sources = ["infrared", EVIL];
+    let names: Vec<&str> = scores.rows.iter().map(|r| r.name.as_str()).collect();
+    let scenes = (0..8).map(|i| Shots::of(&scene(i), sources, &names).unwrap());
+    page(&scores, scenes.collect(), sources)
 }
 
 /// Lenses that are shown and hold something.
@@ -349,9 +352,17 @@ fn magnifies(tab: &mut Tab) {
     assert_eq!(tab.eval(scale), "6×");
     tab.key("Escape");
     assert_eq!(tab.eval(LENSES), 0);
-    // A tap shows it until the next tap elsewhere.
+    // A click on another picture of the pair moves the focus there; the lens stays.
     let view = tab.middle(".scene:not([hidden]) .view");
-    for (at, lenses) in [(view, 4), ((5.0, 5.0), 0)] {
+    let other = tab.middle(".scene:not([hidden]) figure:nth-child(2) .view");
+    for at in [view, other] {
+        tab.click(at);
+        assert_eq!(tab.eval(LENSES), 4);
+    }
+    tab.click((5.0, 5.0));
+    assert_eq!(tab.eval(LENSES), 0);
+    // A tap shows it until the next tap elsewhere.
+    for (at, lenses) in [(view, 4), (other, 4), ((5.0, 5.0), 0)] {
         let points = json!([{"x": at.0, "y": at.1}]);
         for (kind, points) in [("touchStart", points), ("touchEnd", json!([]))] {
             tab.ask(

@@ -12,11 +12,13 @@ Examples:
   hafuse eval ir/ vi/ --method mine=fused/                   somebody's fused pictures
   hafuse eval ir/ vi/ --model ivif --method gff              a model and a rule, fused on the fly
   hafuse eval ir/ vi/ --method a=fused_a/ --method b=fused_b/ --model ivif --out report
+  hafuse eval ir/ vi/ --model old=runs/1/model.safetensors --model new=runs/2/model.safetensors
   hafuse eval ir/ vi/ --method a=fused/ --metrics paper      the four of the paper's Table 1
   hafuse eval --list                                         all metrics and whose convention each follows
 
 Pictures are matched by name, as in `hafuse fuse`. All are judged as 8-bit grey (BT.601). Without --metrics:
-en, sd, sf, ag, mi, cc, scd, vif, qabf, ssim. In the table **best** and <u>second</u> of each column are marked.
+en, sd, sf, ag, mi, cc, scd, vif, qabf, ssim. In the table **best** and <u>second</u> of each column are marked, equal
+figures alike. A mean over fewer pictures than others says so (n = 5) and is not marked.
 
 What --out DIR holds: eval.md, eval.tex, eval.json (everything), eval.csv (a line for each method and picture).
 Exit codes: 0 done, 1 some pictures had no counterpart or could not be judged, 2 usage, 3 input, 4 output, 5 device.";
@@ -36,7 +38,7 @@ pub struct EvalArgs {
     pub b: Option<PathBuf>,
     #[command(flatten)]
     pub methods: MethodArgs,
-    /// Names of metrics with commas between, `paper` (sd_u8sat, vif_u8sat, cc, scd) or `all`
+    /// Names of metrics with commas between; `paper` is sd_u8sat, vif_u8sat, cc, scd, and `all` is all
     #[arg(long, value_name = "LIST")]
     pub metrics: Option<String>,
     /// Also print every picture
@@ -105,13 +107,25 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     report_problems(&report)
 }
 
+/// The metrics of a list, each once.
 pub fn parse_metrics(list: Option<&str>) -> Result<Vec<Metric>> {
-    match list {
-        None => Ok(DEFAULT.to_vec()),
-        Some("paper") => Ok(Metric::PAPER.to_vec()),
-        Some("all") => Ok(Metric::ALL.to_vec()),
-        Some(names) => names.split(',').map(|n| n.trim().parse()).collect(),
+    let Some(list) = list else {
+        return Ok(DEFAULT.to_vec());
+    };
+    let mut metrics: Vec<Metric> = Vec::new();
+    for name in list.split(',').map(str::trim) {
+        let named = match name.to_ascii_lowercase().as_str() {
+            "paper" => Metric::PAPER.to_vec(),
+            "all" => Metric::ALL.to_vec(),
+            _ => vec![name.parse()?],
+        };
+        for metric in named {
+            if !metrics.contains(&metric) {
+                metrics.push(metric);
+            }
+        }
     }
+    Ok(metrics)
 }
 
 /// All metrics, for `--list`.
@@ -119,9 +133,30 @@ fn list() -> String {
     let row = |m: &Metric| format!("{:<12} {:<12} {}", m.name(), m.label(), m.convention());
     let rows: Vec<String> = Metric::ALL.iter().map(row).collect();
     format!(
-        "{:<12} {:<12} as printed by\n{}",
+        "{:<12} {:<12} convention\n{}",
         "name",
         "column",
         rows.join("\n")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_metrics_are_expanded_and_each_is_taken_once() {
+        let parse = |list: &str| parse_metrics(Some(list)).unwrap();
+        assert_eq!(parse("en, EN,en"), [Metric::En]);
+        let paper = [
+            Metric::SdU8sat,
+            Metric::VifU8sat,
+            Metric::Cc,
+            Metric::Scd,
+            Metric::Ssim,
+        ];
+        assert_eq!(parse("PAPER,ssim,cc"), paper);
+        assert_eq!(parse("All,en").len(), Metric::ALL.len());
+        assert!(parse_metrics(Some("en,")).is_err());
+    }
 }

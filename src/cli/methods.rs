@@ -4,7 +4,7 @@ use super::device::{DeviceArg, PrecisionArg};
 use super::fuser::Fuser;
 use super::terminal;
 use crate::baseline::Baseline;
-use crate::data::{Pair, Picture, list_pairs};
+use crate::data::{Pair, Picture, list_pairs, match_names, sample_names};
 use crate::metrics::{Grey, Metric, Score, measure};
 use crate::report::scores::{Row, Scores};
 use crate::{Error, Result};
@@ -19,8 +19,8 @@ pub struct MethodArgs {
     /// A folder of fused pictures, or a rule (average, maximum, laplacian, gff); may be repeated
     #[arg(long, value_name = "NAME=DIR|RULE")]
     pub method: Vec<String>,
-    /// A built-in model by name or a model file, fused on the fly; may be repeated
-    #[arg(long, value_name = "NAME|FILE")]
+    /// A built-in model by name or a model file, fused on the fly, under a name of its own if given; may be repeated
+    #[arg(long, value_name = "[NAME=]MODEL|FILE")]
     pub model: Vec<String>,
     #[command(flatten)]
     pub device: DeviceArg,
@@ -47,6 +47,8 @@ pub struct Methods {
     folders: [PathBuf; 2],
     pub sources: Vec<Pair>,
     pub methods: Vec<Method>,
+    /// Sources without a partner.
+    unpaired: usize,
     /// What has no partner or counterpart.
     problems: Vec<String>,
 }
@@ -64,31 +66,52 @@ impl MethodArgs {
             ));
         }
         let list = list_pairs(dir_a, dir_b)?;
-        let alone = list.only_a.iter().chain(&list.only_b);
-        let mut problems: Vec<String> = alone
-            .map(|path| format!("{} has no partner among the sources", path.display()))
-            .collect();
+        let mut problems = Vec::new();
+        for (dir, alone) in [(dir_a, &list.only_a), (dir_b, &list.only_b)] {
+            if !alone.is_empty() {
+                problems.push(format!(
+                    "no partner for {} of the pictures in {}: {}",
+                    alone.len(),
+                    dir.display(),
+                    sample_names(alone)
+                ));
+            }
+        }
+        // Beside models, which they are for, rules run where they can.
+        let (device, precision) = match self.model.is_empty() {
+            true => (self.device.clone(), self.precision),
+            false => {
+                let device = "auto".into();
+                (DeviceArg { device }, PrecisionArg { precision: None })
+            }
+        };
         let mut methods = Vec::new();
         for text in &self.method {
             let method = match split(text)? {
-                Named::Rule(rule) => Fuser::rule(rule, &self.device, self.precision)?.try_into()?,
+                Named::Rule(rule) => Fuser::rule(rule, &device, precision)?.try_into()?,
                 Named::Folder(name, dir) => folder(name, dir, dir_a, &list.pairs, &mut problems)?,
             };
             methods.push(method);
         }
         if !self.model.is_empty() {
             let device = self.device.open()?;
-            for name in &self.model {
-                methods.push(Fuser::network(name, &device, self.precision)?.try_into()?);
+            for text in &self.model {
+                let (name, model) = split_model(text);
+                let mut method: Method =
+                    Fuser::network(model, &device, self.precision)?.try_into()?;
+                if let Some(name) = name {
+                    method.name = name.to_string();
+                }
+                methods.push(method);
             }
         }
         let mut names: Vec<&str> = methods.iter().map(|m| m.name.as_str()).collect();
         names.sort_unstable();
         if let Some(twice) = names.windows(2).find(|w| w[0] == w[1]) {
             return Err(Error::config(
-                "--method",
+                "--method and --model",
                 format!(
-                    "two methods are called `{}`; give each a name of its own",
+                    "two methods are called `{}`; give each a name of its own, as in --method NAME=DIR or --model NAME=FILE",
                     twice[0]
                 ),
             ));
@@ -97,6 +120,7 @@ impl MethodArgs {
             folders: [dir_a.to_path_buf(), dir_b.to_path_buf()],
             sources: list.pairs,
             methods,
+            unpaired: list.only_a.len() + list.only_b.len(),
             problems,
         })
     }
@@ -109,11 +133,11 @@ enum Named {
 }
 
 fn split(method: &str) -> Result<Named> {
-    match method.split_once('=') {
-        Some((name, dir)) if !name.is_empty() && !dir.is_empty() => {
+    match (method.split_once('='), method.parse::<Baseline>()) {
+        (Some((name, dir)), _) if !name.is_empty() && !dir.is_empty() => {
             Ok(Named::Folder(name.to_string(), PathBuf::from(dir)))
         }
-        None if method.parse::<Baseline>().is_ok() => Ok(Named::Rule(method.parse()?)),
+        (None, Ok(rule)) => Ok(Named::Rule(rule)),
         _ => Err(Error::config(
             "--method",
             format!(
@@ -121,6 +145,19 @@ fn split(method: &str) -> Result<Named> {
                 Baseline::ALL.map(Baseline::name).join(", ")
             ),
         )),
+    }
+}
+
+/// A model and the name that it is given. `=` may also stand in the path of a file or above it.
+fn split_model(text: &str) -> (Option<&str>, &str) {
+    match text.split_once('=') {
+        Some((name, model)) if !name.is_empty() && !name.contains('/') && !model.is_empty() => {
+            match Path::new(text).exists() {
+                true => (None, text),
+                false => (Some(name), model),
+            }
+        }
+        _ => (None, text),
     }
 }
 
@@ -132,12 +169,24 @@ fn folder(
     sources: &[Pair],
     problems: &mut Vec<String>,
 ) -> Result<Method> {
-    let found = list_pairs(dir_a, &dir)?.pairs.into_iter();
-    let by_a: BTreeMap<PathBuf, PathBuf> = found.map(|p| (p.a, p.b)).collect();
-    for s in sources.iter().filter(|s| !by_a.contains_key(&s.a)) {
+    let found = match_names(dir_a, &dir)?;
+    let (in_a, in_dir) = (sample_names(&found.only_a), sample_names(&found.only_b));
+    let by_a: BTreeMap<PathBuf, PathBuf> = found.pairs.into_iter().map(|p| (p.a, p.b)).collect();
+    if by_a.is_empty() {
+        return Err(Error::input(
+            dir,
+            format!(
+                "no name here ({in_dir}) matches a source in {} ({in_a}); name each fused picture as its source, as 01.png",
+                dir_a.display()
+            ),
+        ));
+    }
+    let missing = sources.iter().filter(|s| !by_a.contains_key(&s.a));
+    let missing: Vec<String> = missing.map(|s| s.stem.clone()).collect();
+    if !missing.is_empty() {
         problems.push(format!(
             "{name} has no picture of {} in {}",
-            s.stem,
+            terminal::few(&missing),
             dir.display()
         ));
     }
@@ -192,7 +241,8 @@ impl Methods {
         }
         Ok(Scores {
             metrics: metrics.to_vec(),
-            pictures: self.sources.len(),
+            pairs: self.sources.len(),
+            unpaired: self.unpaired,
             folders: self.folders.clone(),
             rows,
             problems: self.problems.clone(),
@@ -202,11 +252,11 @@ impl Methods {
 
 /// [`Error::Partial`] if something could not be judged.
 pub fn report_problems(scores: &Scores) -> Result<()> {
-    match scores.problems.len() {
-        0 => Ok(()),
-        failed => Err(Error::Partial {
+    match scores.count() {
+        (_, 0) => Ok(()),
+        (total, failed) => Err(Error::Partial {
             failed,
-            total: scores.pictures * scores.rows.len(),
+            total,
             what: "pictures",
         }),
     }
@@ -221,7 +271,7 @@ impl Method {
         bar: &ProgressBar,
         problems: &mut Vec<String>,
     ) -> Result<Row> {
-        let mut pictures = Vec::new();
+        let mut scored = Vec::new();
         // So few at a time that pictures of a large folder are not all in memory.
         for group in sources.chunks(4 * rayon::current_num_threads()) {
             let judged: Vec<Result<Option<Vec<Score>>>> = match &mut self.fused {
@@ -249,7 +299,7 @@ impl Method {
             };
             for (s, result) in group.iter().zip(judged) {
                 match result {
-                    Ok(Some(scores)) => pictures.push((s.stem.clone(), scores)),
+                    Ok(Some(scores)) => scored.push((s.stem.clone(), scores)),
                     Ok(None) => {}
                     Err(e) if e.exit_code() == 5 => return Err(e),
                     Err(e) => problems.push(format!("{}, {}: {e}", self.name, s.stem)),
@@ -259,7 +309,7 @@ impl Method {
         Ok(Row {
             name: self.name.clone(),
             origin: self.origin.clone(),
-            pictures,
+            scores: scored,
         })
     }
 

@@ -15,6 +15,38 @@ const DAMAGED: &str = "the file is damaged or cut short; fetch or save it again"
 
 /// Decodes a whole picture file.
 pub(super) fn decode(bytes: Vec<u8>) -> Result<Picture, String> {
+    guarded(bytes, |format, bytes| {
+        // The JPEG decoder fills what is missing with grey and says nothing.
+        if format == ImageFormat::Jpeg && !has_end_marker(&bytes) {
+            return Err(format!("the JPEG has no end marker: {DAMAGED}"));
+        }
+        decode_as(format, bytes)
+    })
+}
+
+/// Width and height of the upright picture, by the file's header alone.
+pub(super) fn size(bytes: Vec<u8>) -> Result<(usize, usize), String> {
+    guarded(bytes, |format, bytes| {
+        let (decoder, orientation) = open(format, bytes)?;
+        let (w, h) = decoder.dimensions();
+        let turned = matches!(
+            orientation,
+            Orientation::Rotate90
+                | Orientation::Rotate270
+                | Orientation::Rotate90FlipH
+                | Orientation::Rotate270FlipH
+        );
+        let (w, h) = if turned { (h, w) } else { (w, h) };
+        Ok((w as usize, h as usize))
+    })
+}
+
+/// Runs a decoder of a format that is known. A forged file may trip an assertion in it; that is the file's fault, not
+/// a crash.
+fn guarded<T>(
+    bytes: Vec<u8>,
+    run: impl FnOnce(ImageFormat, Vec<u8>) -> Result<T, String>,
+) -> Result<T, String> {
     if bytes.is_empty() {
         return Err("the file is empty (0 bytes); fetch or save it again".into());
     }
@@ -32,23 +64,22 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<Picture, String> {
             );
         }
     };
-    // The JPEG decoder fills what is missing with grey and says nothing.
-    if format == ImageFormat::Jpeg && !has_end_marker(&bytes) {
-        return Err(format!("the JPEG has no end marker: {DAMAGED}"));
-    }
-    // A forged file may trip an assertion in a decoder; that is the file's fault, not a crash.
-    catch_unwind(AssertUnwindSafe(|| decode_as(format, bytes)))
+    catch_unwind(AssertUnwindSafe(|| run(format, bytes)))
         .unwrap_or_else(|_| Err(format!("the {format:?} decoder gave up: {DAMAGED}")))
 }
 
-fn decode_as(format: ImageFormat, bytes: Vec<u8>) -> Result<Picture, String> {
-    let explain = |e: ImageError| match e {
+fn explain(e: ImageError) -> String {
+    match e {
         ImageError::Unsupported(e) => {
             format!("{}; save it as 8 or 16 bit PNG", one_line(&e))
         }
         ImageError::Limits(e) => format!("{}: {DAMAGED} or tile it", one_line(&e)),
         e => format!("{}: {DAMAGED}", one_line(&e)),
-    };
+    }
+}
+
+/// A decoder that has read the header, and how the picture is to be turned.
+fn open(format: ImageFormat, bytes: Vec<u8>) -> Result<(impl ImageDecoder, Orientation), String> {
     let len = bytes.len() as u64;
     let most = MAX_PIXELS.min(len.saturating_mul(MAX_PIXELS_PER_BYTE));
     let mut limits = Limits::no_limits();
@@ -83,6 +114,11 @@ fn decode_as(format: ImageFormat, bytes: Vec<u8>) -> Result<Picture, String> {
     }
     // A picture with a broken EXIF block is still a picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    Ok((decoder, orientation))
+}
+
+fn decode_as(format: ImageFormat, bytes: Vec<u8>) -> Result<Picture, String> {
+    let (decoder, orientation) = open(format, bytes)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(explain)?;
     image.apply_orientation(orientation);
     let mut picture = planes(&image).ok_or("its sample type is not supported; save it as PNG")?;

@@ -1,7 +1,7 @@
 //! The decoded picture: luma, chroma and alpha planes of unit floats.
 
 use super::color::ycbcr_to_gamut;
-use super::decode::decode;
+use super::decode;
 use crate::tensor::io::write_atomic;
 use crate::{Error, Result};
 use image::codecs::{jpeg::JpegEncoder, png::PngEncoder, tiff::TiffEncoder};
@@ -129,7 +129,16 @@ impl Picture {
     /// or larger than 400 megapixels.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = read_bytes(path)?;
-        decode(bytes).map_err(|detail| Error::input(path, detail))
+        decode::decode(bytes).map_err(|detail| Error::input(path, detail))
+    }
+
+    /// Width and height of the picture in a file, upright as [`Picture::read`] gives it, by its header alone.
+    ///
+    /// # Errors
+    /// As [`Picture::read`], but damage behind the header is not seen.
+    pub fn size(path: &Path) -> Result<(usize, usize)> {
+        let bytes = read_bytes(path)?;
+        decode::size(bytes).map_err(|detail| Error::input(path, detail))
     }
 
     /// A grey 8-bit picture.

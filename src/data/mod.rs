@@ -10,4 +10,4 @@ mod tests;
 
 pub use dataset::{EpochSampler, PairDataset};
 pub use image::{Chroma, Picture, WriteOptions, check_output_path};
-pub use pairs::{Pair, PairList, list_pairs, read_pair};
+pub use pairs::{Pair, PairList, list_pairs, match_names, read_pair, sample_names};

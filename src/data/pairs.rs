@@ -53,17 +53,12 @@ pub fn read_pair(a: &Path, b: &Path) -> Result<(Picture, Picture)> {
     ))
 }
 
-/// Matches the pictures (png, jpg, jpeg, bmp, tif, tiff) of two folders by file stem.
-///
-/// Equal stems match first, then stems that differ in case only, then stems that are equal without
-/// a modality suffix (`x_ir.png` and `x_vi.png`, `x-mri.png` and `x.png`). Hidden files, folders
-/// and other files are passed over.
+/// [`match_names`] of two folders of sources.
 ///
 /// # Errors
-/// [`Error::Input`] if a folder is missing or has no pictures, if both are the same folder, if no
-/// two names match, or if a name is ambiguous (`x.png` and `x.jpg` in one folder).
+/// As there, and [`Error::Input`] if both are the same folder or no two names match.
 pub fn list_pairs(dir_a: &Path, dir_b: &Path) -> Result<PairList> {
-    let (mut a, mut b) = (scan(dir_a)?, scan(dir_b)?);
+    let list = match_names(dir_a, dir_b)?;
     if let (Ok(real_a), Ok(real_b)) = (dir_a.canonicalize(), dir_b.canonicalize())
         && real_a == real_b
     {
@@ -72,7 +67,31 @@ pub fn list_pairs(dir_a: &Path, dir_b: &Path) -> Result<PairList> {
             "both sources are this folder; put the two modalities into two folders",
         ));
     }
-    let (names_a, names_b) = (sample_names(&a), sample_names(&b));
+    if list.pairs.is_empty() {
+        return Err(Error::input(
+            dir_a,
+            format!(
+                "no name here ({}) matches one in {} ({}); name the two pictures of a scene alike, as 01.png and 01.png or 01_ir.png and 01_vi.png",
+                sample_names(&list.only_a),
+                dir_b.display(),
+                sample_names(&list.only_b)
+            ),
+        ));
+    }
+    Ok(list)
+}
+
+/// Matches the pictures (png, jpg, jpeg, bmp, tif, tiff) of two folders by file stem.
+///
+/// Equal stems match first, then stems that differ in case only, then stems that are equal without
+/// a modality suffix (`x_ir.png` and `x_vi.png`, `x-mri.png` and `x.png`). Hidden files, folders
+/// and other files are passed over.
+///
+/// # Errors
+/// [`Error::Input`] if a folder is missing or has no pictures, or if a name is ambiguous (`x.png` and `x.jpg` in one
+/// folder).
+pub fn match_names(dir_a: &Path, dir_b: &Path) -> Result<PairList> {
+    let (mut a, mut b) = (scan(dir_a)?, scan(dir_b)?);
     // (common name, name in A, file in A, file in B)
     let mut found: Vec<(String, String, PathBuf, PathBuf)> = Vec::new();
     let same: fn(&str) -> String = str::to_string;
@@ -98,15 +117,6 @@ pub fn list_pairs(dir_a: &Path, dir_b: &Path) -> Result<PairList> {
                 found.push((common.to_string(), stem_a.clone(), file_a, file_b));
             }
         }
-    }
-    if found.is_empty() {
-        return Err(Error::input(
-            dir_a,
-            format!(
-                "no name here ({names_a}) matches one in {} ({names_b}); name the two pictures of a scene alike, as 01.png and 01.png or 01_ir.png and 01_vi.png",
-                dir_b.display()
-            ),
-        ));
     }
     // Two pairs of one common name (x and x_ir in A) would overwrite each other's results.
     let distinct: BTreeSet<&String> = found.iter().map(|f| &f.0).collect();
@@ -234,9 +244,10 @@ fn sorted(stems: Stems) -> Vec<PathBuf> {
     rest.into_iter().map(|(_, path)| path).collect()
 }
 
-fn sample_names(stems: &Stems) -> String {
-    let names: Vec<String> = stems
-        .values()
+/// The first few names of files and how many there are.
+pub fn sample_names(paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths
+        .iter()
         .filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned()))
         .collect();
     enumerate(&names)
@@ -386,6 +397,8 @@ mod tests {
         let a = folder(&["a.png"]);
         let same = list_pairs(a.path(), a.path()).unwrap_err().to_string();
         assert!(same.contains("both sources are this folder"), "{same}");
+        // Results may be the sources themselves.
+        assert_eq!(match_names(a.path(), a.path()).unwrap().pairs.len(), 1);
         let missing = list_pairs(&a.path().join("no"), a.path()).unwrap_err();
         assert!(missing.to_string().contains("no such folder"), "{missing}");
         let file = list_pairs(&a.path().join("a.png"), a.path()).unwrap_err();

@@ -247,6 +247,22 @@ fn orientation_is_applied_and_remembered() {
 }
 
 #[test]
+fn the_header_tells_the_upright_size() {
+    let image = colours(16, 8);
+    let dir = tempfile::tempdir().unwrap();
+    let size = |bytes: &[u8]| Picture::size(&file(&dir, "x", bytes)).unwrap();
+    for format in SUPPORTED {
+        assert_eq!(size(&encoded(&image, format)), (16, 8));
+    }
+    for orientation in 1..=8 {
+        let bytes = oriented_jpeg(&image, orientation);
+        let picture = read(&bytes);
+        assert_eq!(size(&bytes), (picture.width, picture.height));
+    }
+    assert!(Picture::size(&file(&dir, "x", b"no picture")).is_err());
+}
+
+#[test]
 fn what_is_not_a_picture_is_said_in_one_line() {
     assert!(refused("empty.png", b"").contains("empty (0 bytes)"));
     assert!(refused("text.png", b"hello, I am a text").contains("not PNG, JPEG, BMP or TIFF"));

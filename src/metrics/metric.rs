@@ -92,18 +92,18 @@ impl Metric {
             Metric::En => ("en", "EN", ALL, true, 1),
             Metric::Sd => ("sd", "SD", LT_NOW, true, 1),
             Metric::SdU8sat => ("sd_u8sat", "SD (paper)", LT_2022, true, 1),
-            Metric::Sf => ("sf", "SF", LT_NOW, true, 2),
+            Metric::Sf => ("sf", "SF", "MMIF-CDDFuse, Evaluation-for-Image-Fusion since March 2023 (before, it printed this / 255)", true, 2),
             Metric::Ag => ("ag", "AG", LT, true, 2),
             Metric::AgMean => ("ag_mean", "AG (mean)", CDD, true, 2),
-            Metric::Mi => ("mi", "MI", "bits, 256 levels", true, 1),
+            Metric::Mi => ("mi", "MI", "Evaluation-for-Image-Fusion in bits, without its slip at levels 254 and 255", true, 1),
             Metric::MiNats => ("mi_nats", "MI (nats)", CDD, true, 1),
-            Metric::MiLt => ("mi_lt", "MI (LT)", LT, true, 1),
+            Metric::MiLt => ("mi_lt", "MI (LT)", "Evaluation-for-Image-Fusion in bits, with its slip at levels 254 and 255", true, 1),
             Metric::FmiPixel => ("fmi_pixel", "FMI (pixel)", "Fast-FMI (Haghighat and Razian 2014), raw pixels", true, 3),
             Metric::Cc => ("cc", "CC", ALL, true, 1),
             Metric::Scd => ("scd", "SCD", ALL, true, 1),
             Metric::Mse => ("mse", "MSE", LT, false, 1),
-            Metric::Psnr => ("psnr", "PSNR", "peak 1 on levels 0..1", true, 1),
-            Metric::PsnrLt => ("psnr_lt", "PSNR (LT)", LT, true, 1),
+            Metric::Psnr => ("psnr", "PSNR", "no toolbox: peak 1 on levels 0..1", true, 1),
+            Metric::PsnrLt => ("psnr_lt", "PSNR (LT)", "Evaluation-for-Image-Fusion: peak 255 on levels 0..1", true, 1),
             Metric::Vif => ("vif", "VIF", LT_NOW, true, vif::LEAST_SIDE),
             Metric::VifU8sat => ("vif_u8sat", "VIF (paper)", LT_2022, true, vif::LEAST_SIDE),
             Metric::Viff => ("viff", "VIFF", "published code of Han et al. 2013", true, vif::LEAST_SIDE),
@@ -130,7 +130,15 @@ impl Metric {
         self.facts().label
     }
 
-    /// Whose numbers these are comparable with.
+    /// The label with what is not as for most: `MSE (lower is better)`.
+    pub fn heading(self) -> String {
+        match self.higher_is_better() {
+            true => self.label().to_string(),
+            false => format!("{} (lower is better)", self.label()),
+        }
+    }
+
+    /// Whose numbers these are comparable with, and what sets them apart.
     pub fn convention(self) -> &'static str {
         self.facts().convention
     }

@@ -146,6 +146,15 @@ impl<'a> Shared<'a> {
     }
 
     fn score(&self, metric: Metric) -> Score {
+        let score = self.compute(metric);
+        debug_assert!(
+            score.is_err() || score.is_ok_and(f64::is_finite),
+            "{metric}"
+        );
+        score
+    }
+
+    fn compute(&self, metric: Metric) -> Score {
         if !self.fits(metric) {
             return Err(Undefined::TooSmall {
                 side: metric.least_side(),

@@ -28,12 +28,12 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of the values that are numbers; `None` if there is none.
+    /// Of finite values; `None` if there is none.
     ///
     /// Quartiles are interpolated between the sorted values x_0 .. x_(n-1): q lies at place q (n - 1). That is type 7 of
     /// Hyndman and Fan (1996), which R, NumPy and spreadsheets take by default.
     pub fn of(values: &[f64]) -> Option<Self> {
-        let mut sorted: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
+        let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         let last = sorted.len().checked_sub(1)?;
         let quartiles = [0.25, 0.5, 0.75].map(|q| {
@@ -95,15 +95,11 @@ fn panel(fig: &mut Figure, area: Area, scores: &Scores, k: usize, named: bool) {
     let values: Vec<Vec<f64>> = scores
         .rows
         .iter()
-        .map(|r| r.pictures.iter().filter_map(|(_, s)| s[k].ok()).collect())
+        .map(|r| r.values(k).map(|v| v.1).collect())
         .collect();
-    let finite = values.iter().flatten().copied().filter(|v| v.is_finite());
-    let plot = Plot::new(area, (0.0, values.len().max(1) as f64), span(finite, false));
-    let title = match metric.higher_is_better() {
-        true => metric.label().to_string(),
-        false => format!("{} (lower is better)", metric.label()),
-    };
-    plot.frame(fig, &title, "");
+    let range = span(values.iter().flatten().copied(), false);
+    let plot = Plot::new(area, (0.0, values.len().max(1) as f64), range);
+    plot.frame(fig, &metric.heading(), "");
     let half = (0.31 * (plot.right - plot.left) / values.len().max(1) as f64).min(22.0);
     for (i, (row, values)) in scores.rows.iter().zip(&values).enumerate() {
         let x = plot.x(i as f64 + 0.5);
@@ -196,21 +192,20 @@ mod tests {
         assert_eq!((s.quartiles, s.whiskers), ([1.75, 2.5, 3.25], (1.0, 4.0)));
         assert_eq!((s.mean, s.count, s.outliers), (2.5, 4, vec![]));
         // numpy.percentile([1, 2, 3, 4, 5, 30, -20], ...): 1.5, 3, 4.5; whiskers within -3 and 9.
-        let s = Spread::of(&[1.0, 2.0, f64::NAN, 3.0, 4.0, 5.0, 30.0, -20.0]).unwrap();
+        let s = Spread::of(&[1.0, 2.0, 3.0, 4.0, 5.0, 30.0, -20.0]).unwrap();
         assert_eq!((s.quartiles, s.whiskers), ([1.5, 3.0, 4.5], (1.0, 5.0)));
         assert_eq!((s.outliers, s.count), (vec![-20.0, 30.0], 7));
         let s = Spread::of(&[0.1; 3]).unwrap();
         assert_eq!((s.quartiles, s.whiskers), ([0.1; 3], (0.1, 0.1)));
         assert_eq!(Spread::of(&[7.0]).unwrap().quartiles, [7.0; 3]);
         assert_eq!(Spread::of(&[]), None);
-        assert_eq!(Spread::of(&[f64::NAN]), None);
     }
 
     fn scores(methods: usize, metrics: &[Metric]) -> Scores {
         let row = |i: usize| Row {
             name: format!("method <{i}>"),
             origin: "here".into(),
-            pictures: (0..9)
+            scores: (0..9)
                 .map(|p| {
                     let v = (p * p) as f64 + i as f64;
                     (p.to_string(), vec![Ok(v); metrics.len()])
@@ -219,7 +214,8 @@ mod tests {
         };
         Scores {
             metrics: metrics.to_vec(),
-            pictures: 9,
+            pairs: 9,
+            unpaired: 0,
             folders: ["a".into(), "b".into()],
             rows: (0..methods).map(row).collect(),
             problems: vec![],
@@ -238,12 +234,11 @@ mod tests {
             assert!(svg.contains("method &lt;0&gt;: median 16") && !svg.contains("NaN"));
         }
         let mut few = scores(2, &[Metric::Mse]);
-        few.rows[1].pictures.clear();
-        few.rows[0].pictures[0].1[0] = Err(Undefined::NoEdges);
-        few.rows[0].pictures[1].1[0] = Ok(f64::NAN);
+        few.rows[1].scores.clear();
+        few.rows[0].scores[0].1[0] = Err(Undefined::NoEdges);
         let svg = boxplots(&few);
         assert!(
-            svg.contains(">–<") && svg.contains("7 pictures") && svg.contains("lower is better")
+            svg.contains(">–<") && svg.contains("8 pictures") && svg.contains("lower is better")
         );
         assert!(boxplots(&scores(0, &[])).contains("</svg>"));
     }

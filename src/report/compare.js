@@ -133,7 +133,10 @@
       view.addEventListener("focus", () => {
         if (view.matches(":focus-visible")) show(scene, 0.5, 0.5);
       });
-      view.addEventListener("blur", hide);
+      view.addEventListener("blur", (event) => {
+        // A click or tap on another picture of the scene moves the focus there: the lens goes on.
+        if (!event.relatedTarget || !scene.contains(event.relatedTarget)) hide();
+      });
       view.addEventListener("wheel", (event) => {
         // Before a click the wheel scrolls the page, as everywhere.
         if (document.activeElement !== view) return;

@@ -1,6 +1,7 @@
 //! Parts of a picture, and where methods differ most.
 
-use super::sheet::{Scene, cell_width, scaled, slot};
+use super::sheet::{Cell, Scene, scaled, slot};
+use crate::{Error, Result};
 use std::fmt;
 
 /// A part of a picture, in pixels from its upper left corner; printed as `x,y,width,height`.
@@ -19,6 +20,26 @@ impl fmt::Display for Crop {
 }
 
 impl Crop {
+    /// Whether it lies within a picture of this size.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names crop, scene and what fits.
+    pub fn check(&self, scene: &str, (w, h): (usize, usize)) -> Result<()> {
+        let inside = |start: usize, length: usize, all: usize| {
+            length > 0 && start.checked_add(length).is_some_and(|end| end <= all)
+        };
+        if inside(self.x, self.width, w) && inside(self.y, self.height, h) {
+            return Ok(());
+        }
+        Err(Error::config(
+            format!("crop {self} (x,y,width,height)"),
+            format!(
+                "is not within {scene}, which has {w}x{h} pixels; give 1 or more pixels a side, x + width up to {w} \
+                 and y + height up to {h}"
+            ),
+        ))
+    }
+
     fn overlaps(&self, other: &Crop) -> bool {
         self.x < other.x + other.width
             && other.x < self.x + self.width
@@ -42,7 +63,7 @@ impl Crop {
 /// then the best that does not overlap it. There is one window only where no second one fits.
 pub fn default_crops(scene: &Scene) -> Vec<Crop> {
     let (w, h) = (scene.a.width, scene.a.height);
-    let slot = slot(cell_width(w), 2);
+    let slot = slot(Cell::of(w, h).width, 2);
     let times = ((6 * slot) as f64 / w as f64).round().max(1.0) as usize;
     let width = (slot / times).clamp(1, w);
     let height = scaled(h, width, w).min(h);
@@ -133,21 +154,7 @@ impl Sums {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Picture;
-
-    fn grey(w: usize, h: usize, v: f32) -> Picture {
-        Picture::from_luma(w, h, vec![v; w * h]).unwrap()
-    }
-
-    fn scene(w: usize, h: usize, fused: Vec<Option<Picture>>, crops: Vec<Crop>) -> Scene {
-        Scene {
-            name: "street".into(),
-            a: grey(w, h, 0.25),
-            b: grey(w, h, 0.5),
-            fused,
-            crops,
-        }
-    }
+    use crate::report::samples::{grey, scene};
 
     #[test]
     fn crops_go_where_the_methods_differ() {

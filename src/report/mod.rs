@@ -19,6 +19,8 @@ pub mod pictures;
 pub mod ramp;
 mod raster;
 pub mod run;
+#[cfg(test)]
+mod samples;
 pub mod scores;
 pub mod search;
 pub mod sheet;

@@ -127,10 +127,7 @@ pub fn sheet(triples: &[Triple]) -> Picture {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn grey(w: usize, h: usize, v: f32) -> Picture {
-        Picture::from_luma(w, h, vec![v; w * h]).unwrap()
-    }
+    use crate::report::samples::grey;
 
     #[test]
     fn means_of_squares_reduce_a_picture() {

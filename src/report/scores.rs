@@ -1,10 +1,10 @@
 //! Methods judged side by side, as Markdown, CSV, LaTeX and JSON.
 
-use crate::metrics::{Metric, Score};
+mod text;
+
+use crate::metrics::{Metric, Score, Undefined};
 use crate::stats::mean_std;
-use crate::{Error, Result};
-use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 /// A method's scores.
@@ -13,294 +13,192 @@ pub struct Row {
     /// For the record: a folder, or a model and its hash.
     pub origin: String,
     /// In the order of the metrics, picture by picture.
-    pub pictures: Vec<(String, Vec<Score>)>,
+    pub scores: Vec<(String, Vec<Score>)>,
 }
 
 /// What several methods made of the same pairs, judged.
 pub struct Scores {
     pub metrics: Vec<Metric>,
-    /// Pairs of sources.
-    pub pictures: usize,
+    /// Pairs of sources, and sources that have no partner.
+    pub pairs: usize,
+    pub unpaired: usize,
     pub folders: [PathBuf; 2],
     pub rows: Vec<Row>,
     /// What could not be judged, and why.
     pub problems: Vec<String>,
 }
 
-/// Mean, population standard deviation, and over how many pictures.
-pub type Mean = (f64, f64, usize);
+/// How a value stands among those of other methods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mark {
+    #[default]
+    None,
+    Best,
+    Second,
+}
+
+/// A method's mean in one metric.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mean {
+    pub mean: f64,
+    /// The population's.
+    pub std: f64,
+    /// Over how many pictures.
+    pub pictures: usize,
+    /// Whether these are all pictures for which any method has a value; others are not ranked, as they may lack what is
+    /// hard.
+    pub complete: bool,
+    pub mark: Mark,
+}
+
+impl Mean {
+    /// What follows the mean in a table: ` ± 0.1234`, and over how many pictures if it is not complete.
+    pub fn spread(&self, plus_minus: &str) -> String {
+        let n = match self.complete {
+            true => String::new(),
+            false => format!(" (n = {})", self.pictures),
+        };
+        format!(" {plus_minus} {:.4}{n}", self.std)
+    }
+}
 
 impl Row {
-    fn mean(&self, k: usize) -> Option<Mean> {
-        let values = self.pictures.iter().filter_map(|(_, s)| s[k].ok());
-        let v: Vec<f64> = values.collect();
-        mean_std(&v).map(|(mean, std)| (mean, std, v.len()))
+    /// Pictures that have a value in metric `k`, and these values.
+    pub(super) fn values<'a>(&'a self, k: usize) -> impl Iterator<Item = (&'a str, f64)> {
+        let value =
+            move |(name, scores): &'a (String, Vec<Score>)| Some((name.as_str(), scores[k].ok()?));
+        self.scores.iter().filter_map(value)
     }
 }
-
-/// How the best and the second of a column are marked.
-struct Marks {
-    best: [&'static str; 2],
-    second: [&'static str; 2],
-}
-
-const MARKDOWN: Marks = Marks {
-    best: ["**", "**"],
-    second: ["<u>", "</u>"],
-};
-const LATEX: Marks = Marks {
-    best: ["\\textbf{", "}"],
-    second: ["\\underline{", "}"],
-};
 
 impl Scores {
-    /// Means of column `k`, and the places of the best and the second among several methods.
-    pub fn column(&self, k: usize) -> (Vec<Option<Mean>>, Option<usize>, Option<usize>) {
-        let means: Vec<Option<Mean>> = self.rows.iter().map(|r| r.mean(k)).collect();
-        let values: Vec<Option<f64>> = means.iter().map(|m| m.map(|m| m.0)).collect();
-        let [best, second] = best_two(&values, self.metrics[k].higher_is_better());
-        (means, best, second)
-    }
-
-    /// Cells of the table of means: one list for each method.
-    fn cells(&self, marks: &Marks, plus_minus: &str) -> Vec<Vec<String>> {
-        let mut rows = vec![Vec::new(); self.rows.len()];
-        for k in 0..self.metrics.len() {
-            let (means, best, second) = self.column(k);
-            for (i, mean) in means.iter().enumerate() {
-                let text = match mean {
-                    None => "-".to_string(),
-                    Some((mean, std, _)) => {
-                        let [open, close] = match Some(i) {
-                            at if at == best => marks.best,
-                            at if at == second => marks.second,
-                            _ => ["", ""],
-                        };
-                        format!("{open}{mean:.4}{close} {plus_minus} {std:.4}")
-                    }
-                };
-                rows[i].push(text);
+    /// The means of metric `k`, one for each method that has any value.
+    pub fn column(&self, k: usize) -> Vec<Option<Mean>> {
+        let all: HashSet<&str> = { self.rows.iter() }
+            .flat_map(|r| r.values(k).map(|v| v.0))
+            .collect();
+        let mean = |row: &Row| {
+            let values: Vec<f64> = row.values(k).map(|v| v.1).collect();
+            let (mean, std) = mean_std(&values)?;
+            Some(Mean {
+                mean,
+                std,
+                pictures: values.len(),
+                complete: values.len() == all.len(),
+                mark: Mark::None,
+            })
+        };
+        let mut means: Vec<Option<Mean>> = self.rows.iter().map(mean).collect();
+        let complete = |m: &Option<Mean>| m.filter(|m| m.complete).map(|m| m.mean);
+        let values: Vec<Option<f64>> = means.iter().map(complete).collect();
+        let marks = rank(&values, self.metrics[k].higher_is_better());
+        for (mean, mark) in means.iter_mut().zip(marks) {
+            if let Some(mean) = mean {
+                mean.mark = mark;
             }
         }
-        rows
+        means
     }
 
-    /// What stands below the table: conventions, data, methods, and what has no value.
-    pub fn notes(&self) -> Vec<String> {
+    /// Pictures that were to be judged, one for each scene and method, and how many of them were not. A source without a
+    /// partner is a scene too.
+    pub fn count(&self) -> (usize, usize) {
+        let total = (self.pairs + self.unpaired) * self.rows.len();
+        let judged: usize = self.rows.iter().map(|r| r.scores.len()).sum();
+        (total, total - judged)
+    }
+
+    /// Conventions, and what has no value or could not be judged.
+    pub fn remarks(&self) -> Vec<String> {
+        let convention = |m: &Metric| {
+            format!(
+                "{}: {}, convention: {}",
+                m.name(),
+                m.heading(),
+                m.convention()
+            )
+        };
+        let mut remarks: Vec<String> = self.metrics.iter().map(convention).collect();
+        remarks.extend(self.undefined());
+        remarks.extend(self.problems.iter().cloned());
+        remarks
+    }
+
+    /// Values that are missing: a line for each metric, method and reason.
+    fn undefined(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (k, metric) in self.metrics.iter().enumerate() {
+            for row in &self.rows {
+                let mut found: Vec<(Undefined, &str, usize)> = Vec::new();
+                for (picture, scores) in &row.scores {
+                    let Err(reason) = scores[k] else { continue };
+                    match found.iter_mut().find(|f| f.0 == reason) {
+                        Some((_, _, count)) => *count += 1,
+                        None => found.push((reason, picture, 1)),
+                    }
+                }
+                lines.extend(found.iter().map(|(reason, first, count)| {
+                    format!(
+                        "{} of {}: no value for {count} of {} pictures (first: {first}): {reason}",
+                        metric.label(),
+                        row.name,
+                        row.scores.len()
+                    )
+                }));
+            }
+        }
+        lines
+    }
+
+    /// What stands below a table: data, methods and [`Scores::remarks`].
+    fn notes(&self) -> Vec<String> {
         let mut notes = vec![format!(
-            "hafuse {}; {} pairs of {} and {}; 8-bit grey (BT.601); mean and standard deviation over the pairs.",
+            "hafuse {}; {} pairs of {} and {}; 8-bit grey (BT.601); mean and standard deviation over the pictures.",
             env!("CARGO_PKG_VERSION"),
-            self.pictures,
+            self.pairs,
             self.folders[0].display(),
             self.folders[1].display()
         )];
-        for m in &self.metrics {
-            let better = match m.higher_is_better() {
-                true => "",
-                false => ", lower is better",
-            };
-            notes.push(format!(
-                "{} (`{}`): as {}{better}",
-                m.label(),
-                m.name(),
-                m.convention()
-            ));
-        }
-        for row in &self.rows {
-            notes.push(format!(
-                "{}: {}, {} pictures",
-                row.name,
-                row.origin,
-                row.pictures.len()
-            ));
-        }
-        let mut missing = BTreeSet::new();
-        for row in &self.rows {
-            for (picture, scores) in &row.pictures {
-                for (m, score) in self.metrics.iter().zip(scores) {
-                    if let Err(reason) = score {
-                        missing.insert(format!(
-                            "{} of {}, {picture}: {reason}",
-                            m.label(),
-                            row.name
-                        ));
-                    }
-                }
-            }
-        }
-        notes.extend(missing);
+        let method = |r: &Row| format!("{}: {}, {} pictures", r.name, r.origin, r.scores.len());
+        notes.extend(self.rows.iter().map(method));
+        notes.extend(self.remarks());
         notes
     }
-
-    /// A table of means and, if asked for, one of each method's pictures.
-    pub fn markdown(&self, per_image: bool) -> String {
-        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-        let head = |first: &str| {
-            let mut cells = vec![first.to_string()];
-            cells.extend(self.metrics.iter().map(|m| match m.higher_is_better() {
-                true => m.label().to_string(),
-                false => format!("{} (lower is better)", m.label()),
-            }));
-            let rule = vec!["---".to_string(); cells.len()];
-            line(&cells) + &line(&rule)
-        };
-        let mut out = head("method");
-        for (row, cells) in self.rows.iter().zip(self.cells(&MARKDOWN, "±")) {
-            out += &line(&[vec![row.name.clone()], cells].concat());
-        }
-        if per_image {
-            for row in &self.rows {
-                out += &format!("\n## {}\n\n{}", row.name, head("picture"));
-                for (picture, scores) in &row.pictures {
-                    let mut cells = vec![picture.clone()];
-                    cells.extend(scores.iter().map(number));
-                    out += &line(&cells);
-                }
-            }
-        }
-        out.push('\n');
-        for note in self.notes() {
-            out += &format!("- {note}\n");
-        }
-        out
-    }
-
-    /// The table of means for a paper.
-    pub fn latex(&self) -> String {
-        let mut out = format!(
-            "\\begin{{tabular}}{{l{}}}\n\\hline\nmethod",
-            "c".repeat(self.metrics.len())
-        );
-        for m in &self.metrics {
-            out += &format!(" & {}", escape(m.label()));
-        }
-        out += " \\\\\n\\hline\n";
-        for (row, cells) in self.rows.iter().zip(self.cells(&LATEX, "$\\pm$")) {
-            out += &format!("{} & {} \\\\\n", escape(&row.name), cells.join(" & "));
-        }
-        out += "\\hline\n\\end{tabular}\n";
-        for note in self.notes() {
-            out += &format!("% {note}\n");
-        }
-        out
-    }
-
-    /// A line for each method and picture; an empty field where a metric has no value.
-    pub fn csv(&self) -> String {
-        let quote = |text: &str| match text.contains([',', '"', '\n']) {
-            true => format!("\"{}\"", text.replace('"', "\"\"")),
-            false => text.to_string(),
-        };
-        let names: Vec<&str> = self.metrics.iter().map(|m| m.name()).collect();
-        let mut out = format!("method,picture,{}\n", names.join(","));
-        for row in &self.rows {
-            for (picture, scores) in &row.pictures {
-                let values: Vec<String> = scores
-                    .iter()
-                    .map(|s| s.map_or(String::new(), |v| v.to_string()))
-                    .collect();
-                out += &format!(
-                    "{},{},{}\n",
-                    quote(&row.name),
-                    quote(picture),
-                    values.join(",")
-                );
-            }
-        }
-        out
-    }
-
-    /// All of it, for scripts.
-    ///
-    /// # Errors
-    /// None is known.
-    pub fn json(&self) -> Result<String> {
-        let metrics: Vec<Value> = self
-            .metrics
-            .iter()
-            .map(|m| {
-                json!({"name": m.name(), "label": m.label(), "convention": m.convention(),
-                       "higher_is_better": m.higher_is_better()})
-            })
-            .collect();
-        let methods: Vec<Value> = self
-            .rows
-            .iter()
-            .map(|row| {
-                let means: Map<String, Value> = (0..self.metrics.len())
-                    .map(|k| {
-                        let mean = row.mean(k).map(|(mean, std, n)| {
-                            json!({"mean": mean, "std": std, "pictures": n})
-                        });
-                        (self.metrics[k].name().to_string(), json!(mean))
-                    })
-                    .collect();
-                let pictures: Vec<Value> = row
-                    .pictures
-                    .iter()
-                    .map(|(name, scores)| {
-                        let mut v = json!({"name": name});
-                        for (m, s) in self.metrics.iter().zip(scores) {
-                            v[m.name()] = json!(s.ok());
-                        }
-                        v
-                    })
-                    .collect();
-                json!({"name": row.name, "origin": row.origin, "metrics": means, "pictures": pictures})
-            })
-            .collect();
-        let all = json!({
-            "format": 1, "version": env!("CARGO_PKG_VERSION"), "sources": self.folders,
-            "pictures": self.pictures, "metrics": metrics, "methods": methods, "problems": self.problems,
-        });
-        serde_json::to_string_pretty(&all).map_err(|e| Error::Internal(format!("eval.json: {e}")))
-    }
 }
 
-/// The places of the best and the second among several values; what is no number has no place.
-pub(super) fn best_two(values: &[Option<f64>], higher_is_better: bool) -> [Option<usize>; 2] {
+/// Ranks the values of several methods as they are printed, with four decimals: equal ones share a place, and after
+/// several best there is no second.
+pub(super) fn rank(values: &[Option<f64>], higher_is_better: bool) -> Vec<Mark> {
     let sign = if higher_is_better { -1.0 } else { 1.0 };
-    let finite = |v: &Option<f64>| v.filter(|v| v.is_finite()).map(|v| sign * v);
-    let all = values.iter().enumerate();
-    let mut order: Vec<(usize, f64)> = all.filter_map(|(i, v)| Some((i, finite(v)?))).collect();
-    order.sort_by(|x, y| x.1.total_cmp(&y.1));
-    match order[..] {
-        [] | [_] => [None, None],
+    let printed = |v: f64| format!("{v:.4}").parse::<f64>().map_or(v, |v| sign * v);
+    let keys: Vec<Option<f64>> = values.iter().map(|v| v.map(printed)).collect();
+    let mut order: Vec<f64> = keys.iter().copied().flatten().collect();
+    order.sort_by(f64::total_cmp);
+    let (best, second) = match order[..] {
+        [] | [_] => (None, None),
         // With two methods, "second" would only say "not best".
-        [best, _] => [Some(best.0), None],
-        [best, second, ..] => [Some(best.0), Some(second.0)],
-    }
-}
-
-fn number(score: &Score) -> String {
-    score.map_or("-".into(), |v| format!("{v:.4}"))
-}
-
-fn escape(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        match c {
-            '_' | '&' | '%' | '#' | '$' | '{' | '}' => out.extend(['\\', c]),
-            '\\' => out += "\\textbackslash{}",
-            '~' => out += "\\textasciitilde{}",
-            '^' => out += "\\textasciicircum{}",
-            c => out.push(c),
-        }
-    }
-    out
+        [best, _] => (Some(best), None),
+        [best, second, ..] => (Some(best), Some(second)),
+    };
+    let mark = |key: &Option<f64>| match *key {
+        None => Mark::None,
+        at if at == best => Mark::Best,
+        at if at == second => Mark::Second,
+        Some(_) => Mark::None,
+    };
+    keys.iter().map(mark).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Undefined;
 
-    fn report() -> Scores {
+    pub(super) fn report() -> Scores {
         let none = Err(Undefined::NoEdges);
         let row = |name: &str, values: [[Score; 2]; 2]| Row {
             name: name.into(),
             origin: "here".into(),
-            pictures: ["1", "2"]
+            scores: ["1", "2"]
                 .iter()
                 .zip(values)
                 .map(|(n, v)| (n.to_string(), v.to_vec()))
@@ -308,10 +206,11 @@ mod tests {
         };
         Scores {
             metrics: vec![Metric::En, Metric::Mse],
-            pictures: 2,
+            pairs: 2,
+            unpaired: 0,
             folders: ["a".into(), "b".into()],
             rows: vec![
-                row("x_1", [[Ok(1.0), Ok(3.0)], [Ok(3.0), none]]),
+                row("x_1", [[Ok(1.0), Ok(1.0)], [Ok(3.0), none]]),
                 row("y", [[Ok(4.0), Ok(2.0)], [Ok(4.0), Ok(2.0)]]),
                 row("z", [[Ok(0.0), Ok(9.0)], [Ok(0.0), Ok(9.0)]]),
             ],
@@ -320,34 +219,61 @@ mod tests {
     }
 
     #[test]
-    fn best_and_second_follow_the_direction_of_the_metric() {
-        let text = report().markdown(true);
-        assert!(
-            text.contains("| x_1 | <u>2.0000</u> ± 1.0000 | <u>3.0000</u> ± 0.0000 |"),
-            "{text}"
-        );
-        assert!(
-            text.contains("| y | **4.0000** ± 0.0000 | **2.0000** ± 0.0000 |"),
-            "{text}"
-        );
-        assert!(text.contains("| 2 | 3.0000 | - |"), "{text}");
-        assert!(
-            text.contains("MSE of x_1, 2: neither source has an edge"),
-            "{text}"
-        );
-        let tex = report().latex();
-        assert!(tex.contains("x\\_1 & \\underline{2.0000}") && tex.contains("\\textbf{4.0000}"));
+    fn equal_figures_share_a_place() {
+        use Mark::{Best, None as No, Second};
+        let ranked = |v: &[f64]| rank(&v.iter().map(|&v| Some(v)).collect::<Vec<_>>(), true);
+        assert_eq!(ranked(&[3.0, 1.0, 2.0]), [Best, No, Second]);
+        assert_eq!(ranked(&[3.0, 3.0, 2.0]), [Best, Best, No]);
+        assert_eq!(ranked(&[2.0, 3.0, 2.0, 1.0]), [Second, Best, Second, No]);
+        assert_eq!(ranked(&[2.0, 2.0]), [Best, Best]);
+        assert_eq!(ranked(&[2.0, 3.0]), [No, Best]);
+        assert_eq!(ranked(&[2.0]), [No]);
+        // What is printed alike is alike.
+        assert_eq!(ranked(&[0.12344, 0.12341, 0.1]), [Best, Best, No]);
+        assert_eq!(rank(&[Some(2.0), None, Some(1.0)], false), [No, No, Best]);
     }
 
     #[test]
-    fn scripts_get_every_picture() {
-        let csv = report().csv();
-        assert!(
-            csv.starts_with("method,picture,en,mse\nx_1,1,1,3\nx_1,2,3,\n"),
-            "{csv}"
+    fn a_mean_over_fewer_pictures_takes_no_place() {
+        // x_1 has the lowest MSE, of one picture of two.
+        let means = report().column(1).into_iter().flatten();
+        let means: Vec<_> = means.map(|m| (m.mean, m.pictures, m.mark)).collect();
+        let expected = [
+            (1.0, 1, Mark::None),
+            (2.0, 2, Mark::Best),
+            (9.0, 2, Mark::None),
+        ];
+        assert_eq!(means, expected);
+    }
+
+    #[test]
+    fn a_reason_is_said_once_for_all_pictures() {
+        let mut scores = report();
+        for (_, values) in &mut scores.rows[1].scores {
+            values[1] = Err(Undefined::NoEdges);
+        }
+        scores.problems.push("3 is missing".into());
+        let remarks = scores.remarks();
+        assert_eq!(
+            remarks[2..],
+            [
+                "MSE of x_1: no value for 1 of 2 pictures (first: 2): neither source has an edge",
+                "MSE of y: no value for 2 of 2 pictures (first: 1): neither source has an edge",
+                "3 is missing",
+            ]
         );
-        let v: Value = serde_json::from_str(&report().json().unwrap()).unwrap();
-        assert_eq!(v["methods"][0]["metrics"]["mse"]["pictures"], 1);
-        assert_eq!(v["methods"][0]["pictures"][1]["mse"], Value::Null);
+        assert_eq!(
+            remarks[1],
+            "mse: MSE (lower is better), convention: Evaluation-for-Image-Fusion"
+        );
+    }
+
+    #[test]
+    fn a_source_without_a_partner_is_a_scene_that_was_not_judged() {
+        let mut scores = report();
+        assert_eq!(scores.count(), (6, 0));
+        scores.unpaired = 9;
+        scores.rows[0].scores.pop();
+        assert_eq!(scores.count(), (33, 28));
     }
 }

@@ -7,8 +7,12 @@ use crate::{Error, Result};
 use image::RgbImage;
 use image::imageops::{FilterType, crop_imm, replace, resize};
 
-/// Width in pixels to which larger pictures are reduced; smaller ones are enlarged by a whole factor up to it.
+/// Width and height in pixels to which larger pictures are reduced; smaller ones are enlarged by a whole factor up to
+/// them.
 pub const CELL: usize = 480;
+pub const TALL: usize = 2 * CELL;
+/// A narrow picture stands in the middle of a cell of this width, so that its name can be read.
+const LEAST: usize = CELL / 2;
 /// Crops that a scene may have: each needs a colour of its own.
 pub const MAX_CROPS: usize = COLOURS.len();
 /// Cells of a row at most.
@@ -84,28 +88,14 @@ impl Scene {
                 ),
             ));
         }
-        let (w, h) = (self.a.width, self.a.height);
-        for crop in &self.crops {
-            let inside = |start: usize, length: usize, all: usize| {
-                length > 0 && start.checked_add(length).is_some_and(|end| end <= all)
-            };
-            if !(inside(crop.x, crop.width, w) && inside(crop.y, crop.height, h)) {
-                return Err(Error::config(
-                    format!("crop {crop} (x,y,width,height)"),
-                    format!(
-                        "is not within {}, which has {w}x{h} pixels; give 1 or more pixels a side, x + width up to \
-                         {w} and y + height up to {h}",
-                        self.name
-                    ),
-                ));
-            }
-        }
-        Ok(())
+        let size = (self.a.width, self.a.height);
+        { self.crops.iter() }.try_for_each(|crop| crop.check(&self.name, size))
     }
 }
 
-/// Draws a scene: cells of [`CELL`] pixels or less in width, each with its name, the picture with the crops' frames,
-/// and the crops enlarged by a whole factor without smoothing (one that is too large for its place is reduced instead).
+/// Draws a scene: cells of [`CELL`] pixels or less in width, each with its name, the picture (up to [`TALL`] pixels high)
+/// with the crops' frames, and the crops enlarged by a whole factor without smoothing (one that is too large for its place
+/// is reduced instead).
 ///
 /// Up to five cells stand in a row. Colours are 8 bit, alpha is left out.
 ///
@@ -120,58 +110,73 @@ pub fn sheet(scene: &Scene, sources: [&str; 2], methods: &[&str]) -> Result<Pict
     let columns = count.div_ceil(count.div_ceil(COLUMNS));
     let side = |n: usize, one: usize| n * (one + GAP) + GAP;
     let (width, height) = (
-        side(columns, layout.cell),
+        side(columns, layout.cell.width),
         side(count.div_ceil(columns), layout.height()),
     );
     let mut canvas = RgbImage::from_pixel(width as u32, height as u32, image::Rgb::<u8>(WHITE));
     let labels = sources.into_iter().chain(methods.iter().copied());
     for (i, (label, picture)) in labels.zip(scene.pictures()).enumerate() {
-        let x = side(i % columns, layout.cell);
+        let x = side(i % columns, layout.cell.width);
         let y = side(i / columns, layout.height());
         layout.draw(&mut canvas, (x, y), label, picture, &scene.crops);
     }
     Ok(to_picture(&canvas))
 }
 
+/// A picture's place on a sheet.
+#[derive(Clone, Copy)]
+pub(super) struct Cell {
+    pub width: usize,
+    /// The picture, enlarged by a whole factor or reduced.
+    picture: (usize, usize),
+}
+
+impl Cell {
+    /// For pictures of this size.
+    pub(super) fn of(w: usize, h: usize) -> Self {
+        let picture = match (CELL / w).min(TALL / h) {
+            0 if h * CELL <= w * TALL => (CELL, scaled(h, CELL, w)),
+            0 => (scaled(w, TALL, h), TALL),
+            k => (k * w, k * h),
+        };
+        Self {
+            width: picture.0.max(LEAST),
+            picture,
+        }
+    }
+}
+
 /// Sizes that all cells share.
 struct Layout {
-    cell: usize,
-    picture: usize,
+    cell: Cell,
     /// Of each crop, enlarged.
     crops: Vec<(usize, usize)>,
-    /// Width in the picture's own pixels.
-    width: usize,
 }
 
 impl Layout {
     fn new(scene: &Scene) -> Self {
         let (w, h) = (scene.a.width, scene.a.height);
-        let cell = cell_width(w);
-        let picture = scaled(h, cell, w);
-        let slot = slot(cell, scene.crops.len());
+        let cell = Cell::of(w, h);
+        let high = cell.picture.1;
+        let slot = slot(cell.width, scene.crops.len());
         let crops = scene
             .crops
             .iter()
-            .map(|c| match (slot / c.width).min(picture / c.height) {
+            .map(|c| match (slot / c.width).min(high / c.height) {
                 0 => {
-                    let k = (slot as f64 / c.width as f64).min(picture as f64 / c.height as f64);
+                    let k = (slot as f64 / c.width as f64).min(high as f64 / c.height as f64);
                     let side = |n: usize| ((n as f64 * k).round() as usize).max(1);
                     (side(c.width), side(c.height))
                 }
                 k => (k * c.width, k * c.height),
             })
             .collect();
-        Self {
-            cell,
-            picture,
-            crops,
-            width: w,
-        }
+        Self { cell, crops }
     }
 
     fn height(&self) -> usize {
         let crops = self.crops.iter().map(|c| c.1 + 2 * FRAME + INNER_GAP).max();
-        LABEL + self.picture + crops.unwrap_or(0)
+        LABEL + self.cell.picture.1 + crops.unwrap_or(0)
     }
 
     fn draw(
@@ -182,29 +187,26 @@ impl Layout {
         picture: Option<&Picture>,
         crops: &[Crop],
     ) {
-        let centred = |label: &str| x + (self.cell - text_width(label)) / 2;
-        let label = fit_text(label, self.cell);
-        text(canvas, (centred(&label), y + 1), &label);
-        let top = y + LABEL;
+        let (wide, high) = self.cell.picture;
+        let centred = |width: usize| x + (self.cell.width - width) / 2;
+        let label = fit_text(label, self.cell.width);
+        text(canvas, (centred(text_width(&label)), y + 1), &label);
+        let (left, top) = (centred(wide), y + LABEL);
         let Some(picture) = picture else {
-            let grey = RgbImage::from_pixel(
-                self.cell as u32,
-                self.picture as u32,
-                image::Rgb::<u8>(MISSING),
-            );
-            replace(canvas, &grey, x as i64, top as i64);
-            let label = fit_text("no picture", self.cell);
-            if self.picture >= LABEL {
-                let middle = top + (self.picture - LABEL) / 2;
-                text(canvas, (centred(&label), middle), &label);
+            let grey = RgbImage::from_pixel(wide as u32, high as u32, image::Rgb::<u8>(MISSING));
+            replace(canvas, &grey, left as i64, top as i64);
+            let label = fit_text("no picture", self.cell.width);
+            if high >= LABEL {
+                let middle = top + (high - LABEL) / 2;
+                text(canvas, (centred(text_width(&label)), middle), &label);
             }
             return;
         };
         let full = rgb(picture);
-        let mut small = resized(&full, self.cell, self.picture);
+        let mut small = resized(&full, wide, high);
         let slots = crops.len().max(1);
-        let pitch = slot(self.cell, slots) + 2 * FRAME + INNER_GAP;
-        let below = top + self.picture + INNER_GAP;
+        let pitch = slot(self.cell.width, slots) + 2 * FRAME + INNER_GAP;
+        let below = top + high + INNER_GAP;
         for (i, (crop, &(w, h))) in crops.iter().zip(&self.crops).enumerate() {
             let part = crop_imm(
                 &full,
@@ -215,40 +217,33 @@ impl Layout {
             );
             let part = resized(&part.to_image(), w, h);
             // Narrow ones keep to the borders of the cell: the first at the left, the last at the right.
-            let spare = slot(self.cell, slots).saturating_sub(w);
-            let left = x + i * pitch + spare * i / (slots - 1).max(1);
-            replace(canvas, &part, (left + FRAME) as i64, (below + FRAME) as i64);
-            let around = (
-                left + FRAME,
-                below + FRAME,
-                left + FRAME + w,
-                below + FRAME + h,
-            );
+            let spare = slot(self.cell.width, slots).saturating_sub(w);
+            let start = x + i * pitch + spare * i / (slots - 1).max(1) + FRAME;
+            replace(canvas, &part, start as i64, (below + FRAME) as i64);
+            let around = (start, below + FRAME, start + w, below + FRAME + h);
             frame(canvas, around, FRAME, COLOURS[i]);
-            let low = |n: usize| n * self.cell / self.width;
-            let high = |n: usize| (n * self.cell).div_ceil(self.width);
+            let (w, h) = (picture.width, picture.height);
             let (right, bottom) = (crop.x + crop.width, crop.y + crop.height);
-            let inside = (low(crop.x), low(crop.y), high(right), high(bottom));
+            let inside = (
+                crop.x * wide / w,
+                crop.y * high / h,
+                (right * wide).div_ceil(w),
+                (bottom * high).div_ceil(h),
+            );
             frame(&mut small, inside, FRAME, COLOURS[i]);
         }
-        replace(canvas, &small, x as i64, top as i64);
+        replace(canvas, &small, left as i64, top as i64);
     }
 }
 
 /// Pixels repeated for a whole factor, else means.
 fn resized(picture: &RgbImage, width: usize, height: usize) -> RgbImage {
-    let filter = match width >= picture.width() as usize {
+    let enlarged = width >= picture.width() as usize && height >= picture.height() as usize;
+    let filter = match enlarged {
         true => FilterType::Nearest,
         false => FilterType::Triangle,
     };
     resize(picture, width as u32, height as u32, filter)
-}
-
-pub(super) fn cell_width(width: usize) -> usize {
-    match CELL / width {
-        0 => CELL,
-        k => k * width,
-    }
 }
 
 /// `length` in the scale that makes `from` pixels `to`.
@@ -266,20 +261,7 @@ pub(super) fn slot(cell: usize, count: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn grey(w: usize, h: usize, v: f32) -> Picture {
-        Picture::from_luma(w, h, vec![v; w * h]).unwrap()
-    }
-
-    fn scene(w: usize, h: usize, fused: Vec<Option<Picture>>, crops: Vec<Crop>) -> Scene {
-        Scene {
-            name: "street".into(),
-            a: grey(w, h, 0.25),
-            b: grey(w, h, 0.5),
-            fused,
-            crops,
-        }
-    }
+    use crate::report::samples::{grey, scene};
 
     const CROP: Crop = Crop {
         x: 10,
@@ -345,6 +327,20 @@ mod tests {
         let crops = (CELL - 2 * FRAME) / 2 + 2 * FRAME + INNER_GAP;
         assert_eq!(sheet.height, 2 * (LABEL + 240 + crops) + 3 * GAP);
         assert!(sheet.luma.iter().any(|&v| v < 0.1), "there is text");
+    }
+
+    #[test]
+    fn narrow_pictures_do_not_make_long_sheets() {
+        for (w, h, shown) in [(1, 1000, 960), (1000, 1, 1), (40, 4000, 960), (1, 1, 480)] {
+            let mut scene = scene(w, h, vec![Some(grey(w, h, 0.75)), None], vec![]);
+            scene.crops = default_crops(&scene);
+            let sheet = sheet(&scene, ["ir", "vi"], &["ours", "other"]).unwrap();
+            let cell = Cell::of(w, h);
+            assert!((LEAST..=CELL).contains(&cell.width), "{w}x{h}");
+            assert_eq!(cell.picture.1, shown, "{w}x{h}");
+            assert_eq!(sheet.width, 4 * cell.width + 5 * GAP, "{w}x{h}");
+            assert!(sheet.height < 2 * TALL + 100, "{w}x{h}: {}", sheet.height);
+        }
     }
 
     #[test]

@@ -213,6 +213,7 @@ pub fn record_object_loss(
 }
 
 /// `max((A + B) / 2, (1 + tanh(k (A + B - c)) / tanh k) / 2)`: without the floor, what is dark in both turns black.
+/// For c < 1 it exceeds 1 by a little where both are white.
 fn additive_target(t: &mut Tape, a: Var, b: Var, o: &ObjectLoss) -> Result<Var> {
     let k = o.additive_steepness;
     let sum = ops::add(t, a, b)?;

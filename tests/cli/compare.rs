@@ -2,6 +2,7 @@
 
 use super::world::{World, colour, text};
 use serde_json::Value;
+use std::path::PathBuf;
 
 #[test]
 fn rules_fuse_files_and_folders() {
@@ -70,31 +71,55 @@ fn methods_are_compared_on_a_page_and_on_sheets() {
     ] {
         assert!(page.contains(part), "{part}");
     }
-    for (name, there) in [("1.png", true), ("2.png", true), ("3.png", false)] {
-        assert_eq!(world.at("c").join(name).exists(), there, "{name}");
+    for (name, there) in [(1, true), (2, true), (3, false)] {
+        assert_eq!(sheet(&world, "c", name).exists(), there, "{name}");
     }
     // Twice the same bytes.
-    let sheet = std::fs::read(world.at("c/1.png")).unwrap();
+    let first = std::fs::read(sheet(&world, "c", 1)).unwrap();
     world.good(line);
-    assert_eq!(std::fs::read(world.at("c/1.png")).unwrap(), sheet);
+    assert_eq!(std::fs::read(sheet(&world, "c", 1)).unwrap(), first);
     assert_eq!(
         std::fs::read_to_string(world.at("c/compare.html")).unwrap(),
         page
     );
 
     world.good("compare ir vi --method gff --picture 3 --crop 4,5,10,8 --out d");
-    assert!(world.at("d/3.png").exists() && !world.at("d/1.png").exists());
+    assert!(sheet(&world, "d", 3).exists() && !sheet(&world, "d", 1).exists());
     for (line, what) in [
         ("--method gff --picture 9", "no pair is called `9`"),
         ("--method gff --crop 1,2,3", "X,Y,WIDTH,HEIGHT"),
         ("--method gff --crop 40,5,10,8", "48x31"),
+        // The first scene shown has the crop, the second has not.
+        (
+            "--method gff --picture 4 --picture 1 --crop 0,20,10,14",
+            "48x31",
+        ),
         ("--metrics en", "nothing to judge"),
     ] {
         let run = world.run(&format!("compare ir vi {line} --out e"));
         let err = text(&run.stderr);
         assert_eq!(run.status.code(), Some(2), "{line}: {err}");
         assert!(err.contains(what), "{line}: {err}");
+        assert!(!world.at("e").exists(), "{line}");
     }
+}
+
+fn sheet(world: &World, folder: &str, scene: u32) -> PathBuf {
+    world.at(&format!("{folder}/{scene}-sheet.png"))
+}
+
+#[test]
+fn fused_pictures_stay_and_sheets_of_an_earlier_page_go() {
+    let world = World::new();
+    world.good("fuse ir vi -o out --method gff");
+    let fused = |i: u32| std::fs::read(world.at(&format!("out/{i}.png"))).unwrap();
+    let before = [1, 2].map(fused);
+    std::fs::write(world.at("out/mine-sheet.png"), "of no page").unwrap();
+    world.good("compare ir vi --method average --metrics en --picture 1 --out out");
+    world.good("compare ir vi --method average --metrics en --picture 2 --out out");
+    assert_eq!([1, 2].map(fused), before);
+    assert!(sheet(&world, "out", 2).exists() && !sheet(&world, "out", 1).exists());
+    assert!(world.at("out/mine-sheet.png").exists());
 }
 
 #[test]
@@ -103,10 +128,20 @@ fn a_missing_picture_leaves_a_gap_and_exit_code_1() {
     world.good("fuse ir vi -o fused --model tiny.safetensors");
     std::fs::remove_file(world.at("fused/2.png")).unwrap();
     colour(&world.at("fused/3.png"), 10, 10);
-    let run = world.run("compare ir vi --method files=fused --method gff --metrics en --out c");
+    let run = world.run("compare ir vi --method files=fused --method gff --metrics mse --out c");
     let err = text(&run.stderr);
     assert_eq!(run.status.code(), Some(1), "{err}");
     assert!(err.contains("files has no picture of 2 in fused"), "{err}");
-    assert!(err.contains("10x10"), "{err}");
-    assert!(world.at("c/2.png").exists() && world.at("c/compare.html").exists());
+    assert_eq!(err.matches("10x10").count(), 1, "{err}");
+    assert!(
+        err.contains("2 of 8 pictures failed; see the messages above"),
+        "{err}"
+    );
+    // The other method's pictures are shown.
+    for scene in 1..=4 {
+        assert!(sheet(&world, "c", scene).exists(), "{scene}");
+    }
+    let page = std::fs::read_to_string(world.at("c/compare.html")).unwrap();
+    assert_eq!(page.matches("no picture</div>").count(), 2);
+    assert!(page.contains("(n = 2)") && page.contains("2 problems"));
 }

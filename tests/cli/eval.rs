@@ -12,7 +12,7 @@ fn folders_and_models_are_judged_side_by_side() {
     );
     assert!(
         said.contains("| files |")
-            && said.contains("as Evaluation-for-Image-Fusion before March 2023"),
+            && said.contains("convention: Evaluation-for-Image-Fusion before March 2023"),
         "{said}"
     );
     let v: Value =
@@ -65,6 +65,14 @@ fn what_is_missing_is_named_and_the_rest_judged() {
         ("eval ir vi --method fused", "is neither NAME=DIR"),
         ("eval ir vi --method a=fused --method a=vi", "two methods"),
         (
+            "eval ir vi --model a=tiny.safetensors --model a=ivif",
+            "--model NAME=FILE",
+        ),
+        (
+            "eval ir vi --method gff --device cuda:9",
+            "gff runs on the CPU only",
+        ),
+        (
             "eval ir vi --model ivif --metrics en,sharpness",
             "sharpness",
         ),
@@ -74,4 +82,62 @@ fn what_is_missing_is_named_and_the_rest_judged() {
         assert_eq!(run.status.code(), Some(2), "{line}: {err}");
         assert!(err.contains(what), "{line}: {err}");
     }
+}
+
+#[test]
+fn sources_without_a_partner_are_counted_as_scenes() {
+    let world = World::new();
+    for i in 2..=4 {
+        std::fs::remove_file(world.at(&format!("vi/{i}.png"))).unwrap();
+    }
+    let run = world.run("eval ir vi --method gff --method average --metrics en --out r");
+    let err = text(&run.stderr);
+    assert_eq!(run.status.code(), Some(1), "{err}");
+    let alone = "no partner for 3 of the pictures in ir: 2.png, 3.png, 4.png";
+    assert!(err.contains(alone), "{err}");
+    assert!(err.contains("6 of 8 pictures failed"), "{err}");
+    // What is missing is said in every file for people.
+    for file in ["eval.md", "eval.tex"] {
+        let report = std::fs::read_to_string(world.at("r").join(file)).unwrap();
+        assert!(report.contains(alone), "{report}");
+    }
+}
+
+#[test]
+fn models_get_names_and_sources_can_be_methods() {
+    let world = World::new();
+    std::fs::create_dir(world.at("lr=1")).unwrap();
+    std::fs::copy(world.at("tiny.safetensors"), world.at("lr=1/m.safetensors")).unwrap();
+    let json = world.good(
+        "eval ir vi --model old=tiny.safetensors --model lr=1/m.safetensors --method infrared=ir \
+         --method visible=vi --metrics mse --json",
+    );
+    let v: Value = serde_json::from_str(&json).unwrap();
+    let names: Vec<&str> = { v["methods"].as_array().unwrap().iter() }
+        .map(|m| m["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["infrared", "visible", "old", "tiny"]);
+    assert!(
+        v["methods"][2]["origin"]
+            .as_str()
+            .unwrap()
+            .contains("model tiny")
+    );
+    let run = world.run("eval ir vi --method other=right --metrics mse");
+    let err = text(&run.stderr);
+    assert_eq!(run.status.code(), Some(3), "{err}");
+    assert!(
+        err.contains("name each fused picture as its source"),
+        "{err}"
+    );
+}
+
+#[test]
+fn a_rule_stands_beside_a_model_on_a_card() {
+    let world = World::new();
+    // No machine has so many cards: that is the model's matter.
+    let run = world.run("eval ir vi --method gff --model tiny.safetensors --device cuda:99");
+    let err = text(&run.stderr);
+    assert_eq!(run.status.code(), Some(5), "{err}");
+    assert!(!err.contains("gff"), "{err}");
 }
