@@ -278,22 +278,58 @@ impl Operator for Resize {
 }
 
 simd_fn! {
-    /// One output row between two input rows.
+    /// One output row from the two input rows around it.
     fn resize_row<T>(w: &Axis, weight: f64, top: &[T], bottom: &[T], residual: Option<&[T]>, out: &mut [T]) {
         let c = top.len() / w.input;
-        let (u, u0) = (T::lit(weight), T::lit(1.0 - weight));
-        for (p, (out, tap)) in out.chunks_exact_mut(c).zip(&w.taps).enumerate() {
-            let (v, v0) = (T::lit(tap.weight), T::lit(1.0 - tap.weight));
-            let (low, high) = (tap.low * c, tap.high * c);
-            let (a, b) = (&top[low..low + c], &top[high..high + c]);
-            let (d, e) = (&bottom[low..low + c], &bottom[high..high + c]);
-            for i in 0..c {
-                out[i] = u0 * (v0 * a[i] + v * b[i]) + u * (v0 * d[i] + v * e[i]);
-            }
-            if let Some(r) = residual {
-                for (o, &r) in out.iter_mut().zip(&r[p * c..]) {
-                    *o += r;
-                }
+        let (wide, narrow) = (c / 32 * 32, c / 8 * 8);
+        for at in (0..wide).step_by(32) {
+            resize_block::<T, 32>((w, c, at), weight, top, bottom, residual, out);
+        }
+        for at in (wide..narrow).step_by(8) {
+            resize_block::<T, 8>((w, c, at), weight, top, bottom, residual, out);
+        }
+        for at in narrow..c {
+            resize_block::<T, 1>((w, c, at), weight, top, bottom, residual, out);
+        }
+    }
+}
+
+/// Channels `at` to `at + B` of [`resize_row`]. Neighbours in a row share the columns around them, which are
+/// interpolated once.
+#[inline(always)]
+fn resize_block<T: Real, const B: usize>(
+    (w, c, at): (&Axis, usize, usize),
+    weight: f64,
+    top: &[T],
+    bottom: &[T],
+    residual: Option<&[T]>,
+    out: &mut [T],
+) {
+    let (u, u0) = (T::lit(weight), T::lit(1.0 - weight));
+    let column = |i: usize| -> [T; B] {
+        let (a, b) = (&top[i * c + at..][..B], &bottom[i * c + at..][..B]);
+        std::array::from_fn(|k| u0 * a[k] + u * b[k])
+    };
+    let (mut low, mut left) = (0, column(0));
+    let (mut high, mut right) = (0, left);
+    for (p, tap) in w.taps.iter().enumerate() {
+        if tap.low != low {
+            (low, left) = match tap.low == high {
+                true => (high, right),
+                false => (tap.low, column(tap.low)),
+            };
+        }
+        if tap.high != high {
+            (high, right) = (tap.high, column(tap.high));
+        }
+        let (v, v0) = (T::lit(tap.weight), T::lit(1.0 - tap.weight));
+        let out = &mut out[p * c + at..][..B];
+        for k in 0..B {
+            out[k] = v0 * left[k] + v * right[k];
+        }
+        if let Some(r) = residual {
+            for (o, &r) in out.iter_mut().zip(&r[p * c + at..][..B]) {
+                *o += r;
             }
         }
     }

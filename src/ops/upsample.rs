@@ -112,7 +112,7 @@ impl PointwiseUpsample {
     fn scratch<T: Convolve>(x: Shape, w: Shape) -> (usize, usize) {
         let ([n, h, wd, _], [.., cout]) = (x.padded4(), w.padded4());
         let products = (n * h * wd * cout).next_multiple_of(ALIGN / size_of::<T>());
-        (products, T::scratch_len(w.padded4()))
+        (products, T::packed_len(w.padded4()))
     }
 
     /// The 1 x 1 of a whole `x` of this shape.
@@ -269,7 +269,7 @@ impl Banded for PointwiseUpsample {
     }
 
     fn prepared(&self, whole: &[Meta]) -> usize {
-        f32::scratch_len(whole[1].shape.padded4())
+        f32::packed_len(whole[1].shape.padded4())
     }
 
     fn prepare(&self, mut io: CpuIo<'_>, whole: &[Meta]) -> Result<()> {
@@ -288,7 +288,15 @@ impl Banded for PointwiseUpsample {
         let under = band.first[0]..band.first[0] + h;
         let f = self.pointwise(&io, band.whole[0].shape)?;
         let at = (&under, under.start);
-        f32::convolve_rows(NAME, &POINTWISE.options, &f, at, band.prepared, products)?;
+        f32::convolve_rows(
+            NAME,
+            &POINTWISE.options,
+            &f,
+            at,
+            band.prepared,
+            products,
+            &mut [],
+        )?;
         let residual = if self.residual {
             Some(io.input(2)?)
         } else {

@@ -4,6 +4,7 @@ mod cards;
 mod ceiling;
 mod net;
 mod ops;
+mod peak;
 mod roofline;
 
 use crate::Result;
@@ -12,6 +13,7 @@ use clap::Subcommand;
 const AFTER_HELP: &str = "\
 Examples:
   hafuse bench ops --json table.json          latency of each operator: the table that a search charges by
+  hafuse bench ops --roofline                 share of the CPU's measured peak that each operator reaches
   hafuse bench ops --device cuda --precision f16 --size 640x512
   hafuse bench net --model ivif --device cuda whole fusions, copies included
   hafuse bench roofline --card 'RTX 4090'     least time of each node on a card that is not here

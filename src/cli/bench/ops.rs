@@ -1,6 +1,7 @@
 //! Latency of each operator and cell part: the look-up table of the paper's Eq. 3.
 
 use super::ceiling::{self, Ceilings};
+use super::peak::Peak;
 use crate::cli::device::{DeviceArg, PrecisionArg};
 use crate::cli::info::parse_size;
 use crate::cli::terminal;
@@ -33,6 +34,9 @@ pub struct OpsArgs {
     /// Effort of measuring the card's ceilings; less is faster and less exact
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub effort: u16,
+    /// On the CPU, also measure what it reaches at most, and give each operator's share of it
+    #[arg(long)]
+    pub roofline: bool,
     /// Leave what is in the card's cache there
     #[arg(long)]
     pub warm: bool,
@@ -54,6 +58,7 @@ struct Report {
     #[serde(flatten)]
     table: LatencyTable,
     ceilings: Option<Ceilings>,
+    peak: Option<Peak>,
 }
 
 /// Measures, prints and writes.
@@ -74,6 +79,10 @@ pub fn run(args: &OpsArgs) -> Result<()> {
         Device::Cuda(cuda) => Some(ceiling::measure(cuda, args.effort.into())?),
         Device::Cpu => None,
     };
+    let peak = match &device {
+        Device::Cpu if args.roofline => Some(Peak::measure()?),
+        _ => None,
+    };
     let bar = terminal::bar(list.len() as u64, "{bar:40} {pos}/{len} {msg}");
     let what = LatencyKey::here(&device, dtype, args.size, channels);
     let effort = Effort {
@@ -90,7 +99,16 @@ pub fn run(args: &OpsArgs) -> Result<()> {
             r.percent = Some(c.percent(dtype, r.flops, r.bytes, r.timing.median_ms / 1e3));
         }
     }
-    let report = Report { table, ceilings };
+    if let Some(p) = &peak {
+        for r in &mut table.entries {
+            r.percent = Some(p.percent(r.flops, r.timing.median_ms / 1e3));
+        }
+    }
+    let report = Report {
+        table,
+        ceilings,
+        peak,
+    };
     let json = serde_json::to_string_pretty(&report)
         .map_err(|e| Error::Internal(format!("latency table: {e}")))?;
     match &args.json {
@@ -127,6 +145,20 @@ fn text(report: &Report) -> String {
             out,
             "ceilings: copy {:.1} GB/s, f32 {:.1} TFLOP/s{tensor}",
             c.copy_gb_per_s, c.f32_tflop_per_s
+        );
+    }
+    if let Some(p) = &report.peak {
+        let widths = p.f32_gflop_per_s.iter();
+        let widths: Vec<String> = widths
+            .map(|(bits, v)| format!("{v:.1} with {bits} bits"))
+            .collect();
+        let _ = writeln!(
+            out,
+            "ceilings of {} threads: copy {:.1} GB/s, f32 multiply-adds in GFLOP/s {}\n\
+             % ceiling: operations of the definition, which convolutions of fewer products exceed",
+            p.threads,
+            p.copy_gb_per_s,
+            widths.join(", ")
         );
     }
     let _ = writeln!(

@@ -35,7 +35,10 @@ impl Peak {
             widths.push((bits, flops as f64 / seconds / 1e9));
         }
         let from: Vec<Vec<u8>> = (0..threads).map(|i| vec![i as u8; COPY]).collect();
-        let to: Vec<_> = from.iter().map(|v| std::sync::Mutex::new(v.clone())).collect();
+        let to: Vec<_> = from
+            .iter()
+            .map(|v| std::sync::Mutex::new(v.clone()))
+            .collect();
         let seconds = seconds(|| {
             rayon::broadcast(|at| {
                 let mut to = to[at.index()].lock().unwrap_or_else(|e| e.into_inner());

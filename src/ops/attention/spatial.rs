@@ -243,7 +243,7 @@ impl Banded for SpatialAttention {
     }
 
     fn prepared(&self, whole: &[Meta]) -> usize {
-        f32::scratch_len(whole[1].shape.padded4())
+        f32::packed_len(whole[1].shape.padded4())
     }
 
     fn prepare(&self, mut io: CpuIo<'_>, whole: &[Meta]) -> Result<()> {
@@ -274,7 +274,7 @@ impl Banded for SpatialAttention {
         let whole = Self::shapes(band.whole[0].shape).0;
         let at = (&band.rows, band.first[0]);
         let f = self.map(&io, stats, whole)?;
-        f32::convolve_rows(NAME, &MAP_OPTIONS, &f, at, band.prepared, map)?;
+        f32::convolve_rows(NAME, &MAP_OPTIONS, &f, at, band.prepared, map, &mut [])?;
         let [.., w, c] = y_shape.padded4();
         let u = &u[(band.rows.start - band.first[0]) * w * c..][..y_shape.len()];
         let from = [(u, y_shape), (&*map, map_shape), (x, y_shape)];

@@ -1,7 +1,7 @@
 //! What the gradients of a convolution are made of: the epilogue's derivative and the two adjoints.
 
 use super::{
-    Conv2d, ConvOptions, Kernels, Sizes, cuda, fast, macs, packed_bytes, reference, weight,
+    Conv2d, ConvOptions, Kernels, Sizes, cuda, fast, macs, reference, scratch_bytes, weight,
 };
 use crate::device::cpu::{CpuIo, for_chunks};
 use crate::device::launch::CudaIo;
@@ -183,7 +183,7 @@ impl Operator for Conv2dInputGrad {
     }
 
     fn workspace(&self, inputs: &[Meta], _output: Meta) -> usize {
-        packed_bytes(inputs[0].dtype, inputs[1].shape.padded4(), true)
+        scratch_bytes(inputs[0].dtype, inputs[1].shape.padded4(), true)
     }
 }
 

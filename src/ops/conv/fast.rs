@@ -2,13 +2,13 @@
 
 use super::geometry::{Axis, AxisSize, MAX_K, Segment};
 use super::kernel::{MR, MR_HALF, NR, Tap, dots, tile};
-use super::pack::{DOT_CHANNELS, Weight, pack, panel_width};
+use super::pack::{DOT_CHANNELS, Weight, pack, packed_len, panel_width};
 use super::winograd;
 use crate::device::simd::{LANES, Lanes, dispatch_lanes, prefetch};
 use crate::ops::Activation;
 use rayon::prelude::*;
 
-/// Rows of a band; small enough that a batch of 64 x 64 patches keeps many cores busy.
+/// Most rows that a thread takes at a time.
 const BAND: usize = 8;
 
 /// What happens to a sum before it is stored: `act(sum + bias) + residual`.
@@ -67,11 +67,14 @@ pub(super) struct Job<'a> {
     pub transposed: bool,
 }
 
-/// Runs `job`, writing every element of `out`. `weight(ky, kx, ci, co)` with `ci` on the side read.
+/// Runs `job`, writing every element of `out`. `weight(ky, kx, ci, co)` with `ci` on the side read; `scratch` of
+/// [`super::pack::scratch_len`].
 pub(super) fn run(job: &Job<'_>, weight: &impl Weight, out: &mut [f32], scratch: &mut [f32]) {
     if winograd::suits(job) {
-        winograd::pack(job, weight, scratch);
-        return winograd::run(job, scratch, out);
+        let len = packed_len(job.rows.k * job.cols.k, job.cin, job.cout);
+        let (packed, locals) = scratch.split_at_mut(len);
+        winograd::pack(job, weight, packed);
+        return winograd::run(job, packed, out, locals);
     }
     let phases = if job.transposed {
         (job.rows.stride, job.cols.stride)
@@ -96,10 +99,17 @@ pub(super) fn pack_forward(job: &Job<'_>, weight: &impl Weight, packed: &mut [f3
     pack(&ay, &ax, job.cin, job.cout, weight, packed);
 }
 
-/// Runs a forward `job` that is a part of `whole`, with what [`pack_forward`] made of `whole`.
-pub(super) fn run_packed(job: &Job<'_>, whole: &Job<'_>, packed: &[f32], out: &mut [f32]) {
+/// Runs a forward `job` that is a part of `whole`, with what [`pack_forward`] made of `whole` and
+/// [`winograd::threads_len`] floats.
+pub(super) fn run_packed(
+    job: &Job<'_>,
+    whole: &Job<'_>,
+    packed: &[f32],
+    out: &mut [f32],
+    scratch: &mut [f32],
+) {
     if winograd::suits(whole) {
-        winograd::run(job, packed, out);
+        winograd::run(job, packed, out, scratch);
     } else {
         run_phase(job, axes(job, (0, 0)), packed, out);
     }
@@ -128,11 +138,14 @@ fn run_phase(job: &Job<'_>, (ay, ax): (Axis, Axis), packed: &[f32], out: &mut [f
         out_image: out_dims.0 * out_dims.1 * job.cout,
         packed,
     };
-    let bands = phase.ay.count.div_ceil(BAND);
+    let threads = rayon::current_num_threads();
+    let share = (job.batch * phase.ay.count).div_ceil(2 * threads);
+    let band = share.clamp(1, BAND);
+    let bands = phase.ay.count.div_ceil(band);
     let target = SendPtr::new(out);
     (0..job.batch * bands).into_par_iter().for_each(|i| {
-        let (image, band) = (i / bands, i % bands);
-        let rows = (band * BAND, ((band + 1) * BAND).min(phase.ay.count));
+        let (image, first) = (i / bands, i % bands * band);
+        let rows = (first, (first + band).min(phase.ay.count));
         // SAFETY: a band writes only its own rows of its own image.
         unsafe { run_band(&phase, target, image, rows) };
     });

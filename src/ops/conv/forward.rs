@@ -8,6 +8,7 @@ use crate::{Error, Result};
 use std::ops::Range;
 
 /// Operands of a forward convolution.
+#[derive(Clone, Copy)]
 pub(crate) struct Forward<'a, T> {
     pub x: &'a [T],
     /// `[N, H, W, cin]`.
@@ -98,8 +99,9 @@ pub(crate) fn granule(options: &ConvOptions, x: [usize; 4], w: [usize; 4]) -> us
 
 /// Types that a convolution runs in.
 pub(crate) trait Convolve: Real {
-    /// Elements of scratch for a kernel of this shape.
-    fn scratch_len(w: [usize; 4]) -> usize;
+    /// Elements of the packed weights of a kernel of this shape; scratch enough for [`Convolve::convolve`] with one
+    /// that is not 3 x 3 or 5 x 5.
+    fn packed_len(w: [usize; 4]) -> usize;
 
     /// Writes all of `y`. `op` is named in errors.
     fn convolve(
@@ -111,7 +113,7 @@ pub(crate) trait Convolve: Real {
     ) -> Result<()>;
 
     /// Packs `w` for [`Convolve::convolve_rows`] of a whole `x` of this shape, which need not be there yet:
-    /// [`Convolve::scratch_len`] values.
+    /// [`Convolve::packed_len`] values.
     fn pack(
         op: &'static str,
         options: &ConvOptions,
@@ -128,11 +130,12 @@ pub(crate) trait Convolve: Real {
         at: (&Range<usize>, usize),
         packed: &[Self],
         y: &mut [Self],
+        scratch: &mut [Self],
     ) -> Result<()>;
 }
 
 impl Convolve for f32 {
-    fn scratch_len(w: [usize; 4]) -> usize {
+    fn packed_len(w: [usize; 4]) -> usize {
         pack::packed_len(w[0] * w[1], w[2], w[3])
     }
 
@@ -166,15 +169,16 @@ impl Convolve for f32 {
         at: (&Range<usize>, usize),
         packed: &[Self],
         y: &mut [Self],
+        scratch: &mut [Self],
     ) -> Result<()> {
         let [whole, part] = f.part(op, options, at)?.map(|s| f.job(options, s));
-        fast::run_packed(&part, &whole, packed, y);
+        fast::run_packed(&part, &whole, packed, y, scratch);
         Ok(())
     }
 }
 
 impl Convolve for f64 {
-    fn scratch_len(_: [usize; 4]) -> usize {
+    fn packed_len(_: [usize; 4]) -> usize {
         0
     }
 
@@ -186,7 +190,7 @@ impl Convolve for f64 {
         _: &mut [Self],
     ) -> Result<()> {
         let all = 0..options.sizes(op, f.x_shape, f.w_shape)?.rows.y;
-        Self::convolve_rows(op, options, f, (&all, 0), &[], y)
+        Self::convolve_rows(op, options, f, (&all, 0), &[], y, &mut [])
     }
 
     fn pack(_: &'static str, _: &ConvOptions, _: &Forward<'_, Self>, _: &mut [Self]) -> Result<()> {
@@ -200,6 +204,7 @@ impl Convolve for f64 {
         at: (&Range<usize>, usize),
         _: &[Self],
         y: &mut [Self],
+        _: &mut [Self],
     ) -> Result<()> {
         let [_, sizes] = f.part(op, options, at)?;
         let [_, _, cin, cout] = f.w_shape;

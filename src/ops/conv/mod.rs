@@ -334,7 +334,7 @@ impl Operator for Conv2d {
     }
 
     fn workspace(&self, inputs: &[Meta], _output: Meta) -> usize {
-        packed_bytes(inputs[0].dtype, inputs[1].shape.padded4(), false)
+        scratch_bytes(inputs[0].dtype, inputs[1].shape.padded4(), false)
     }
 
     fn banded(&self) -> Option<&dyn Banded> {
@@ -357,7 +357,7 @@ impl Banded for Conv2d {
     }
 
     fn prepared(&self, whole: &[Meta]) -> usize {
-        f32::scratch_len(whole[1].shape.padded4())
+        f32::packed_len(whole[1].shape.padded4())
     }
 
     fn prepare(&self, mut io: CpuIo<'_>, whole: &[Meta]) -> Result<()> {
@@ -371,22 +371,23 @@ impl Banded for Conv2d {
         )
     }
 
-    fn scratch(&self, _inputs: &[Meta], _output: Meta) -> usize {
-        0
+    fn scratch(&self, inputs: &[Meta], _output: Meta) -> usize {
+        let [kh, kw, cin, cout] = inputs[1].shape.padded4();
+        4 * winograd::threads_len(kh * kw, cin, cout)
     }
 
     fn run(&self, mut io: CpuIo<'_>, band: &Band<'_>) -> Result<()> {
-        let y = io.output()?;
+        let (y, scratch) = (io.output()?, io.scratch()?);
         let at = (&band.rows, band.first[0]);
         let f = self.forward(&io, band.whole[0].shape.dims4("conv2d")?)?;
-        f32::convolve_rows("conv2d", &self.options, &f, at, band.prepared, y)
+        f32::convolve_rows("conv2d", &self.options, &f, at, band.prepared, y, scratch)
     }
 }
 
-fn packed_bytes(dtype: DType, w: [usize; 4], transposed: bool) -> usize {
+fn scratch_bytes(dtype: DType, w: [usize; 4], transposed: bool) -> usize {
     match (dtype, transposed) {
-        (DType::F32, false) => 4 * pack::packed_len(w[0] * w[1], w[2], w[3]),
-        (DType::F32, true) => 4 * pack::packed_len(w[0] * w[1], w[3], w[2]),
+        (DType::F32, false) => 4 * pack::scratch_len(w[0] * w[1], w[2], w[3]),
+        (DType::F32, true) => 4 * pack::scratch_len(w[0] * w[1], w[3], w[2]),
         _ => 0,
     }
 }

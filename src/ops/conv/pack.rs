@@ -16,7 +16,14 @@ impl<F: Fn(usize, usize, usize, usize) -> f32 + Sync> Weight for F {}
 /// Most elements that the packed weights of a kernel take.
 pub(super) fn packed_len(taps: usize, cin: usize, cout: usize) -> usize {
     let direct = taps * cin * cout.next_multiple_of(LANES);
-    direct.max(winograd::packed_len(taps, cin, cout))
+    let most = direct.max(winograd::packed_len(taps, cin, cout));
+    // What follows in memory begins with a cache line.
+    most.next_multiple_of(2 * LANES)
+}
+
+/// Floats of scratch for a whole convolution: packed weights, and what threads work with.
+pub(super) fn scratch_len(taps: usize, cin: usize, cout: usize) -> usize {
+    packed_len(taps, cin, cout) + winograd::threads_len(taps, cin, cout)
 }
 
 /// Weights packed at a time by one thread; fewer in all are not worth waking others.

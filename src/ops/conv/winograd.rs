@@ -12,10 +12,8 @@
 use super::fast::{Job, SendPtr};
 use super::kernel::{MR, MR_HALF, NR, Tap, tile};
 use super::pack::{Weight, panel_width};
-use crate::device::cpu::Buffer;
 use crate::device::simd::{LANES, Lanes, dispatch_lanes, prefetch_all};
 use rayon::prelude::*;
-use std::cell::RefCell;
 use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
 
 /// Side of an input tile.
@@ -58,41 +56,66 @@ pub(super) fn step(k: usize) -> usize {
     SIDE + 1 - k
 }
 
-/// Runs `job` with weights of [`pack`], writing every element of `out`.
-pub(super) fn run(job: &Job<'_>, packed: &[f32], out: &mut [f32]) {
+/// Tiles of a block, whole register tiles.
+fn block_tiles(cin: usize, cout: usize) -> usize {
+    let most = BLOCK_FLOATS / (POINTS * (cin + cout));
+    (most / MR).clamp(2, 8) * MR
+}
+
+/// From one point of transformed inputs, or sums, of a block to the next.
+fn pitch(block: usize, channels: usize) -> usize {
+    block * channels + GAP
+}
+
+/// Floats that one thread works with.
+fn local_len(cin: usize, cout: usize) -> usize {
+    let block = block_tiles(cin, cout);
+    let len = POINTS * (pitch(block, cin) + pitch(block, cout) + cin);
+    len.next_multiple_of(GAP)
+}
+
+/// Floats that all threads work with, for a kernel that [`suits`] may accept, else 0.
+pub(super) fn threads_len(taps: usize, cin: usize, cout: usize) -> usize {
+    match packed_len(taps, cin, cout) {
+        0 => 0,
+        _ => rayon::current_num_threads() * local_len(cin, cout),
+    }
+}
+
+/// Runs `job` with weights of [`pack`] and [`threads_len`] floats, writing every element of `out`.
+pub(super) fn run(job: &Job<'_>, packed: &[f32], out: &mut [f32], locals: &mut [f32]) {
     let map = Map::new(job);
     let packed = &packed[..POINTS * job.cin * job.cout];
     let target = SendPtr::new(out);
-    let blocks = (map.down * map.across).div_ceil(map.block);
-    (0..job.batch * blocks).into_par_iter().for_each(|i| {
+    let tiles = map.down * map.across;
+    let blocks = tiles.div_ceil(map.block);
+    let one = |i: usize, local: &mut [f32]| {
         let first = i % blocks * map.block;
-        let to = (first + map.block).min(map.down * map.across);
-        LOCAL.with_borrow_mut(|local| {
-            let floats = local.floats(map.local_len(job));
-            // SAFETY: a block writes only the outputs of its own tiles; the output is whole, and
-            // `floats` has the length that a block asks for.
-            unsafe { run_block(job, &map, packed, floats, target, i / blocks, (first, to)) };
+        let to = (first + map.block).min(tiles);
+        // SAFETY: a block writes only the outputs of its own tiles; the output is whole, and `local` has the
+        // length that a block asks for.
+        unsafe { run_block(job, &map, packed, local, target, i / blocks, (first, to)) };
+    };
+    let len = local_len(job.cin, job.cout);
+    let count = locals.len() / len;
+    if count < rayon::current_num_threads() {
+        // Planned for a smaller pool.
+        let share = locals.par_chunks_exact_mut(len).enumerate();
+        share.for_each(|(k, local)| {
+            (k..job.batch * blocks)
+                .step_by(count)
+                .for_each(|i| one(i, local));
         });
-    });
-}
-
-thread_local! {
-    /// Transformed tiles of the block that this thread works on. Nothing in a block is parallel, so a
-    /// thread never begins another one meanwhile.
-    static LOCAL: RefCell<Local> = const { RefCell::new(Local(None)) };
-}
-
-struct Local(Option<Buffer>);
-
-impl Local {
-    fn floats(&mut self, len: usize) -> &mut [f32] {
-        let bytes = 4 * len;
-        if self.0.as_ref().is_none_or(|b| b.len_bytes() < bytes) {
-            self.0 = Some(Buffer::filled(bytes, 0));
-        }
-        let buffer = self.0.as_mut().and_then(|b| b.bytes_mut(bytes));
-        bytemuck::cast_slice_mut(buffer.unwrap_or_default())
+        return;
     }
+    let locals = SendPtr::new(&mut locals[..count * len]);
+    (0..job.batch * blocks).into_par_iter().for_each(|i| {
+        let thread = rayon::current_thread_index().unwrap_or(0);
+        // SAFETY: threads of a pool have indices below their number, each its own; nothing in a block is parallel,
+        // so a thread never begins another one meanwhile.
+        let local = unsafe { std::slice::from_raw_parts_mut(locals.at(thread * len), len) };
+        one(i, local);
+    });
 }
 
 /// How a picture is cut into tiles.
@@ -107,7 +130,7 @@ struct Map {
     step: usize,
     down: usize,
     across: usize,
-    /// Tiles of a block, whole register tiles.
+    /// [`block_tiles`].
     block: usize,
 }
 
@@ -120,7 +143,6 @@ impl Map {
             ((r.y, c.y), (r.x, c.x), (r.pad, c.pad))
         };
         let step = step(r.k);
-        let most = BLOCK_FLOATS / (POINTS * (job.cin + job.cout));
         Self {
             height: sizes.0,
             width: sizes.1,
@@ -130,17 +152,13 @@ impl Map {
             step,
             down: sizes.0.div_ceil(step),
             across: sizes.1.div_ceil(step),
-            block: (most / MR).clamp(2, 8) * MR,
+            block: block_tiles(job.cin, job.cout),
         }
     }
 
-    /// From one point of the transformed inputs, or sums, to the next.
+    /// See [`pitch`].
     fn pitch(&self, channels: usize) -> usize {
-        self.block * channels + GAP
-    }
-
-    fn local_len(&self, job: &Job<'_>) -> usize {
-        POINTS * (self.pitch(job.cin) + self.pitch(job.cout) + job.cin)
+        pitch(self.block, channels)
     }
 }
 
@@ -211,7 +229,7 @@ fn g(k: usize) -> [[f64; 5]; SIDE] {
 
 /// # Safety
 /// `out` must hold the whole output and no other thread may touch the outputs of tiles `tiles` of
-/// `image`; `local` must have [`Map::local_len`] floats, `packed` 36 for each pair of channels.
+/// `image`; `local` must have [`local_len`] floats, `packed` 36 for each pair of channels.
 unsafe fn run_block(
     job: &Job<'_>,
     map: &Map,

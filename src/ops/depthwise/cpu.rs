@@ -1,14 +1,18 @@
 //! Loops of the depthwise convolution and its two adjoints.
 
+use super::register;
 use crate::device::cpu::for_chunks;
-use crate::device::simd::{mul_add_block, simd_fn};
+use crate::device::simd::{LANES, mul_add_block, simd_fn};
 use crate::ops::parts;
-use crate::tensor::Real;
+use crate::tensor::{DType, Real};
 
 /// Elements kept in registers: eight AVX registers of f32.
 const BLOCK: usize = 64;
 /// Columns per step of the weight gradient: a tile of two rows stays in the first-level cache.
 const TILE: usize = 64;
+
+/// Largest kernel side.
+pub(super) const MAX_K: usize = 31;
 
 /// How output positions of one axis map to input positions.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +40,7 @@ impl Axis {
 
     /// The input position that tap `k` of output `o` reads, if it is not padding.
     #[inline(always)]
-    fn source(&self, o: usize, k: usize) -> Option<usize> {
+    pub fn source(&self, o: usize, k: usize) -> Option<usize> {
         let i = if self.transposed {
             let shifted = (o + self.pad).checked_sub(k * self.dilation)?;
             if shifted % self.stride != 0 {
@@ -51,7 +55,7 @@ impl Axis {
 
     /// `source(o, k) - o` for stride 1.
     #[inline(always)]
-    fn shift(&self, k: usize) -> isize {
+    pub fn shift(&self, k: usize) -> isize {
         let s = (k * self.dilation) as isize - self.pad as isize;
         if self.transposed { -s } else { s }
     }
@@ -127,29 +131,49 @@ pub(super) fn fill_tiles<T: Real>(g: Geometry, w: &[T], bias: Option<&[T]>, tile
 /// shifted input row times the kernel repeated with period C. Borders and other strides go pixel by
 /// pixel.
 pub(super) fn convolve<T: Real>(g: Geometry, x: &[T], tiles: &[T], out: &mut [T]) {
-    let tiles = &tiles[..g.tiles_len()];
-    let image = g.h.input * g.w.input * g.c;
-    let mut interior = g.w.interior();
-    if interior.len() * g.c < BLOCK {
-        interior = 0..0;
-    }
-    for_chunks(out, g.w.output * g.c, |i, row| {
+    let row_in = g.w.input * g.c;
+    let image = g.h.input * row_in;
+    for_chunks(out, g.w.output * g.c, |i, out| {
         let (n, o) = (i / g.h.output, i % g.h.output);
         let x = &x[n * image..(n + 1) * image];
-        for p in (0..interior.start).chain(interior.end..g.w.output) {
-            pixel(g, x, tiles, o, p, &mut row[p * g.c..(p + 1) * g.c]);
-        }
-        if !interior.is_empty() {
-            let at = interior.start * g.c;
-            inner(g, x, tiles, o, at, &mut row[at..interior.end * g.c]);
-        }
+        let line = |ky| g.h.source(o, ky).map(|i| &x[i * row_in..][..row_in]);
+        row(g, &lines(g.h.k, line), tiles, out);
     });
 }
 
+/// The input rows under a kernel: one for each of its rows, `None` where that is padding.
+pub(super) type Lines<'a, T> = [Option<&'a [T]>; MAX_K];
+
+pub(super) fn lines<'a, T>(k: usize, f: impl Fn(usize) -> Option<&'a [T]>) -> Lines<'a, T> {
+    std::array::from_fn(|ky| if ky < k { f(ky) } else { None })
+}
+
+/// One output row of [`convolve`].
+pub(super) fn row<T: Real>(g: Geometry, lines: &Lines<'_, T>, tiles: &[T], out: &mut [T]) {
+    let mut interior = g.w.interior();
+    let in_registers = T::DTYPE == DType::F32 && g.c.is_multiple_of(LANES);
+    if !in_registers && interior.len() * g.c < BLOCK {
+        interior = 0..0;
+    }
+    for p in (0..interior.start).chain(interior.end..g.w.output) {
+        pixel(g, lines, tiles, p, &mut out[p * g.c..(p + 1) * g.c]);
+    }
+    if !interior.is_empty() {
+        let at = interior.start * g.c;
+        if in_registers {
+            let lines = lines.map(|line| line.map(bytemuck::cast_slice));
+            let tiles = (bytemuck::cast_slice(tiles), g.tile_len());
+            let out = bytemuck::cast_slice_mut(&mut out[at..interior.end * g.c]);
+            return register::row(g, &lines, tiles, interior.start, out);
+        }
+        inner(g, lines, tiles, at, &mut out[at..interior.end * g.c]);
+    }
+}
+
 simd_fn! {
-    /// The part `out` of output row `o` that starts at element `at` and needs no padding in W.
-    fn inner<T>(g: Geometry, x: &[T], tiles: &[T], o: usize, at: usize, out: &mut [T]) {
-        let (c, len, row) = (g.c, g.tile_len(), g.w.input * g.c);
+    /// The part `out` of an output row that starts at element `at` and needs no padding in W.
+    fn inner<T>(g: Geometry, lines: &Lines<'_, T>, tiles: &[T], at: usize, out: &mut [T]) {
+        let (c, len) = (g.c, g.tile_len());
         let bias = &tiles[g.taps() * len..];
         let last = out.len() - BLOCK;
         let mut j = 0;
@@ -158,12 +182,12 @@ simd_fn! {
             let phase = (at + j) % c;
             let mut acc = [T::zero(); BLOCK];
             acc.copy_from_slice(&bias[phase..phase + BLOCK]);
-            for ky in 0..g.h.k {
-                let Some(i) = g.h.source(o, ky) else { continue };
+            for (ky, line) in lines.iter().enumerate().take(g.h.k) {
+                let Some(line) = line else { continue };
                 for kx in 0..g.w.k {
-                    let from = (i * row + at + j).wrapping_add_signed(g.w.shift(kx) * c as isize);
+                    let from = (at + j).wrapping_add_signed(g.w.shift(kx) * c as isize);
                     let tile = (ky * g.w.k + kx) * len + phase;
-                    mul_add_block(&mut acc, &tiles[tile..tile + BLOCK], &x[from..from + BLOCK]);
+                    mul_add_block(&mut acc, &tiles[tile..tile + BLOCK], &line[from..from + BLOCK]);
                 }
             }
             out[j..j + BLOCK].copy_from_slice(&acc);
@@ -177,16 +201,15 @@ simd_fn! {
 
 simd_fn! {
     /// One output pixel, any stride, taps outside skipped.
-    fn pixel<T>(g: Geometry, x: &[T], tiles: &[T], o: usize, p: usize, out: &mut [T]) {
+    fn pixel<T>(g: Geometry, lines: &Lines<'_, T>, tiles: &[T], p: usize, out: &mut [T]) {
         let (c, len) = (g.c, g.tile_len());
         out.copy_from_slice(&tiles[g.taps() * len..][..c]);
-        for ky in 0..g.h.k {
-            let Some(i) = g.h.source(o, ky) else { continue };
+        for (ky, line) in lines.iter().enumerate().take(g.h.k) {
+            let Some(line) = line else { continue };
             for kx in 0..g.w.k {
                 let Some(j) = g.w.source(p, kx) else { continue };
-                let x = &x[(i * g.w.input + j) * c..][..c];
                 let w = &tiles[(ky * g.w.k + kx) * len..][..c];
-                for ((o, &x), &w) in out.iter_mut().zip(x).zip(w) {
+                for ((o, &x), &w) in out.iter_mut().zip(&line[j * c..]).zip(w) {
                     *o += w * x;
                 }
             }

@@ -2,6 +2,7 @@
 
 mod cpu;
 mod cuda;
+mod register;
 
 use self::cpu::{Axis, Geometry};
 use super::Padding;
@@ -42,8 +43,8 @@ impl Default for DepthwiseOptions {
 /// rounded down. Differentiable in all inputs, any number of times.
 ///
 /// # Errors
-/// [`Error::Shape`] if shapes do not fit, stride or dilation is 0, an even kernel is used with
-/// `Same`, or a `Valid` window is larger than the image.
+/// [`Error::Shape`] if shapes do not fit, stride or dilation is 0, a kernel side is above 31, an even kernel is
+/// used with `Same`, or a `Valid` window is larger than the image.
 ///
 /// ```
 /// use hafuse::{ops, ops::DepthwiseOptions, DType, ParamStore, Session, Tape, Tensor};
@@ -83,6 +84,15 @@ fn axis(name: &str, size: usize, k: usize, o: DepthwiseOptions) -> Result<Axis> 
             format!(
                 "stride {}, dilation {} and kernel {name} {k} must be at least 1",
                 o.stride, o.dilation
+            ),
+        ));
+    }
+    if k > cpu::MAX_K {
+        return Err(Error::shape(
+            NAME,
+            format!(
+                "kernel {name} is {k}; sides up to {} are supported",
+                cpu::MAX_K
             ),
         ));
     }
@@ -134,12 +144,12 @@ fn geometry(x: Shape, w: Shape, options: DepthwiseOptions) -> Result<Geometry> {
     })
 }
 
-/// Elements of scratch for [`convolve_rows`].
+/// Elements of [`fill_tiles`].
 pub(crate) fn scratch_len(x: Shape, w: Shape, options: DepthwiseOptions) -> usize {
     geometry(x, w, options).map_or(0, |g| g.tiles_len())
 }
 
-/// Makes the scratch of [`convolve_rows`] for an `x` of this width and these channels.
+/// Makes the `tiles` of [`convolve_row`] for an `x` of this width and these channels.
 pub(crate) fn fill_tiles<T: Real>(
     options: DepthwiseOptions,
     x: Shape,
@@ -151,19 +161,19 @@ pub(crate) fn fill_tiles<T: Real>(
     Ok(())
 }
 
-/// The forward convolution of stride 1 on plain slices, for operators that contain one: `rows` rows of
-/// output, the first of which has its window's top `above` rows over the first row of `x`; `w` is a
-/// kernel's shape and its [`fill_tiles`]. Writes all of `out`.
-pub(crate) fn convolve_rows<T: Real>(
+/// One output row of the forward convolution of stride 1 of pictures like `x`, for operators that contain one.
+/// `line(i)` is row `i` of the picture; `tiles` as [`fill_tiles`] made them for a kernel of this shape.
+pub(crate) fn convolve_row<'a, T: Real>(
     options: DepthwiseOptions,
-    (x, x_shape): (&[T], Shape),
-    (w_shape, tiles): (Shape, &[T]),
-    (above, rows): (usize, usize),
+    (x, w): (Shape, Shape),
+    row: usize,
+    line: impl Fn(usize) -> &'a [T],
+    tiles: &[T],
     out: &mut [T],
 ) -> Result<()> {
-    let mut g = geometry(x_shape, w_shape, options)?;
-    (g.h.pad, g.h.output) = (above, rows);
-    cpu::convolve(g, x, tiles, out);
+    let g = geometry(x, w, options)?;
+    let lines = cpu::lines(g.h.k, |ky| g.h.source(row, ky).map(&line));
+    cpu::row(g, &lines, tiles, out);
     Ok(())
 }
 

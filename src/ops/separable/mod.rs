@@ -8,11 +8,13 @@ pub(crate) use cases::cases;
 use super::conv::{Conv2d, ConvOptions, Convolve, Forward, Kernels};
 use super::depthwise::{self, DepthwiseOptions, depthwise_conv2d};
 use super::{Activation, Padding, leaky_relu};
-use crate::device::cpu::{CpuIo, for_chunks};
+use crate::device::cpu::CpuIo;
 use crate::device::launch::CudaIo;
-use crate::tape::{self, Banded, Meta, Operator, check_inputs, expect_shape};
+use crate::device::simd::simd_fn;
+use crate::tape::{Band, Banded, Meta, Operator, check_inputs, expect_shape};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
+use rayon::prelude::*;
 use std::ops::Range;
 
 const NAME: &str = "separable_conv2d";
@@ -138,37 +140,24 @@ struct SeparableConv2d {
     naive: bool,
 }
 
-/// Elements of `m` that the CPU computes at a time: they stay in its caches.
-const BAND: usize = 1 << 20;
+/// Parts that the CPU works on, for each thread.
+const PARTS: usize = 2;
 
-/// What the CPU computes at a time: whole pictures, or rows of one.
-#[derive(Clone, Copy)]
-struct Band {
-    pictures: usize,
-    rows: usize,
-}
-
-impl Band {
-    fn new([n, h, w, c]: [usize; 4]) -> Self {
-        let picture = h * w * c;
-        if picture <= BAND {
-            let pictures = (BAND / picture).min(n);
-            return Self { pictures, rows: h };
-        }
-        let rows = (BAND / (w * c)).max(1);
-        Self { pictures: 1, rows }
-    }
-}
-
-/// Lengths of the parts of the CPU's scratch, each whole in cache lines.
-struct Scratch {
-    /// `g(x)` of a band and of the rows around it, unless `g` does nothing.
-    active: usize,
-    /// `m` of a band.
+/// What a part keeps while it goes down its rows; each length whole in cache lines.
+struct Slot {
+    /// `g(x)` of the rows under a window, unless `g` does nothing.
+    ring: usize,
+    /// A row of `m`.
     mid: usize,
 }
 
-/// Lengths of what is made of the parameters, likewise.
+impl Slot {
+    fn len(&self) -> usize {
+        self.ring + self.mid
+    }
+}
+
+/// Lengths of what is made of the parameters.
 struct Prepared {
     tiles: usize,
     packed: usize,
@@ -179,23 +168,29 @@ fn whole_lines<T>(len: usize) -> usize {
 }
 
 impl SeparableConv2d {
-    /// For an output of this height.
-    fn scratch<T>(&self, x: Shape, w1: Shape, height: usize) -> Scratch {
-        let [n, h, w, c] = x.padded4();
-        let (band, reach) = (Band::new([n, height, w, c]), self.reach(w1));
-        let row = band.pictures * w * c;
-        let active = (band.rows + 2 * reach).min(h) * row;
-        Scratch {
-            active: self.options.slope.map_or(0, |_| whole_lines::<T>(active)),
-            mid: whole_lines::<T>(band.rows * row),
+    fn slot<T>(&self, x: Shape, w1: Shape) -> Slot {
+        let [.., w, c] = x.padded4();
+        let rows = 2 * self.reach(w1) + 1;
+        Slot {
+            ring: self
+                .options
+                .slope
+                .map_or(0, |_| whole_lines::<T>(rows * w * c)),
+            mid: whole_lines::<T>(w * c),
         }
+    }
+
+    /// Elements of scratch for an output of this many rows.
+    fn slots_len<T>(&self, x: Shape, w1: Shape, rows: usize) -> usize {
+        let parts = (PARTS * rayon::current_num_threads()).clamp(1, rows.max(1));
+        parts * self.slot::<T>(x, w1).len()
     }
 
     fn prepared_lens<T: Convolve>(&self, x: Shape, w1: Shape, w2: Shape) -> Prepared {
         let tiles = depthwise::scratch_len(x, w1, self.options.depthwise());
         Prepared {
             tiles: whole_lines::<T>(tiles),
-            packed: T::scratch_len(w2.padded4()),
+            packed: T::packed_len(w2.padded4()),
         }
     }
 
@@ -249,8 +244,8 @@ impl SeparableConv2d {
     ) -> Result<()> {
         let [x_shape, w1, w2] = [io.shape(0), io.shape(1), io.shape(3)];
         let [n, here, w, c] = x_shape.padded4();
-        let lens = self.scratch::<T>(x_shape, w1, rows.len());
-        let (active, mid) = scratch.split_at_mut(lens.active);
+        let whole = Shape::from([1, height, w, c]);
+        let slot = self.slot::<T>(whole, w1);
         let (tiles, packed) = prepared.split_at(self.prepared_lens::<T>(x_shape, w1, w2).tiles);
         let (x, y) = (io.input::<T>(0)?, io.output::<T>()?);
         let residual = if self.residual {
@@ -258,35 +253,55 @@ impl SeparableConv2d {
         } else {
             None
         };
-        let (band, reach) = (Band::new([n, rows.len(), w, c]), self.reach(w1));
-        let cout = w2.padded4()[3];
+        let (reach, row_in) = (self.reach(w1), w * c);
+        let row_out = w * w2.padded4()[3];
         let (dw, pw) = (self.options.depthwise(), self.options.pointwise());
-        for picture in (0..n).step_by(band.pictures) {
-            let pictures = band.pictures.min(n - picture);
-            for top in rows.clone().step_by(band.rows) {
-                let bottom = (top + band.rows).min(rows.end);
-                // Rows of x under the band's windows.
-                let (from, to) = (top.saturating_sub(reach), height.min(bottom + reach));
-                let under = Shape::from([pictures, to - from, w, c]);
-                let x = &x[(picture * here + from - first) * w * c..][..under.len()];
-                let x = match self.options.slope {
-                    None => x,
+        let pointwise = Self::pointwise(io, &[], [1, height, w, c], None)?;
+        // A part of the output's rows, all pictures in one row of rows, from row `from` on.
+        let part = |from: usize, y: &mut [T], slot_memory: &mut [T]| -> Result<()> {
+            let (ring, mid) = slot_memory.split_at_mut(slot.ring);
+            let mid = &mut mid[..row_in];
+            // Row of the picture that the ring holds next, if it belongs to this picture.
+            let mut next = None;
+            for (i, y) in y.chunks_exact_mut(row_out).enumerate() {
+                let (picture, row) = (
+                    (from + i) / rows.len(),
+                    (from + i) % rows.len() + rows.start,
+                );
+                let line = |l: usize| &x[(picture * here + l - first) * row_in..][..row_in];
+                match self.options.slope {
+                    None => depthwise::convolve_row(dw, (whole, w1), row, line, tiles, mid)?,
                     Some(slope) => {
-                        leak(slope, x, &mut active[..x.len()]);
-                        &active[..x.len()]
+                        let place = |l: usize| l % (2 * reach + 1) * row_in;
+                        let begin = match next {
+                            Some((p, l)) if p == picture => l,
+                            _ => row.saturating_sub(reach),
+                        };
+                        let end = (row + reach + 1).min(height);
+                        for l in begin..end {
+                            leak(slope, line(l), &mut ring[place(l)..][..row_in]);
+                        }
+                        next = Some((picture, end.max(begin)));
+                        let line = |l: usize| &ring[place(l)..][..row_in];
+                        depthwise::convolve_row(dw, (whole, w1), row, line, tiles, mid)?;
                     }
+                }
+                let at = (from + i) * row_out;
+                let f = Forward {
+                    x: &*mid,
+                    residual: residual.map(|r| &r[at..at + row_out]),
+                    ..pointwise
                 };
-                let (above, count) = (from + reach - top, bottom - top);
-                let mid = &mut mid[..pictures * count * w * c];
-                depthwise::convolve_rows(dw, (x, under), (w1, tiles), (above, count), mid)?;
-                let at = (picture * rows.len() + top - rows.start) * w * cout;
-                let out = at..at + pictures * count * w * cout;
-                let residual = residual.map(|r| &r[out.clone()]);
-                let f = Self::pointwise(io, mid, [pictures, height, w, c], residual)?;
-                T::convolve_rows(NAME, &pw, &f, (&(top..bottom), top), packed, &mut y[out])?;
+                T::convolve_rows(NAME, &pw, &f, (&(row..row + 1), row), packed, y, &mut [])?;
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        let parts = (scratch.len() / slot.len()).clamp(1, n * rows.len());
+        let per_part = (n * rows.len()).div_ceil(parts);
+        y.par_chunks_mut(per_part * row_out)
+            .zip(scratch.par_chunks_exact_mut(slot.len()))
+            .enumerate()
+            .try_for_each(|(i, (y, slot_memory))| part(i * per_part, y, slot_memory))
     }
 
     fn run<T: Convolve>(&self, io: &mut CpuIo<'_>) -> Result<()> {
@@ -307,13 +322,16 @@ impl SeparableConv2d {
     }
 }
 
-/// The leaky ReLU on its own.
+/// The leaky ReLU of a row.
 fn leak<T: Convolve>(slope: f32, x: &[T], out: &mut [T]) {
-    const CHUNK: usize = 4096;
-    for_chunks(out, CHUNK, |i, out| {
-        out.copy_from_slice(&x[i * CHUNK..][..out.len()]);
-        Activation::LeakyRelu(slope).apply(out);
-    });
+    simd_fn! {
+        fn leak_row<T>(slope: T, x: &[T], out: &mut [T]) {
+            for (o, &x) in out.iter_mut().zip(x) {
+                *o = if x > T::zero() { x } else { x * slope };
+            }
+        }
+    }
+    leak_row(T::lit(f64::from(slope)), x, out);
 }
 
 impl Operator for SeparableConv2d {
@@ -404,19 +422,18 @@ impl Operator for SeparableConv2d {
 
     fn workspace(&self, inputs: &[Meta], _output: Meta) -> usize {
         let [x, w1, w2] = [0, 1, 3].map(|i| inputs[i].shape);
-        let (dtype, height) = (inputs[0].dtype, x.padded4()[1]);
-        let (lens, prepared) = match dtype {
+        let (dtype, [n, height, ..]) = (inputs[0].dtype, x.padded4());
+        let (slots, prepared) = match dtype {
             DType::F32 => (
-                self.scratch::<f32>(x, w1, height),
+                self.slots_len::<f32>(x, w1, n * height),
                 self.prepared_lens::<f32>(x, w1, w2),
             ),
             _ => (
-                self.scratch::<f64>(x, w1, height),
+                self.slots_len::<f64>(x, w1, n * height),
                 self.prepared_lens::<f64>(x, w1, w2),
             ),
         };
-        (lens.active + lens.mid + whole_lines::<f32>(prepared.tiles + prepared.packed))
-            * dtype.size()
+        (slots + whole_lines::<f32>(prepared.tiles + prepared.packed)) * dtype.size()
     }
 
     fn banded(&self) -> Option<&dyn Banded> {
@@ -448,12 +465,11 @@ impl Banded for SeparableConv2d {
     }
 
     fn scratch(&self, inputs: &[Meta], output: Meta) -> usize {
-        let height = output.shape.padded4()[1];
-        let lens = SeparableConv2d::scratch::<f32>(self, inputs[0].shape, inputs[1].shape, height);
-        4 * (lens.active + lens.mid)
+        let rows = output.shape.padded4()[1];
+        4 * self.slots_len::<f32>(inputs[0].shape, inputs[1].shape, rows)
     }
 
-    fn run(&self, mut io: CpuIo<'_>, band: &tape::Band<'_>) -> Result<()> {
+    fn run(&self, mut io: CpuIo<'_>, band: &Band<'_>) -> Result<()> {
         let height = band.whole[0].shape.padded4()[1];
         let scratch = io.scratch::<f32>()?;
         let at = (band.rows.clone(), band.first[0], height);
