@@ -2,8 +2,8 @@
 
 use super::Model;
 use crate::device::Device;
-use crate::net::{Builder, record_fusion};
-use crate::tape::{ParamStore, Session, SessionOptions, Tape};
+use crate::net::fusion_tape;
+use crate::tape::{ParamStore, Session, SessionOptions};
 use crate::tensor::DType;
 use crate::{Error, Result};
 use half::slice::HalfFloatSliceExt;
@@ -202,12 +202,7 @@ impl Engine {
             // The old arena is freed before the new one is made.
             old => {
                 drop(old);
-                let mut t = Tape::new(self.precision.dtype());
-                let a = t.input("a", [n, height, width, 1])?;
-                let b = t.input("b", [n, height, width, 1])?;
-                let mut builder = Builder::new(&mut t);
-                let fused = record_fusion(&mut builder, &self.model.genotype, a, b)?;
-                t.output("fused", fused.output)?;
+                let t = fusion_tape(&self.model.genotype, key, self.precision.dtype())?;
                 Session::with_options(&t, &self.params, self.options)?
             }
         };

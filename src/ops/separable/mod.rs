@@ -10,6 +10,7 @@ use super::depthwise::{self, DepthwiseOptions, depthwise_conv2d};
 use super::{Activation, Padding, leaky_relu};
 use crate::device::cpu::{CpuIo, for_chunks};
 use crate::device::launch::CudaIo;
+use crate::export::{Graph, Operand, Value};
 use crate::tape::{Meta, Operator, check_inputs, expect_shape};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
@@ -170,6 +171,16 @@ struct Scratch {
 }
 
 impl SeparableConv2d {
+    /// The 1 x 1 with all that follows, on its own; inputs `m` and those from its kernel on.
+    fn last(&self) -> Conv2d {
+        Conv2d {
+            options: self.options.pointwise(),
+            bias: true,
+            residual: self.residual,
+            kernels: Kernels::Auto,
+        }
+    }
+
     fn scratch<T: Convolve>(&self, x: Shape, w1: Shape, w2: Shape) -> Scratch {
         let whole = |len: usize| len.next_multiple_of(crate::device::cpu::ALIGN / size_of::<T>());
         let [_, h, w, c] = x.padded4();
@@ -310,14 +321,8 @@ impl Operator for SeparableConv2d {
         };
         let (w, bias) = (inputs[1], Some(inputs[2]));
         let mid = depthwise_conv2d(t, active, w, bias, self.options.depthwise())?;
-        let pointwise = Conv2d {
-            options: self.options.pointwise(),
-            bias: true,
-            residual: self.residual,
-            kernels: Kernels::Auto,
-        };
         let last = [&[mid], &inputs[3..]].concat();
-        let mut last = pointwise.adjoints(t, &last, node, cotangent)?.into_iter();
+        let mut last = self.last().adjoints(t, &last, node, cotangent)?.into_iter();
         let mut gradients = Vec::with_capacity(inputs.len());
         if let Some(Some(d_mid)) = last.next() {
             gradients.extend(t.vjp_local(mid, d_mid, first)?.into_iter().map(Some));
@@ -328,6 +333,17 @@ impl Operator for SeparableConv2d {
 
     fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {
         dispatch_real!(io.dtype(), NAME, T => self.run::<T>(&mut io))
+    }
+
+    fn onnx(&self, g: &mut Graph, inputs: &[Operand]) -> Result<Value> {
+        let mut x = inputs[0].value(NAME)?.clone();
+        if let Some(slope) = self.options.slope {
+            x = Activation::LeakyRelu(slope).onnx(g, x);
+        }
+        let options = self.options.depthwise();
+        let mid = depthwise::onnx(options, g, &x, &inputs[1], Some(&inputs[2]))?;
+        let last = [&[Operand::Computed(mid)], &inputs[3..]].concat();
+        self.last().onnx(g, &last)
     }
 
     fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {
