@@ -13,10 +13,11 @@
 //! 6. [`loss`]: Eq. 4, 5, 6, SSIM and the adaptive weights.
 //! 7. [`train`], [`infer`] and [`search`]: the two-stage training loop; models and the engine that fuses
 //!    pictures; Algorithm 1 on the supernet, with the latency table that it charges by.
-//! 8. [`data`], [`synth`]: pictures, pairs and patches; a generator of scenes seen by two sensors.
-//! 9. [`baseline`], [`metrics`], [`report`]: fusion by plain rules; fused pictures judged by the field's own numbers, each with its convention; figures as
-//!    SVG and pages as HTML.
-//! 10. [`cli`]: the command line, one file for each subcommand.
+//! 8. [`export`]: networks as ONNX for other engines; operators (4) write themselves into its graph.
+//! 9. [`data`], [`synth`]: pictures, pairs and patches; a generator of scenes seen by two sensors.
+//! 10. [`baseline`], [`metrics`], [`report`]: fusion by plain rules; fused pictures judged by the field's own numbers, each with its convention; figures as
+//!     SVG and pages as HTML.
+//! 11. [`cli`]: the command line, one file for each subcommand.
 //!
 //! # Fusing
 //!
@@ -66,6 +67,7 @@ pub mod cli;
 pub mod data;
 pub mod device;
 pub mod error;
+pub mod export;
 mod hash;
 pub mod infer;
 pub mod loss;

@@ -3,7 +3,7 @@
 use super::terminal;
 use crate::device::Device;
 use crate::infer::Engine;
-use crate::net::{Builder, Genotype, record_fusion};
+use crate::net::Genotype;
 use crate::tape::{Session, Tape};
 use crate::tensor::DType;
 use crate::{Error, Result};
@@ -11,13 +11,7 @@ use std::path::Path;
 
 /// The network on one pair of pictures, with the output `fused`.
 pub fn fusion_tape(genotype: &Genotype, height: usize, width: usize) -> Result<Tape> {
-    let mut t = Tape::new(DType::F32);
-    let a = t.input("a", [1, height, width, 1])?;
-    let b = t.input("b", [1, height, width, 1])?;
-    let mut builder = Builder::new(&mut t);
-    let fused = record_fusion(&mut builder, genotype, a, b)?;
-    t.output("fused", fused.output)?;
-    Ok(t)
+    crate::net::fusion_tape(genotype, [1, height, width], DType::F32)
 }
 
 /// Most memory this process has held so far; `None` where the system does not say.

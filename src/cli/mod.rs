@@ -6,6 +6,7 @@ mod device;
 mod doctor;
 mod eval;
 mod experiment;
+mod export;
 mod folder;
 mod fuse;
 mod fuser;
@@ -41,6 +42,7 @@ Examples:
   hafuse compare ir/ vi/ --method a=fa/ --model ivif   the same to look at: sheets and a page
   hafuse experiment table3 --config lab.toml       a table of the paper as one command
   hafuse report runs/s                             a page about a search
+  hafuse export --onnx ivif.onnx                   a model for ONNX Runtime, TensorRT, OpenVINO
   hafuse info --size 640x480 --run                 size, speed and memory on this machine
   hafuse doctor                                    which devices are there and work
   hafuse bench ops --device cuda                   latency of each operator
@@ -88,6 +90,7 @@ enum Command {
     Compare(Box<compare::CompareArgs>),
     Report(report::ReportArgs),
     Experiment(Box<experiment::ExperimentArgs>),
+    Export(export::ExportArgs),
     Info(info::InfoArgs),
     Bench(bench::BenchArgs),
     Doctor(doctor::DoctorArgs),
@@ -113,6 +116,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Compare(args) => compare::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Experiment(args) => experiment::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),

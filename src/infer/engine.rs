@@ -2,7 +2,7 @@
 
 use super::Model;
 use crate::device::Device;
-use crate::net::{Builder, record_fusion};
+use crate::net::fusion_tape;
 use crate::tape::{BandSession, NodeReport, ParamStore, Session, SessionOptions, Tape};
 use crate::tensor::DType;
 use crate::{Error, Result};
@@ -319,13 +319,8 @@ impl Engine {
     }
 
     fn tape(&self, n: usize, height: usize, width: usize) -> Result<Tape> {
-        let mut t = Tape::new(self.precision.dtype());
-        let a = t.input("a", [n, height, width, 1])?;
-        let b = t.input("b", [n, height, width, 1])?;
-        let mut builder = Builder::new(&mut t);
-        let fused = record_fusion(&mut builder, &self.model.genotype, a, b)?;
-        t.output("fused", fused.output)?;
-        Ok(t)
+        let size = [n, height, width];
+        fusion_tape(&self.model.genotype, size, self.precision.dtype())
     }
 
     /// The plan for this size, made if it is not the last one's.

@@ -90,6 +90,31 @@ pub(crate) fn record_aggregation(
     b.conv("conv2", x, Layer::new(3, 1).activation(Activation::Sigmoid))
 }
 
+/// A tape of the whole network with inputs `a` and `b` `[n, height, width, 1]` and the output `fused`.
+///
+/// ```
+/// use hafuse::{DType, infer::Model, net::fusion_tape};
+/// let model = Model::builtin("ivif-fast")?;
+/// let t = fusion_tape(&model.genotype, [1, 48, 64], DType::F32)?;
+/// assert_eq!(t.shape(t.output_vars()["fused"]).dims(), [1, 48, 64, 1]);
+/// # Ok::<(), hafuse::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Config`](crate::Error::Config) if a value would be larger than any memory.
+pub fn fusion_tape(
+    genotype: &Genotype,
+    [n, height, width]: [usize; 3],
+    dtype: DType,
+) -> Result<Tape> {
+    let mut t = Tape::new(dtype);
+    let a = t.input("a", [n, height, width, 1])?;
+    let b = t.input("b", [n, height, width, 1])?;
+    let fused = record_fusion(&mut Builder::new(&mut t), genotype, a, b)?;
+    t.output("fused", fused.output)?;
+    Ok(t)
+}
+
 /// The parameters of the whole network, in order. Their shapes do not depend on the picture.
 pub fn param_specs(g: &Genotype) -> Result<Vec<ParamSpec>> {
     let mut t = Tape::new(DType::F32);

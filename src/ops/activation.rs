@@ -1,5 +1,6 @@
 //! The pointwise functions that convolutions apply before they store.
 
+use crate::export::{Attribute, Graph, Value};
 use crate::tensor::Real;
 
 /// A pointwise function with a derivative that its own output determines.
@@ -32,6 +33,17 @@ impl Activation {
                     *v = T::one() / (T::one() + (-*v).exp());
                 }
             }
+        }
+    }
+
+    /// Writes `f(x)` into an ONNX graph.
+    pub(crate) fn onnx(self, g: &mut Graph, x: Value) -> Value {
+        match self {
+            Activation::None => x,
+            Activation::LeakyRelu(slope) => {
+                g.node("LeakyRelu", &[&x], &[("alpha", Attribute::Float(slope))])
+            }
+            Activation::Sigmoid => g.node("Sigmoid", &[&x], &[]),
         }
     }
 

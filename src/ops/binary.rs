@@ -7,6 +7,7 @@ use super::registry::{Case, CaseInput, Fill};
 use super::unary::neg;
 use crate::device::cpu::CpuIo;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
+use crate::export::{Graph, Operand, Value};
 use crate::tape::{Banded, Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::{Real, Shape};
 use crate::{Result, dispatch_real};
@@ -177,6 +178,18 @@ impl Operator for Binary {
             Kind::Mul => run::<T>(&mut io, |a, b| a * b),
             Kind::Div => run::<T>(&mut io, |a, b| a / b),
         })
+    }
+
+    fn onnx(&self, g: &mut Graph, inputs: &[Operand]) -> Result<Value> {
+        let name = self.name();
+        let [a, b] = [inputs[0].value(name)?, inputs[1].value(name)?];
+        let op = match self.kind {
+            Kind::Add => "Add",
+            Kind::Sub => "Sub",
+            Kind::Mul => "Mul",
+            Kind::Div => "Div",
+        };
+        Ok(g.node(op, &[a, b], &[]))
     }
 
     fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {

@@ -5,6 +5,7 @@ use super::registry::{Case, CaseInput, Fill};
 use super::sum::for_parts;
 use crate::device::cpu::{CpuIo, for_chunks};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
+use crate::export::{Attribute, Graph, Operand, Value};
 use crate::tape::{Banded, Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::Real;
 use crate::{Error, Result, dispatch_real};
@@ -175,6 +176,22 @@ impl Operator for Stats {
         };
         let blocks = io.blocks_for(pixels * group);
         io.launch("channel_stats", kernel, blocks, THREADS, params)
+    }
+
+    fn onnx(&self, g: &mut Graph, inputs: &[Operand]) -> Result<Value> {
+        let x = inputs[0].value(self.name())?;
+        let channels = [("axes", Attribute::Ints(vec![1]))];
+        let max = g.node("ReduceMax", &[x], &channels);
+        Ok(match self.kind {
+            Kind::MaxMean => {
+                let mean = g.node("ReduceMean", &[x], &channels);
+                g.node("Concat", &[&max, &mean], &[("axis", Attribute::Int(1))])
+            }
+            Kind::Range => {
+                let min = g.node("ReduceMin", &[x], &channels);
+                g.node("Sub", &[&max, &min], &[])
+            }
+        })
     }
 
     fn flops(&self, inputs: &[Meta], _output: Meta) -> u64 {

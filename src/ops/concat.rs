@@ -3,6 +3,7 @@
 use super::registry::{Case, CaseInput};
 use crate::device::cpu::{CpuIo, for_chunks};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
+use crate::export::{Attribute, Graph, Operand, Value};
 use crate::tape::{Banded, Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::{Real, Shape};
 use crate::{Error, Result, dispatch_real};
@@ -229,6 +230,12 @@ impl Operator for Concat {
         params.total = io.int(channels(shape))?;
         let blocks = io.blocks_for(shape.len());
         io.launch("concat", "concat_fwd", blocks, THREADS, params)
+    }
+
+    fn onnx(&self, g: &mut Graph, inputs: &[Operand]) -> Result<Value> {
+        let xs = inputs.iter().map(|x| x.value(self.name()));
+        let xs = xs.collect::<Result<Vec<_>>>()?;
+        Ok(g.node("Concat", &xs, &[("axis", Attribute::Int(1))]))
     }
 
     fn flops(&self, _inputs: &[Meta], _output: Meta) -> u64 {

@@ -8,6 +8,7 @@ use super::registry::{Case, CaseInput};
 use super::sum;
 use crate::device::cpu::CpuIo;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
+use crate::export::{Graph, Operand, Value};
 use crate::tape::{Banded, Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::{DType, Real, Shape};
 use crate::{Error, Result, dispatch_real};
@@ -157,6 +158,16 @@ impl Operator for Gate {
         }
         let blocks = io.blocks_for(n * dtype.size() / 16);
         io.launch("gate", "gate_fwd", blocks, THREADS, params)
+    }
+
+    fn onnx(&self, g: &mut Graph, inputs: &[Operand]) -> Result<Value> {
+        let values = inputs.iter().map(|v| v.value(self.name()));
+        let values = values.collect::<Result<Vec<_>>>()?;
+        let y = g.node("Mul", &values[..2], &[]);
+        Ok(match values.get(2) {
+            Some(x) => g.node("Add", &[&y, x], &[]),
+            None => y,
+        })
     }
 
     fn flops(&self, inputs: &[Meta], output: Meta) -> u64 {

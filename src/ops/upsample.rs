@@ -5,6 +5,7 @@ use super::registry::{Case, CaseInput};
 use super::resize::Maps;
 use crate::device::cpu::{ALIGN, CpuIo};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
+use crate::export::{Attribute, Graph, Operand, Value};
 use crate::tape::{Band, Banded, Meta, Operator, check_inputs, expect_shape};
 use crate::tensor::{DType, Real, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
@@ -197,6 +198,29 @@ impl Operator for PointwiseUpsample {
 
     fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {
         dispatch_real!(io.dtype(), NAME, T => self.run::<T>(&mut io))
+    }
+
+    fn onnx(&self, g: &mut Graph, inputs: &[Operand]) -> Result<Value> {
+        // The size is the residual's, so that it may stay open.
+        let Some(residual) = inputs.get(2) else {
+            let detail = format!(
+                "{NAME} without a residual, from which it takes its size, has no ONNX form"
+            );
+            return Err(Error::config("export", detail));
+        };
+        let residual = residual.value(NAME)?;
+        let products = POINTWISE.onnx(g, &inputs[..2])?;
+        let sizes = g.node("Shape", &[residual], &[]);
+        let inputs = [products.name(), "", "", sizes.name()];
+        let attributes = [
+            ("mode", Attribute::Text("linear")),
+            (
+                "coordinate_transformation_mode",
+                Attribute::Text("half_pixel"),
+            ),
+        ];
+        let large = g.node_with_gaps("Resize", &inputs, &attributes);
+        Ok(g.node("Add", &[&large, residual], &[]))
     }
 
     fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {

@@ -3,6 +3,7 @@
 use super::{Banded, Tape, Var};
 use crate::device::cpu::CpuIo;
 use crate::device::launch::CudaIo;
+use crate::export::{Graph, Operand, Value};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result};
 use std::fmt::Debug;
@@ -61,6 +62,21 @@ pub trait Operator: Debug + Send + Sync {
             device: "cuda".into(),
             detail: format!("{} has no kernel; use --device cpu", self.name()),
         })
+    }
+
+    /// Writes this into an ONNX graph, where pictures are `[N, C, H, W]`, with the standard operators of
+    /// opset [`OPSET`](crate::export::OPSET); gives the value that stands for the output.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where there is no ONNX form: for all operators that inference does without.
+    fn onnx(&self, _g: &mut Graph, _inputs: &[Operand]) -> Result<Value> {
+        Err(Error::config(
+            "export",
+            format!(
+                "{} has no ONNX form; docs/onnx.md lists those that have one",
+                self.name()
+            ),
+        ))
     }
 
     /// Floating-point operations; a multiply-add is two.

@@ -82,6 +82,43 @@ const CASES: &[Case] = &[
         &["text.png", "not a whole safetensors"],
     ),
     (
+        "export --onnx OUT --model nosuch",
+        2,
+        &["--model", "`nosuch`", "built-in"],
+    ),
+    (
+        "export --onnx OUT --model misfit.safetensors",
+        3,
+        &["misfit.safetensors", "genotype needs"],
+    ),
+    (
+        "export --onnx OUT --size 0x48",
+        2,
+        &["--size", "0x48", "640x480"],
+    ),
+    ("export --onnx OUT --batch 0", 2, &["--batch", "0"]),
+    (
+        "export --onnx out",
+        4,
+        &["out", "is a folder", "name a file"],
+    ),
+    (
+        "export --onnx a.png/x.onnx",
+        4,
+        &["a.png/x.onnx", "is a file", "another path"],
+    ),
+    (
+        "export --onnx tiny.safetensors --model tiny.safetensors",
+        4,
+        &["tiny.safetensors", "is one of the inputs"],
+    ),
+    ("export --model ivif", 2, &["--onnx"]),
+    (
+        "bench net --device cpu --exchange plain.safetensors TINY",
+        3,
+        &["plain.safetensors", "`a`"],
+    ),
+    (
         "info --model misfit.safetensors",
         3,
         &["misfit.safetensors"],

@@ -1,13 +1,15 @@
 //! Whole fusions, copies included.
 
-use crate::Result;
 use crate::cli::device::{DeviceArg, PrecisionArg};
 use crate::cli::info::parse_size;
 use crate::cli::{open_model, terminal};
 use crate::infer::Engine;
 use crate::search::Timing;
 use crate::tape::SessionOptions;
+use crate::tensor::io;
+use crate::{DType, Error, Result, Tensor};
 use serde_json::json;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Time whole fusions: copy in, network, copy out
@@ -31,10 +33,47 @@ pub struct NetArgs {
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
+    /// Beside another engine: read a and b from FILE, write fused there, time a call for each line read
+    ///
+    /// FILE is safetensors: a and b, f32 [N, 1, H, W]. Then `ready` is printed and, for each line on
+    /// standard input, the seconds of one call as JSON.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["size", "batch", "runs", "json"])]
+    pub exchange: Option<PathBuf>,
     #[command(flatten)]
     pub device: DeviceArg,
     #[command(flatten)]
     pub precision: PrecisionArg,
+}
+
+/// Fuses the pair of a file, adds the result to it, then does the same again on demand.
+fn exchange(engine: &mut Engine, path: &Path) -> Result<()> {
+    let bytes = std::fs::read(path).map_err(|e| Error::input(path, e))?;
+    let (mut tensors, meta) = io::parse(&bytes).map_err(|e| Error::input(path, e))?;
+    let picture = |name: &str| match tensors.get(name) {
+        Some(t) if matches!(t.shape().dims(), [_, 1, _, _]) => Ok(t.to_dtype(DType::F32)),
+        _ => Err(Error::input(path, format!("has no `{name}` [N, 1, H, W]"))),
+    };
+    let (a, b) = (picture("a")?, picture("b")?);
+    let shape = a.shape();
+    if b.shape() != shape {
+        let detail = format!("a is {shape}, b is {}; both need one shape", b.shape());
+        return Err(Error::input(path, detail));
+    }
+    let [n, _, height, width] = shape.padded4();
+    let (a, b) = (a.as_slice::<f32>()?, b.as_slice::<f32>()?);
+    let mut out = vec![0.0; shape.len()];
+    engine.fuse_batch(n, height, width, a, b, &mut out)?;
+    tensors.insert("fused".into(), Tensor::from_vec(shape, out.clone())?);
+    io::save(path, &tensors, &meta)?;
+    terminal::print("ready")?;
+    for line in std::io::stdin().lines() {
+        line.map_err(|e| Error::input("standard input", e))?;
+        let start = Instant::now();
+        engine.fuse_batch(n, height, width, a, b, &mut out)?;
+        let seconds = start.elapsed().as_secs_f64();
+        terminal::print(&json!({ "seconds": seconds }).to_string())?;
+    }
+    Ok(())
 }
 
 /// Measures and prints.
@@ -47,6 +86,9 @@ pub fn run(args: &NetArgs) -> Result<()> {
         ..SessionOptions::default()
     };
     let mut engine = Engine::on(&device, precision, &model, options)?;
+    if let Some(path) = &args.exchange {
+        return exchange(&mut engine, path);
+    }
     let (width, height) = args.size;
     let n = usize::from(args.batch);
     let len = n * width * height;

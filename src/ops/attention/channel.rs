@@ -3,6 +3,7 @@
 use super::{run, take, words};
 use crate::device::cpu::CpuIo;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
+use crate::export::{Attribute, Graph, Operand, Value};
 use crate::ops::broadcast::Repeat;
 use crate::ops::channel_conv::{ChannelConv, channel_conv1d};
 use crate::ops::gate::{Gate, gate};
@@ -146,6 +147,27 @@ impl Operator for ChannelAttention {
             let from = [(u, u_shape), (&*mean, shape), (x, u_shape)];
             run(&Gate::default(), from, (io.output::<T>()?, u_shape), &mut [])
         })
+    }
+
+    fn onnx(&self, g: &mut Graph, inputs: &[Operand]) -> Result<Value> {
+        let u = inputs[0].value(NAME)?;
+        let k = inputs[1].tensor(NAME)?.1.shape().len();
+        let means = g.node("GlobalAveragePool", &[u], &[]);
+        // The channels become rows of a picture of one column, which a convolution slides over.
+        let rows = g.ints("channels_as_rows", &[0, 1, -1, 1])?;
+        let back = g.ints("rows_as_channels", &[0, -1, 1, 1])?;
+        let means = g.node("Reshape", &[&means, &rows], &[]);
+        let kernel = g.weights(NAME, &inputs[1], &[1, 1, k, 1])?;
+        let (k, pad) = (k as i64, k as i64 / 2);
+        let attributes = [
+            ("kernel_shape", Attribute::Ints(vec![k, 1])),
+            ("pads", Attribute::Ints(vec![pad, 0, pad, 0])),
+        ];
+        let weights = g.node("Conv", &[&means, &kernel], &attributes);
+        let weights = g.node("Reshape", &[&weights, &back], &[]);
+        let weights = g.node("Sigmoid", &[&weights], &[]);
+        let [u, x] = [&inputs[0], &inputs[2]].map(Operand::clone);
+        Gate::default().onnx(g, &[u, Operand::Computed(weights), x])
     }
 
     fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {

@@ -3,6 +3,7 @@
 use super::{run, take, words};
 use crate::device::cpu::CpuIo;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
+use crate::export::{Graph, Operand, Value};
 use crate::ops::channel_stats::{Stats, channel_stats};
 use crate::ops::conv::{Conv2d, ConvOptions, Convolve, Forward, Kernels, conv2d, rows_read};
 use crate::ops::gate::{Gate, gate};
@@ -160,6 +161,14 @@ impl Operator for SpatialAttention {
             let from = [(u, u_shape), (&*map, map_shape), (x, u_shape)];
             run(&Gate::default(), from, (io.output::<T>()?, u_shape), &mut [])
         })
+    }
+
+    fn onnx(&self, g: &mut Graph, inputs: &[Operand]) -> Result<Value> {
+        let stats = Stats::max_mean().onnx(g, &inputs[..1])?;
+        let map = [&[Operand::Computed(stats)], &inputs[1..3]].concat();
+        let map = MAP.onnx(g, &map)?;
+        let [u, x] = [&inputs[0], &inputs[3]].map(Operand::clone);
+        Gate::default().onnx(g, &[u, Operand::Computed(map), x])
     }
 
     fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {

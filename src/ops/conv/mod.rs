@@ -22,6 +22,7 @@ use self::geometry::AxisSize;
 use super::{Activation, Padding};
 use crate::device::cpu::CpuIo;
 use crate::device::launch::CudaIo;
+use crate::export::{Graph, Operand, Slide, Value};
 use crate::tape::{Band, Banded, Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::{DType, Real};
 use crate::{Error, Result, dispatch_real};
@@ -303,6 +304,24 @@ impl Operator for Conv2d {
             let f = self.forward::<T>(&io, io.shape(0).dims4("conv2d")?)?;
             T::convolve("conv2d", &self.options, &f, io.output()?, io.scratch()?)
         })
+    }
+
+    fn onnx(&self, g: &mut Graph, inputs: &[Operand]) -> Result<Value> {
+        let x = inputs[0].value("conv2d")?;
+        let bias = self.bias.then(|| &inputs[2]);
+        let slide = Slide {
+            stride: self.options.stride,
+            dilation: self.options.dilation,
+            same: self.options.padding == Padding::Same,
+            groups: 1,
+        };
+        let y = g.conv("conv2d", x, &inputs[1], bias, slide)?;
+        let y = self.options.activation.onnx(g, y);
+        if !self.residual {
+            return Ok(y);
+        }
+        let residual = inputs[inputs.len() - 1].value("conv2d")?;
+        Ok(g.node("Add", &[&y, residual], &[]))
     }
 
     fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {

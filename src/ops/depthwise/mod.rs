@@ -9,6 +9,7 @@ use super::Padding;
 use super::registry::{Case, CaseInput};
 use crate::device::cpu::CpuIo;
 use crate::device::launch::CudaIo;
+use crate::export::{Graph, Operand, Slide, Value};
 use crate::tape::{Meta, Operator, check_inputs, expect_shape};
 use crate::tensor::{Real, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
@@ -149,6 +150,23 @@ pub(crate) fn scratch_len(x: Shape, w: Shape, options: DepthwiseOptions) -> usiz
     geometry(x, w, options).map_or(0, |g| g.tiles_len())
 }
 
+/// Writes a depthwise convolution into an ONNX graph.
+pub(crate) fn onnx(
+    options: DepthwiseOptions,
+    g: &mut Graph,
+    x: &Value,
+    w: &Operand,
+    bias: Option<&Operand>,
+) -> Result<Value> {
+    let slide = Slide {
+        stride: options.stride,
+        dilation: options.dilation,
+        same: options.padding == Padding::Same,
+        groups: w.tensor(NAME)?.1.shape().padded4()[3],
+    };
+    g.conv(NAME, x, w, bias, slide)
+}
+
 /// Makes the `tiles` of [`convolve_row`] for an `x` of this width and these channels.
 pub(crate) fn fill_tiles<T: Real>(
     options: DepthwiseOptions,
@@ -232,6 +250,11 @@ impl Operator for DepthwiseConv2d {
             Ok(())
         }
         dispatch_real!(io.dtype(), NAME, T => run::<T>(&mut io, g))
+    }
+
+    fn onnx(&self, g: &mut Graph, inputs: &[Operand]) -> Result<Value> {
+        let x = inputs[0].value(NAME)?;
+        onnx(self.options, g, x, &inputs[1], inputs.get(2))
     }
 
     fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {

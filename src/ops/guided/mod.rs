@@ -1,12 +1,14 @@
 //! Guided filter.
 
 mod cpu;
+mod onnx;
 
 use self::cpu::{Filter, backward, forward};
 use super::registry::{Case, CaseInput, Fill};
 use super::window::{Reach, TileSizes, TilingParams, WindowParams};
 use crate::device::cpu::{ALIGN, CpuIo};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
+use crate::export::{Graph, Operand, Value};
 use crate::tape::{Band, Banded, Meta, Operator, check_inputs};
 use crate::tensor::Shape;
 use crate::{Error, Result, Tape, Var, dispatch_real};
@@ -137,6 +139,10 @@ impl Operator for GuidedFilter {
             forward(f, io.input(0)?, io.input(1)?, scratch, out);
             Ok(())
         })
+    }
+
+    fn onnx(&self, g: &mut Graph, inputs: &[Operand]) -> Result<Value> {
+        onnx::write(self, g, inputs[0].value(NAME)?, inputs[1].value(NAME)?)
     }
 
     fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {

@@ -11,6 +11,7 @@ use super::{Activation, Padding, leaky_relu};
 use crate::device::cpu::CpuIo;
 use crate::device::launch::CudaIo;
 use crate::device::simd::simd_fn;
+use crate::export::{Graph, Operand, Value};
 use crate::tape::{Band, Banded, Meta, Operator, check_inputs, expect_shape};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
@@ -168,6 +169,16 @@ fn whole_lines<T>(len: usize) -> usize {
 }
 
 impl SeparableConv2d {
+    /// The 1 x 1 with all that follows, on its own; inputs `m` and those from its kernel on.
+    fn last(&self) -> Conv2d {
+        Conv2d {
+            options: self.options.pointwise(),
+            bias: true,
+            residual: self.residual,
+            kernels: Kernels::Auto,
+        }
+    }
+
     fn slot<T>(&self, x: Shape, w1: Shape) -> Slot {
         let [.., w, c] = x.padded4();
         let rows = 2 * self.reach(w1) + 1;
@@ -387,14 +398,8 @@ impl Operator for SeparableConv2d {
         };
         let (w, bias) = (inputs[1], Some(inputs[2]));
         let mid = depthwise_conv2d(t, active, w, bias, self.options.depthwise())?;
-        let pointwise = Conv2d {
-            options: self.options.pointwise(),
-            bias: true,
-            residual: self.residual,
-            kernels: Kernels::Auto,
-        };
         let last = [&[mid], &inputs[3..]].concat();
-        let mut last = pointwise.adjoints(t, &last, node, cotangent)?.into_iter();
+        let mut last = self.last().adjoints(t, &last, node, cotangent)?.into_iter();
         let mut gradients = Vec::with_capacity(inputs.len());
         if let Some(Some(d_mid)) = last.next() {
             gradients.extend(t.vjp_local(mid, d_mid, first)?.into_iter().map(Some));
@@ -405,6 +410,17 @@ impl Operator for SeparableConv2d {
 
     fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {
         dispatch_real!(io.dtype(), NAME, T => self.run::<T>(&mut io))
+    }
+
+    fn onnx(&self, g: &mut Graph, inputs: &[Operand]) -> Result<Value> {
+        let mut x = inputs[0].value(NAME)?.clone();
+        if let Some(slope) = self.options.slope {
+            x = Activation::LeakyRelu(slope).onnx(g, x);
+        }
+        let options = self.options.depthwise();
+        let mid = depthwise::onnx(options, g, &x, &inputs[1], Some(&inputs[2]))?;
+        let last = [&[Operand::Computed(mid)], &inputs[3..]].concat();
+        self.last().onnx(g, &last)
     }
 
     fn cuda(&self, io: &mut CudaIo<'_>) -> Result<()> {

@@ -1,0 +1,181 @@
+//! Networks for other engines: ONNX files that ONNX Runtime, TensorRT and OpenVINO run.
+//!
+//! Each operator knows its own ONNX form ([`Operator::onnx`](crate::tape::Operator::onnx)); here the tape
+//! of a fusion is walked, node by node. `docs/onnx.md` has the table of forms.
+
+mod graph;
+pub mod proto;
+
+pub use graph::{Attribute, Graph, Operand, Slide, Value};
+
+use self::proto::{
+    DataType, Dimension, DimensionProto, ModelProto, OperatorSetIdProto, StringStringEntryProto,
+    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+};
+use crate::infer::Model;
+use crate::net::fusion_tape;
+use crate::tape::{Node, Source, Tape};
+use crate::tensor::DType;
+use crate::tensor::io::TensorMap;
+use crate::{Error, Result};
+use std::sync::Arc;
+
+/// The set of operators that is used, without a domain of its own.
+pub const OPSET: i64 = 17;
+/// Version of the file format that goes with it.
+pub const IR_VERSION: i64 = 8;
+
+/// What is fixed of the inputs `[batch, 1, height, width]`; the default leaves all three open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dims {
+    pub batch: Option<usize>,
+    /// Height and width.
+    pub size: Option<(usize, usize)>,
+}
+
+impl Dims {
+    /// Batch, height and width: the number if it is fixed, else the name.
+    pub fn named(&self) -> [Result<usize, &'static str>; 3] {
+        [
+            self.batch.ok_or("batch"),
+            self.size.map(|s| s.0).ok_or("height"),
+            self.size.map(|s| s.1).ok_or("width"),
+        ]
+    }
+}
+
+/// A model as ONNX, opset [`OPSET`] of the standard domain.
+///
+/// # Shapes
+/// Inputs `a` and `b` and the output `fused` are f32 `[batch, 1, height, width]`, grey values in [0, 1];
+/// the output is clamped to them. What `dims` leaves open has a name and takes any value.
+///
+/// # Errors
+/// [`Error::Config`] for an operator without an ONNX form, or a size that is 0 or larger than any memory;
+/// [`Error::Weights`] if a parameter is missing.
+///
+/// ```
+/// use hafuse::export::{Dims, onnx};
+/// use hafuse::infer::Model;
+/// use prost::Message;
+/// let file = onnx(&Model::builtin("ivif-fast")?, Dims::default())?;
+/// assert_eq!(file.opset_import[0].version, 17);
+/// let bytes = file.encode_to_vec();                      // what `hafuse export` writes
+/// assert!(bytes.len() > 10_000);
+/// # Ok::<(), hafuse::Error>(())
+/// ```
+pub fn onnx(model: &Model, dims: Dims) -> Result<ModelProto> {
+    let (height, width) = dims.size.unwrap_or((16, 16));
+    let batch = dims.batch.unwrap_or(1);
+    if batch * height * width == 0 {
+        return Err(Error::config(
+            "export",
+            format!("{batch} pictures of {width} x {height} have no pixels"),
+        ));
+    }
+    let tape = fusion_tape(&model.genotype, [batch, height, width], DType::F32)?;
+    let mut g = Graph::new();
+    let fused = walk(&tape, &model.weights, &mut g)?;
+    g.set_scope("");
+    let (zero, one) = (
+        g.floats("zero", &[], &[0.0])?,
+        g.floats("one", &[], &[1.0])?,
+    );
+    g.node("Clip", &[&fused, &zero, &one], &[]);
+    g.rename_last("fused")?;
+    let inputs = ["a", "b"].map(|name| picture(name, dims));
+    let graph = g.finish(&model.name, inputs.into(), vec![picture("fused", dims)]);
+    let version = env!("CARGO_PKG_VERSION").to_string();
+    let props = [
+        ("model", model.name.clone()),
+        ("about", model.about.clone()),
+        ("version", version.clone()),
+        ("hash", format!("{:016x}", model.hash()?)),
+        ("genotype", model.genotype.to_json()?),
+    ];
+    Ok(ModelProto {
+        ir_version: IR_VERSION,
+        producer_name: "hafuse".into(),
+        producer_version: version,
+        doc_string: "Fuses two registered grey pictures in [0, 1], a and b, into one.".into(),
+        graph: Some(graph),
+        opset_import: vec![OperatorSetIdProto {
+            domain: String::new(),
+            version: OPSET,
+        }],
+        metadata_props: props
+            .into_iter()
+            .map(|(key, value)| StringStringEntryProto {
+                key: format!("hafuse.{key}"),
+                value,
+            })
+            .collect(),
+    })
+}
+
+/// Writes every node into the graph; the value of the output `fused`.
+fn walk(tape: &Tape, weights: &TensorMap, g: &mut Graph) -> Result<Value> {
+    let mut operands: Vec<Operand> = Vec::with_capacity(tape.nodes().len());
+    for (i, node) in tape.nodes().iter().enumerate() {
+        g.set_scope(&node.scope);
+        operands.push(match &node.source {
+            Source::Input(name) => Operand::Computed(g.input(name)),
+            Source::Param(name) => Operand::Known {
+                name: name.clone(),
+                tensor: weights.get(name).cloned().map(Arc::new).ok_or_else(|| {
+                    Error::Weights(format!("the network needs `{name}`, which is missing"))
+                })?,
+            },
+            Source::Constant(tensor) => Operand::Known {
+                name: format!("constant{i}"),
+                tensor: tensor.clone(),
+            },
+            Source::Op(op) => {
+                let inputs = node.inputs.iter().map(|v| operands[v.index()].clone());
+                let inputs: Vec<Operand> = inputs.collect();
+                check_rank(tape, node, op.name())?;
+                Operand::Computed(op.onnx(g, &inputs)?)
+            }
+        });
+    }
+    let fused = tape.output_vars().get("fused").map(|v| v.index());
+    match fused.map(|i| &operands[i]) {
+        Some(Operand::Computed(value)) => Ok(value.clone()),
+        _ => Err(Error::Internal(
+            "a fusion without the output `fused`".into(),
+        )),
+    }
+}
+
+/// Axes trade places, so only values that have all four mean the same in both layouts.
+fn check_rank(tape: &Tape, node: &Node, op: &str) -> Result<()> {
+    let computed = |v: &&crate::Var| matches!(tape.nodes()[v.index()].source, Source::Op(_));
+    let inputs = node.inputs.iter().filter(computed);
+    let shapes = inputs.map(|&v| tape.shape(v)).chain([node.meta.shape]);
+    match shapes.into_iter().find(|s| s.rank() != 4) {
+        None => Ok(()),
+        Some(shape) => Err(Error::config(
+            "export",
+            format!("{op} with a value of shape {shape}; only four dimensions have an ONNX form"),
+        )),
+    }
+}
+
+/// `name` as `[batch, 1, height, width]`.
+fn picture(name: &str, dims: Dims) -> ValueInfoProto {
+    let [batch, height, width] = dims.named().map(|d| match d {
+        Ok(n) => Dimension::Value(n as i64),
+        Err(name) => Dimension::Param(name.into()),
+    });
+    let dim = [batch, Dimension::Value(1), height, width];
+    let dim = dim.map(|value| DimensionProto { value: Some(value) });
+    ValueInfoProto {
+        name: name.into(),
+        kind: Some(TypeProto {
+            tensor_type: Some(TensorTypeProto {
+                elem_type: DataType::Float.into(),
+                shape: Some(TensorShapeProto { dim: dim.into() }),
+            }),
+        }),
+    }
+}
