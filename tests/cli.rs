@@ -1,5 +1,7 @@
 //! The real binary, run as a user runs it.
 
+#[path = "cli/batch.rs"]
+mod batch;
 #[path = "cli/compare.rs"]
 mod compare;
 #[path = "cli/cuda.rs"]

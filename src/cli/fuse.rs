@@ -1,14 +1,17 @@
 //! `hafuse fuse`: one pair of pictures, or two folders of them.
 
+use super::batch::{self, Job, Outcome};
 use super::device::{DeviceArg, PrecisionArg};
 use super::fuser::Fuser;
-use super::{output, terminal};
+use super::{memory, output, terminal};
 use crate::baseline::Baseline;
-use crate::data::{Picture, WriteOptions, check_output_path, list_pairs, read_pair};
+use crate::data::{Picture, WriteOptions, check_output_path, list_pairs};
+use crate::tensor::io::PART;
 use crate::{Error, Result};
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Instant;
 
 const AFTER_HELP: &str = "\
@@ -18,6 +21,8 @@ Examples:
   hafuse fuse data/ir data/vi -o data/fused --format jpg --quality 90
   hafuse fuse ir.png vi.png -o fused.tif --bits 16 --model runs/mine/model.safetensors
   hafuse fuse data/ir data/vi -o data/fused --json | jq .failures
+  hafuse fuse data/ir data/vi -o data/fused --resume       after a stop: only what is not there
+  hafuse fuse huge_ir.tif huge_vi.tif -o fused.tif --max-memory 4GiB
   hafuse fuse ir.png vi.png -o plain.png --method gff      without a network, to compare with
 
 Sizes that differ are an error: hafuse neither resizes nor registers. Do both before.
@@ -60,6 +65,15 @@ pub struct FuseArgs {
     /// Format of the results of two folders [default: png]
     #[arg(long, value_enum)]
     pub format: Option<FormatArg>,
+    /// Pairs of two folders at a time [default: one for each thread; fewer where memory is short]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: Option<u16>,
+    /// Leave pairs of two folders alone whose result is there and whole
+    #[arg(long)]
+    pub resume: bool,
+    /// Most memory to take, as in 4GiB or 500MB; wide pictures go through the network in thinner bands [default: what is free]
+    #[arg(long, value_name = "SIZE", value_parser = memory::parse_bytes)]
+    pub max_memory: Option<usize>,
     /// Print a summary as JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -93,34 +107,6 @@ impl FormatArg {
     }
 }
 
-/// One pair to fuse.
-struct Job {
-    name: String,
-    a: PathBuf,
-    b: PathBuf,
-    out: PathBuf,
-}
-
-/// A fusion under way: where its colour comes from and how deep the result is.
-struct Begun {
-    colour: Picture,
-    bit_depth: u8,
-}
-
-/// What was noticed on the way; said once at the end.
-#[derive(Default)]
-struct Notes {
-    oriented: Vec<String>,
-    both_coloured: Vec<String>,
-}
-
-/// What fuses, and the settings of a run.
-struct Run {
-    fuser: Fuser,
-    options: WriteOptions,
-    notes: Notes,
-}
-
 /// Fuses and writes.
 ///
 /// # Errors
@@ -151,51 +137,96 @@ pub fn run(args: &FuseArgs) -> Result<()> {
             ));
         }
     }
-    let mut run = Run {
-        fuser: match args.method {
-            Some(rule) => Fuser::rule(rule, &args.device, args.precision)?,
-            None => Fuser::network(&args.model, &args.device.open()?, args.precision)?,
-        },
-        options,
-        notes: Notes::default(),
-    };
-    let start = Instant::now();
-    let (outputs, failures) = if folders {
-        run.run_all(&jobs)
+    let (jobs, whole) = if args.resume {
+        clear_parts(&args.out);
+        jobs.into_iter().partition(|job| !is_whole(job))
     } else {
-        for job in &jobs {
-            run.run_one(job)?;
+        (jobs, Vec::new())
+    };
+    let device = match args.method {
+        Some(_) => None,
+        None => Some(args.device.open()?),
+    };
+    let make = || match (args.method, &device) {
+        (Some(rule), _) => Fuser::rule(rule, &args.device, args.precision),
+        (None, Some(device)) => Fuser::network(&args.model, device, args.precision),
+        (None, None) => Err(Error::Internal("a network without a device".into())),
+    };
+    let mut fuser = make()?;
+    let (name, place) = (fuser.name().to_string(), fuser.place());
+    let max_memory = args
+        .max_memory
+        .map(|m| m.saturating_sub(memory::BASE_BYTES));
+    let start = Instant::now();
+    let mut outcome = if folders {
+        let threads = rayon::current_num_threads();
+        let wanted = args.jobs.map_or(threads, usize::from);
+        batch::run(&jobs, options, fuser, make, (wanted, max_memory))?
+    } else {
+        if let Some(bytes) = max_memory {
+            fuser.limit_memory(bytes);
         }
-        (jobs.iter().map(|j| j.out.clone()).collect(), Vec::new())
+        let fuser = Mutex::new(fuser);
+        let mut outcome = Outcome::default();
+        for job in &jobs {
+            let (notes, stages, result) = batch::one(job, options, &fuser);
+            (outcome.notes, outcome.stages, outcome.workers) = (notes, stages, 1);
+            result?;
+            outcome.outputs.push(job.out.clone());
+        }
+        outcome
     };
     let seconds = start.elapsed().as_secs_f64();
-    run.notes.say();
-    let (name, device) = (run.fuser.name(), run.fuser.place());
+    outcome.notes.say();
+    let total = jobs.len() + whole.len();
+    let said = Summary {
+        model: &name,
+        device: &place,
+        total,
+        whole: &whole,
+        outcome: &outcome,
+        unmatched: &unmatched,
+        seconds,
+    };
     if args.json {
-        terminal::print(&summary(
-            name, &device, &jobs, &outputs, &failures, &unmatched, seconds,
-        ))?;
+        terminal::print(&said.json())?;
     } else if folders {
-        terminal::print(&format!(
-            "{} of {} pairs fused with {name} on {device} in {seconds:.1} s, written to {}",
-            outputs.len(),
-            jobs.len(),
-            args.out.display()
-        ))?;
+        terminal::print(&said.text(&args.out))?;
     } else {
         terminal::print(&format!(
-            "{}: fused with {name} on {device} in {seconds:.2} s",
+            "{}: fused with {name} on {place} in {seconds:.2} s",
             args.out.display()
         ))?;
     }
-    if failures.is_empty() {
+    if outcome.failures.is_empty() {
         return Ok(());
     }
     Err(Error::Partial {
-        failed: failures.len(),
-        total: jobs.len(),
+        failed: outcome.failures.len(),
+        total,
         what: "pairs",
     })
+}
+
+/// Whether the result of a pair is there: files are written whole or not at all, so its header tells.
+fn is_whole(job: &Job) -> bool {
+    let sizes = [&job.out, &job.a].map(|path| Picture::size(path).ok());
+    sizes[0].is_some() && sizes[0] == sizes[1]
+}
+
+/// Removes what a killed run left of files that it was about to write.
+fn clear_parts(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(PART.0) && name.ends_with(PART.1) {
+            // If it cannot be removed, it does no harm.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 fn is_folder(path: &Path) -> Result<bool> {
@@ -220,6 +251,14 @@ fn mixed(folder: &Path, file: &Path) -> Error {
 }
 
 fn file_job(args: &FuseArgs, options: WriteOptions) -> Result<Job> {
+    for (option, given) in [("--jobs", args.jobs.is_some()), ("--resume", args.resume)] {
+        if given {
+            return Err(Error::config(
+                option,
+                "is for two folders; A and B are files",
+            ));
+        }
+    }
     if args.format.is_some() {
         return Err(Error::config(
             "--format",
@@ -273,124 +312,69 @@ fn folder_jobs(args: &FuseArgs, options: WriteOptions) -> Result<(Vec<Job>, [Vec
     Ok((jobs, [names(&list.only_a), names(&list.only_b)]))
 }
 
-impl Run {
-    /// All pairs of two folders: written files, and name and reason of each pair that failed.
-    fn run_all(&mut self, jobs: &[Job]) -> (Vec<PathBuf>, Vec<(String, String)>) {
-        let bar = terminal::bar(
-            jobs.len() as u64,
-            "{wide_bar} {pos}/{len} pairs  {per_sec}  {eta} left",
-        );
-        let (mut outputs, mut failures) = (Vec::new(), Vec::new());
-        let mut done = |job: &Job, result: Result<()>| {
-            match result {
-                Ok(()) => outputs.push(job.out.clone()),
-                Err(e) => {
-                    bar.suspend(|| terminal::say(&format!("failed: pair {}: {e}", job.name)));
-                    failures.push((job.name.clone(), e.to_string()));
-                }
-            }
-            bar.inc(1);
-        };
-        // A card computes one pair while the next is decoded.
-        let mut begun: Option<(&Job, Begun)> = None;
-        for job in jobs {
-            let next = self.decode(job);
-            if let Some((job, fusion)) = begun.take() {
-                done(job, self.finish(job, fusion));
-            }
-            match next.and_then(|pair| self.start(job, pair)) {
-                Ok(fusion) => begun = Some((job, fusion)),
-                Err(e) => done(job, Err(e)),
-            }
-        }
-        if let Some((job, fusion)) = begun {
-            done(job, self.finish(job, fusion));
-        }
-        bar.finish_and_clear();
-        (outputs, failures)
-    }
-
-    fn run_one(&mut self, job: &Job) -> Result<()> {
-        let pair = self.decode(job)?;
-        let fusion = self.start(job, pair)?;
-        self.finish(job, fusion)
-    }
-
-    /// Reads both pictures, which must be of one size.
-    fn decode(&self, job: &Job) -> Result<(Picture, Picture)> {
-        output::check_file(&job.out, &[&job.a, &job.b])?;
-        read_pair(&job.a, &job.b)
-    }
-
-    fn start(&mut self, job: &Job, (a, b): (Picture, Picture)) -> Result<Begun> {
-        for (picture, path) in [(&a, &job.a), (&b, &job.b)] {
-            if picture.oriented {
-                self.notes.oriented.push(path.display().to_string());
-            }
-        }
-        if a.chroma.is_some() && b.chroma.is_some() {
-            self.notes.both_coloured.push(job.name.clone());
-        }
-        self.fuser.start(&job.a, &a, &b)?;
-        let bit_depth = a.bit_depth.max(b.bit_depth);
-        let colour = if Picture::colour_is_of_first(&a, &b) {
-            a
-        } else {
-            b
-        };
-        Ok(Begun { colour, bit_depth })
-    }
-
-    fn finish(&mut self, job: &Job, begun: Begun) -> Result<()> {
-        let Begun { colour, bit_depth } = begun;
-        let luma = self.fuser.finish(colour.luma.len())?;
-        let mut fused = Picture::with_chroma_of(luma, &colour)?;
-        fused.bit_depth = bit_depth;
-        output::make_parent(&job.out)?;
-        fused.write(&job.out, self.options)
-    }
-}
-
-impl Notes {
-    fn say(&self) {
-        if !self.oriented.is_empty() {
-            terminal::say(&format!(
-                "note: turned upright, as the file asks by its orientation tag: {}",
-                terminal::few(&self.oriented)
-            ));
-        }
-        if !self.both_coloured.is_empty() {
-            terminal::say(&format!(
-                "note: both sources are coloured, the colours of B are kept: {}",
-                terminal::few(&self.both_coloured)
-            ));
-        }
-    }
-}
-
-fn summary(
-    model: &str,
-    device: &str,
-    jobs: &[Job],
-    outputs: &[PathBuf],
-    failures: &[(String, String)],
-    unmatched: &[Vec<String>; 2],
+/// What is said at the end.
+struct Summary<'a> {
+    model: &'a str,
+    device: &'a str,
+    total: usize,
+    /// Pairs that were fused before.
+    whole: &'a [Job],
+    outcome: &'a Outcome,
+    unmatched: &'a [Vec<String>; 2],
     seconds: f64,
-) -> String {
-    let outputs: Vec<_> = outputs.iter().map(|p| p.to_string_lossy()).collect();
-    let failures: Vec<_> = failures
-        .iter()
-        .map(|(pair, error)| serde_json::json!({"pair": pair, "error": error}))
-        .collect();
-    serde_json::json!({
-        "model": model,
-        "device": device,
-        "pairs": jobs.len(),
-        "outputs": outputs,
-        "failures": failures,
-        "unmatched_a": unmatched[0],
-        "unmatched_b": unmatched[1],
-        "seconds": seconds,
-    })
-    .to_string()
+}
+
+impl Summary<'_> {
+    fn text(&self, out: &Path) -> String {
+        let fused = self.outcome.outputs.len();
+        let before = match self.whole.len() {
+            0 => String::new(),
+            n => format!(", {n} were there already"),
+        };
+        let [decode, network, encode] = self.outcome.stages.shares();
+        format!(
+            "{fused} of {} pairs fused with {} on {} in {:.1} s{before}, written to {}\n\
+             {:.2} pairs/s with {} at a time; reading {decode:.0} %, network {network:.0} %, writing {encode:.0} % of their time",
+            self.total,
+            self.model,
+            self.device,
+            self.seconds,
+            out.display(),
+            self.pairs_per_second(),
+            self.outcome.workers,
+        )
+    }
+
+    fn pairs_per_second(&self) -> f64 {
+        self.outcome.outputs.len() as f64 / self.seconds.max(1e-9)
+    }
+
+    fn json(&self) -> String {
+        let outcome = self.outcome;
+        let outputs: Vec<_> = outcome
+            .outputs
+            .iter()
+            .map(|p| p.to_string_lossy())
+            .collect();
+        let failures: Vec<_> = outcome
+            .failures
+            .iter()
+            .map(|(pair, error)| serde_json::json!({"pair": pair, "error": error}))
+            .collect();
+        serde_json::json!({
+            "model": self.model,
+            "device": self.device,
+            "pairs": self.total,
+            "skipped": self.whole.len(),
+            "outputs": outputs,
+            "failures": failures,
+            "unmatched_a": self.unmatched[0],
+            "unmatched_b": self.unmatched[1],
+            "seconds": self.seconds,
+            "pairs_per_second": self.pairs_per_second(),
+            "workers": outcome.workers,
+            "worker_seconds": outcome.stages,
+        })
+        .to_string()
+    }
 }

@@ -16,6 +16,8 @@ pub struct Fuser {
     means: Means,
     /// The last size that was found to fit in memory.
     fits: Option<(usize, usize)>,
+    /// With the pictures; without it, what is free.
+    max_memory: Option<usize>,
 }
 
 enum Means {
@@ -29,6 +31,7 @@ impl From<Engine> for Fuser {
         Self {
             means: Means::Network(Box::new(engine)),
             fits: None,
+            max_memory: None,
         }
     }
 }
@@ -57,7 +60,31 @@ impl Fuser {
         Ok(Self {
             means: Means::Rule(rule, Vec::new()),
             fits: None,
+            max_memory: None,
         })
+    }
+
+    /// Bytes that a pair of this size takes from reading to writing.
+    pub fn bytes(&self, width: usize, height: usize) -> usize {
+        let beside = match &self.means {
+            Means::Network(engine) => engine.planned_bytes(1, height, width),
+            Means::Rule(rule, _) => rule.bytes(height, width),
+        };
+        // What cannot be planned is refused when its turn comes.
+        beside.map_or(0, |b| {
+            b.saturating_add(memory::picture_bytes(width, height))
+        })
+    }
+
+    /// Has a network on the CPU take at most `bytes` with the pictures, or refuse them.
+    pub fn limit_memory(&mut self, bytes: usize) {
+        self.max_memory = Some(bytes);
+        self.fits = None;
+    }
+
+    /// Whether it runs on a card.
+    pub fn on_card(&self) -> bool {
+        matches!(&self.means, Means::Network(engine) if matches!(engine.device(), Device::Cuda(_)))
     }
 
     /// Name of the model or rule.
@@ -96,8 +123,10 @@ impl Fuser {
     pub fn start(&mut self, path: &Path, a: &Picture, b: &Picture) -> Result<()> {
         let (width, height) = (a.width, a.height);
         if self.fits != Some((width, height)) {
-            match &self.means {
-                Means::Network(engine) => memory::check_fits(engine, path, width, height)?,
+            match &mut self.means {
+                Means::Network(engine) => {
+                    memory::check_fits(engine, self.max_memory, path, (width, height))?
+                }
                 Means::Rule(rule, _) => {
                     memory::check_bytes(rule.bytes(height, width)?, path, width, height)?;
                 }
@@ -116,11 +145,7 @@ impl Fuser {
     /// The result of what was begun last, in \[0, 1\].
     pub fn finish(&mut self, pixels: usize) -> Result<Vec<f32>> {
         match &mut self.means {
-            Means::Network(engine) => {
-                let mut out = vec![0.0; pixels];
-                engine.finish(&mut out)?;
-                Ok(out)
-            }
+            Means::Network(engine) => engine.finish_vec(pixels),
             Means::Rule(_, result) => Ok(std::mem::take(result)),
         }
     }

@@ -1,13 +1,13 @@
 //! `hafuse info`: what is in this binary, and what a network costs.
 
 use super::device::{DeviceArg, PrecisionArg};
-use super::memory::{fusion_tape, peak_bytes, shortage};
+use super::memory::{lacking, peak_bytes};
 use super::{open_model, terminal};
 use crate::device::Device;
 use crate::infer::{BUILTIN, Engine, Model};
 use crate::net::{Genotype, count_parts, format_counts, initial_params, param_specs};
 use crate::tape::{NodeReport, format_table};
-use crate::tape::{ParamStore, Session, SessionOptions};
+use crate::tape::{ParamStore, SessionOptions};
 use crate::tensor::DType;
 use crate::{Error, Result};
 use rand::{Rng, SeedableRng};
@@ -123,8 +123,7 @@ fn builtin_models() -> Result<(String, Value)> {
 fn describe(args: &InfoArgs, model: &Model, text: &mut String, json: &mut Value) -> Result<()> {
     let (width, height) = args.size;
     let parts = count_parts(&model.genotype, height, width)?;
-    let tape = fusion_tape(&model.genotype, height, width)?;
-    let arena = Session::planned_bytes(&tape);
+    let arena = Engine::new(model)?.planned_bytes(1, height, width)?;
     let weights: usize = 4 * model
         .weights
         .values()
@@ -154,7 +153,7 @@ fn describe(args: &InfoArgs, model: &Model, text: &mut String, json: &mut Value)
         return Ok(());
     }
     let device = args.device.open()?;
-    if let (Device::Cpu, Some(shortage)) = (&device, shortage(&tape)) {
+    if let (Device::Cpu, Some(shortage)) = (&device, lacking("fusing that", arena)) {
         return Err(Error::config(
             "--size",
             format!("{width}x{height}: {shortage}; give a smaller one"),

@@ -3,25 +3,12 @@
 use super::terminal;
 use crate::device::Device;
 use crate::infer::Engine;
-use crate::net::Genotype;
-use crate::tape::{Session, Tape};
-use crate::tensor::DType;
 use crate::{Error, Result};
 use std::path::Path;
-
-/// The network on one pair of pictures, with the output `fused`.
-pub fn fusion_tape(genotype: &Genotype, height: usize, width: usize) -> Result<Tape> {
-    crate::net::fusion_tape(genotype, [1, height, width], DType::F32)
-}
 
 /// Most memory this process has held so far; `None` where the system does not say.
 pub fn peak_bytes() -> Option<u64> {
     field("/proc/self/status", "VmHWM:")
-}
-
-/// Says so if a session of `tape` would not fit into memory: trying would end the process.
-pub fn shortage(tape: &Tape) -> Option<String> {
-    lacking(FUSING, Session::planned_bytes(tape))
 }
 
 const FUSING: &str = "fusing that";
@@ -37,28 +24,101 @@ pub fn lacking(what: &str, needed: usize) -> Option<String> {
     ))
 }
 
-/// Refuses a picture whose fusion would not fit in memory, which would end the process.
-pub fn check_fits(engine: &Engine, path: &Path, width: usize, height: usize) -> Result<()> {
+/// The process itself with its weights.
+pub const BASE_BYTES: usize = 64 << 20;
+
+/// A number of bytes as a person writes it: `4GiB`, `500 MB`, `1.5G`, `1000000`.
+///
+/// # Errors
+/// What is wrong with it, for clap.
+pub fn parse_bytes(text: &str) -> std::result::Result<usize, String> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
+    let unit = unit.trim().to_ascii_lowercase();
+    let scale: u64 = match unit.as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        _ => {
+            return Err(format!(
+                "`{unit}` is no unit of memory; write 4GiB, 500MB or a number of bytes"
+            ));
+        }
+    };
+    let number: f64 = number
+        .parse()
+        .map_err(|_| format!("`{number}` is no number; write 4GiB, 500MB or a number of bytes"))?;
+    let bytes = number * scale as f64;
+    match bytes >= 1.0 && bytes <= 1e18 {
+        true => Ok(bytes as usize),
+        false => Err(format!("{text} is out of range; give at least one byte")),
+    }
+}
+
+/// Bytes of a pair of pictures from reading to writing, beside what fusing takes: planes of both sources with colour
+/// in f32, the result, samples and files.
+pub fn picture_bytes(width: usize, height: usize) -> usize {
+    width.saturating_mul(height).saturating_mul(32)
+}
+
+/// Has `engine` take no more than `most` bytes with the pictures or, without a limit, than are free beside them; refuses
+/// a picture for which that is too little: trying would end the process.
+pub fn check_fits(
+    engine: &mut Engine,
+    most: Option<usize>,
+    path: &Path,
+    (width, height): (usize, usize),
+) -> Result<()> {
     // A card says so itself when it cannot allocate.
     if matches!(engine.device(), Device::Cuda(_)) {
         return Ok(());
     }
-    check_bytes(engine.planned_bytes(1, height, width)?, path, width, height)
+    engine.limit_memory(usize::MAX);
+    let free = || available_bytes().map_or(usize::MAX, |free| free as usize);
+    let pictures = picture_bytes(width, height);
+    let limit = most.map_or_else(free, |most| most.saturating_sub(pictures));
+    if engine.planned_bytes(1, height, width)? <= limit {
+        return Ok(());
+    }
+    engine.limit_memory(limit);
+    let needed = engine.planned_bytes(1, height, width)?;
+    match most {
+        _ if needed <= limit => Ok(()),
+        None => check_bytes(needed, path, width, height),
+        Some(most) => Err(too_large(
+            path,
+            (width, height),
+            &format!(
+                "{FUSING} needs {}, --max-memory is {}",
+                terminal::bytes(needed.saturating_add(pictures) as u64),
+                terminal::bytes(most as u64)
+            ),
+        )),
+    }
 }
 
 /// Refuses a picture whose fusion needs more bytes than are free.
 pub fn check_bytes(needed: usize, path: &Path, width: usize, height: usize) -> Result<()> {
     match lacking(FUSING, needed) {
-        Some(shortage) => Err(Error::input(
-            path,
-            format!("is {width}x{height}; {shortage}; downscale or tile it"),
-        )),
+        Some(shortage) => Err(too_large(path, (width, height), &shortage)),
         None => Ok(()),
     }
 }
 
+fn too_large(path: &Path, (width, height): (usize, usize), shortage: &str) -> Error {
+    Error::input(
+        path,
+        format!("is {width}x{height}; {shortage}; downscale it"),
+    )
+}
+
 /// Memory that can be had without swapping; `None` where the system does not say.
-fn available_bytes() -> Option<u64> {
+pub fn available_bytes() -> Option<u64> {
     let system = field("/proc/meminfo", "MemAvailable:");
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok();
     let group = groups.and_then(|g| group_bytes(Path::new("/sys/fs/cgroup"), &g));
@@ -132,6 +192,21 @@ fn field(path: &str, name: &str) -> Option<u64> {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_read_as_people_write_them() {
+        for (text, bytes) in [
+            ("4GiB", 4 << 30),
+            ("500MB", 500_000_000),
+            ("1.5 k", 1536),
+            ("7", 7),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "4 apples", "-3", "0", "1e99", "nan", "..GiB"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn linux_tells_both() {

@@ -1,5 +1,6 @@
 //! The command line: one file for each subcommand.
 
+mod batch;
 mod bench;
 mod compare;
 mod device;

@@ -130,7 +130,7 @@ fn fuse(args: &ReportArgs, run: &SearchRun) -> Result<Fused> {
     for pair in &pairs {
         let pictures = read_pair(&pair.a, &pair.b)?;
         let (w, h) = (pictures.0.width, pictures.0.height);
-        memory::check_fits(&engine, &pair.a, w, h)?;
+        memory::check_fits(&mut engine, None, &pair.a, (w, h))?;
         triples.push(pictures::fuse(&mut engine, &pair.stem, pictures)?);
     }
     let dtype = precision.dtype();

@@ -180,6 +180,16 @@ impl Picture {
         Ok(picture)
     }
 
+    /// [`Picture::with_chroma_of`] a picture that is not needed any more.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `fused_luma` does not have as many values as it has pixels.
+    pub fn with_luma(mut self, fused_luma: Vec<f32>) -> Result<Self> {
+        self.luma = fused_luma;
+        self.check_planes()?;
+        Ok(self)
+    }
+
     /// Whether a fusion of two pictures takes its colour from the first: it is coloured and the second is grey.
     pub fn colour_is_of_first(a: &Picture, b: &Picture) -> bool {
         a.chroma.is_some() && b.chroma.is_none()

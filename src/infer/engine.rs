@@ -66,7 +66,7 @@ pub struct Engine {
     params: ParamStore,
     precision: Precision,
     options: SessionOptions,
-    max_memory: Option<usize>,
+    max_memory: usize,
     plan: Option<([usize; 3], Plan)>,
     /// The last result of a [`Plan::Bands`].
     result: Vec<f32>,
@@ -91,35 +91,28 @@ enum Choice {
     Bands { rows: usize, bytes: usize },
 }
 
-/// The fastest way on the CPU that holds at most `most` bytes.
-fn choose(tape: &Tape, most: Option<usize>) -> Result<Choice> {
-    let most = most.unwrap_or(usize::MAX);
+/// The fastest way on the CPU that holds at most `most` bytes; the smallest one if none does.
+fn choose(tape: &Tape, most: usize) -> Choice {
     let bands = |rows| {
         let bytes = BandSession::planned_bytes(tape, rows)?;
         Some(Choice::Bands { rows, bytes })
     };
-    let bytes = Session::planned_bytes(tape);
+    let whole = Choice::Whole {
+        bytes: Session::planned_bytes(tape),
+    };
     // A second pass over the picture costs more than bands save.
-    let whole = (BandSession::passes_of(tape) != Some(1)).then_some(Choice::Whole { bytes });
+    let first = (BandSession::passes_of(tape) != Some(1)).then_some(whole);
     let rows = std::iter::successors(Some(BAND_ROWS), |r| (*r > 1).then_some(r / 2));
-    let mut least = bytes;
-    for choice in whole.into_iter().chain(rows.filter_map(bands)) {
+    let mut least = whole;
+    for choice in first.into_iter().chain(rows.filter_map(bands)) {
         if choice.bytes() <= most {
-            return Ok(choice);
+            return choice;
         }
-        least = least.min(choice.bytes());
+        if choice.bytes() < least.bytes() {
+            least = choice;
+        }
     }
-    let [_, h, w, _] = tape
-        .output_vars()
-        .values()
-        .next()
-        .map_or([0; 4], |v| tape.shape(*v).padded4());
-    Err(Error::config(
-        "memory",
-        format!(
-            "fusing {w} x {h} needs {least} bytes beside the pictures, {most} are allowed; downscale the pictures"
-        ),
-    ))
+    least
 }
 
 impl Choice {
@@ -153,16 +146,16 @@ impl Engine {
             model: model.clone(),
             precision,
             options,
-            max_memory: None,
+            max_memory: usize::MAX,
             plan: None,
             result: Vec::new(),
         })
     }
 
-    /// Holds at most `bytes` beside the pictures themselves; on the CPU only. A picture that needs more is an
-    /// [`Error::Config`] when it is begun.
+    /// Holds at most `bytes` beside the pictures themselves, by thinner bands of rows if need be; on the CPU only.
+    /// A picture that needs more is an [`Error::Config`] when it is begun.
     pub fn limit_memory(&mut self, bytes: usize) {
-        self.max_memory = Some(bytes);
+        self.max_memory = bytes;
         self.plan = None;
     }
 
@@ -273,6 +266,9 @@ impl Engine {
             ));
         }
         match (plan, self.precision) {
+            (Plan::Bands(_), _) if self.result.len() != len => {
+                return Err(Error::Tape("the result was taken already".into()));
+            }
             (Plan::Bands(_), _) => out.copy_from_slice(&self.result),
             (Plan::Whole(session), Precision::F32) => {
                 session.finish()?;
@@ -291,6 +287,18 @@ impl Engine {
         Ok(())
     }
 
+    /// [`Engine::finish`] into memory of its own.
+    pub fn finish_vec(&mut self, len: usize) -> Result<Vec<f32>> {
+        if !matches!(self.plan, Some((_, Plan::Bands(_)))) || self.result.len() != len {
+            let mut out = vec![0.0; len];
+            self.finish(&mut out)?;
+            return Ok(out);
+        }
+        let mut out = std::mem::take(&mut self.result);
+        out.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
+        Ok(out)
+    }
+
     /// Bytes held for pictures of this size beside the pictures themselves.
     pub fn arena_bytes(&mut self, n: usize, height: usize, width: usize) -> Result<usize> {
         Ok(match self.plan(n, height, width)? {
@@ -307,14 +315,12 @@ impl Engine {
         })
     }
 
-    /// Bytes that [`Engine::arena_bytes`] would give, without allocating them.
-    ///
-    /// # Errors
-    /// [`Error::Config`] if that is more than [`Engine::limit_memory`] allows.
+    /// Bytes that [`Engine::arena_bytes`] would give, without allocating them. More than
+    /// [`Engine::limit_memory`] allows means that nothing smaller will do.
     pub fn planned_bytes(&self, n: usize, height: usize, width: usize) -> Result<usize> {
         match self.device() {
             Device::Cuda(_) => Ok(Session::planned_bytes(&self.tape(n, height, width)?)),
-            Device::Cpu => Ok(choose(&self.tape(1, height, width)?, self.max_memory)?.bytes()),
+            Device::Cpu => Ok(choose(&self.tape(1, height, width)?, self.max_memory).bytes()),
         }
     }
 
@@ -331,26 +337,35 @@ impl Engine {
             // The old memory is freed before the new one is taken.
             old => {
                 drop(old);
-                let bands = match self.device() {
-                    Device::Cpu if !self.options.needs_whole() => {
-                        let t = self.tape(1, height, width)?;
-                        match choose(&t, self.max_memory)? {
-                            Choice::Bands { rows, .. } => Some((t, rows)),
-                            Choice::Whole { .. } => None,
-                        }
-                    }
-                    _ => None,
-                };
-                match bands {
-                    Some((t, rows)) => Plan::Bands(BandSession::new(&t, &self.params, rows)?),
-                    None => Plan::Whole(Session::with_options(
-                        &self.tape(n, height, width)?,
-                        &self.params,
-                        self.options,
-                    )?),
-                }
+                self.make(key)?
             }
         };
         Ok(&mut self.plan.insert((key, plan)).1)
+    }
+
+    fn make(&self, [n, height, width]: [usize; 3]) -> Result<Plan> {
+        let t = self.tape(1, height, width)?;
+        if matches!(self.device(), Device::Cpu) && !self.options.needs_whole() {
+            let choice = choose(&t, self.max_memory);
+            if choice.bytes() > self.max_memory {
+                return Err(Error::config(
+                    "memory",
+                    format!(
+                        "fusing {width} x {height} needs {} bytes beside the pictures, {} are allowed",
+                        choice.bytes(),
+                        self.max_memory
+                    ),
+                ));
+            }
+            if let Choice::Bands { rows, .. } = choice {
+                return Ok(Plan::Bands(BandSession::new(&t, &self.params, rows)?));
+            }
+        }
+        let t = self.tape(n, height, width)?;
+        Ok(Plan::Whole(Session::with_options(
+            &t,
+            &self.params,
+            self.options,
+        )?))
     }
 }

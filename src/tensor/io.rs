@@ -89,6 +89,9 @@ pub fn save(path: &Path, tensors: &TensorMap, meta: &BTreeMap<String, String>) -
     write_atomic(path, &serialize(tensors, meta)?)
 }
 
+/// How names of files begin and end that are being written.
+pub(crate) const PART: (&str, &str) = (".hafuse-", ".part");
+
 /// Writes `bytes` to a temporary file beside `path`, syncs it and renames it into place.
 ///
 /// # Errors
@@ -103,7 +106,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
         return Err(Error::output(path, "is a folder; name a file in it"));
     }
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".hafuse-").suffix(".part");
+    builder.prefix(PART.0).suffix(PART.1);
     #[cfg(unix)]
     {
         // tempfile's default of 0600 would make results unreadable to others; the umask still applies.

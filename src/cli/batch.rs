@@ -1,0 +1,225 @@
+//! Many pairs at once: each worker reads a pair, fuses it and writes the result, while others do the same with theirs.
+
+use super::fuser::Fuser;
+use super::memory::available_bytes;
+use super::{output, terminal};
+use crate::data::{Picture, WriteOptions, read_pair};
+use crate::{Error, Result};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::time::Instant;
+
+/// One pair to fuse.
+pub struct Job {
+    pub name: String,
+    pub a: PathBuf,
+    pub b: PathBuf,
+    pub out: PathBuf,
+}
+
+/// What was noticed on the way; said once at the end.
+#[derive(Default)]
+pub struct Notes {
+    oriented: Vec<String>,
+    both_coloured: Vec<String>,
+}
+
+impl Notes {
+    pub fn say(&mut self) {
+        self.oriented.sort();
+        self.both_coloured.sort();
+        if !self.oriented.is_empty() {
+            terminal::say(&format!(
+                "note: turned upright, as the file asks by its orientation tag: {}",
+                terminal::few(&self.oriented)
+            ));
+        }
+        if !self.both_coloured.is_empty() {
+            terminal::say(&format!(
+                "note: both sources are coloured, the colours of B are kept: {}",
+                terminal::few(&self.both_coloured)
+            ));
+        }
+    }
+
+    fn add(&mut self, other: Notes) {
+        self.oriented.extend(other.oriented);
+        self.both_coloured.extend(other.both_coloured);
+    }
+}
+
+/// Seconds that workers spent, added up.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub struct Stages {
+    pub decode: f64,
+    /// On a card with waiting for it.
+    pub network: f64,
+    pub encode: f64,
+}
+
+impl Stages {
+    fn add(&mut self, other: Stages) {
+        self.decode += other.decode;
+        self.network += other.network;
+        self.encode += other.encode;
+    }
+
+    /// Shares in percent, in order.
+    pub fn shares(&self) -> [f64; 3] {
+        let parts = [self.decode, self.network, self.encode];
+        let sum = parts.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+        parts.map(|p| 100.0 * p / sum)
+    }
+}
+
+/// What became of a batch.
+#[derive(Default)]
+pub struct Outcome {
+    pub outputs: Vec<PathBuf>,
+    /// Name and reason.
+    pub failures: Vec<(String, String)>,
+    pub notes: Notes,
+    pub stages: Stages,
+    pub workers: usize,
+}
+
+/// Fuses one pair.
+pub fn one(job: &Job, options: WriteOptions, fuser: &Mutex<Fuser>) -> (Notes, Stages, Result<()>) {
+    let (mut notes, mut stages) = (Notes::default(), Stages::default());
+    let result = steps(job, options, fuser, &mut notes, &mut stages);
+    (notes, stages, result)
+}
+
+fn steps(
+    job: &Job,
+    options: WriteOptions,
+    fuser: &Mutex<Fuser>,
+    notes: &mut Notes,
+    stages: &mut Stages,
+) -> Result<()> {
+    let begun = Instant::now();
+    output::check_file(&job.out, &[&job.a, &job.b])?;
+    let (a, b) = read_pair(&job.a, &job.b)?;
+    stages.decode = begun.elapsed().as_secs_f64();
+    for (picture, path) in [(&a, &job.a), (&b, &job.b)] {
+        if picture.oriented {
+            notes.oriented.push(path.display().to_string());
+        }
+    }
+    if a.chroma.is_some() && b.chroma.is_some() {
+        notes.both_coloured.push(job.name.clone());
+    }
+    let begun = Instant::now();
+    let luma = {
+        let mut fuser = fuser.lock().unwrap_or_else(|e| e.into_inner());
+        fuser.fuse(&job.a, &a, &b)?
+    };
+    stages.network = begun.elapsed().as_secs_f64();
+    let begun = Instant::now();
+    let bit_depth = a.bit_depth.max(b.bit_depth);
+    // What is not needed any more may be large.
+    let colour = match Picture::colour_is_of_first(&a, &b) {
+        true => (a, drop(b)).0,
+        false => (b, drop(a)).0,
+    };
+    let mut fused = colour.with_luma(luma)?;
+    fused.bit_depth = bit_depth;
+    output::make_parent(&job.out)?;
+    fused.write(&job.out, options)?;
+    stages.encode = begun.elapsed().as_secs_f64();
+    Ok(())
+}
+
+/// How many workers fit into `most` bytes, and the bytes of each.
+fn workers(jobs: &[Job], wanted: usize, fuser: &Fuser, most: usize) -> (usize, usize) {
+    let sizes = jobs.iter().filter_map(|job| Picture::size(&job.a).ok());
+    let largest = sizes.max_by_key(|(w, h)| w * h);
+    let each = largest.map_or(0, |(w, h)| fuser.bytes(w, h));
+    let workers = (most / each.max(1)).clamp(1, wanted.max(1));
+    (workers, most / workers)
+}
+
+/// Fuses all pairs with up to `wanted` workers in at most `max_memory` bytes. `make` gives another fuser like the
+/// first one. On the CPU each worker has a fuser and its share of the threads; on a card two of them take turns, so that
+/// one copies while the other computes.
+pub fn run(
+    jobs: &[Job],
+    options: WriteOptions,
+    first: Fuser,
+    make: impl Fn() -> Result<Fuser>,
+    (wanted, max_memory): (usize, Option<usize>),
+) -> Result<Outcome> {
+    let on_card = first.on_card();
+    let free = || available_bytes().map_or(usize::MAX, |free| free as usize / 4 * 3);
+    let (workers, share) = match on_card {
+        true => (wanted.max(1), usize::MAX),
+        false => workers(jobs, wanted, &first, max_memory.unwrap_or_else(free)),
+    };
+    let workers = workers.min(jobs.len().max(1));
+    let count = if on_card { workers.min(2) } else { workers };
+    let mut fusers = vec![first];
+    while fusers.len() < count {
+        fusers.push(make()?);
+    }
+    if max_memory.is_some() {
+        fusers.iter_mut().for_each(|f| f.limit_memory(share));
+    }
+    let fusers: Vec<_> = fusers.into_iter().map(Mutex::new).collect();
+    let threads = (rayon::current_num_threads() / workers).max(1);
+    let bar = terminal::bar(
+        jobs.len() as u64,
+        "{wide_bar} {pos}/{len} pairs  {per_sec}  {msg}  {eta} left",
+    );
+    let next = AtomicUsize::new(0);
+    let (send, receive) = mpsc::channel();
+    let mut outcome = Outcome {
+        workers,
+        ..Outcome::default()
+    };
+    let mut done: Vec<Option<Result<()>>> = jobs.iter().map(|_| None).collect();
+    std::thread::scope(|scope| -> Result<()> {
+        for worker in 0..workers {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            let pool = pool.map_err(|e| Error::Internal(format!("worker threads: {e}")))?;
+            let (send, next, fuser) = (send.clone(), &next, &fusers[worker % count]);
+            scope.spawn(move || {
+                loop {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(job) = jobs.get(i) else { break };
+                    let result = pool.install(|| one(job, options, fuser));
+                    if send.send((i, result)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(send);
+        for (i, (notes, stages, result)) in receive {
+            outcome.notes.add(notes);
+            outcome.stages.add(stages);
+            if let Err(e) = &result {
+                bar.suspend(|| terminal::say(&format!("failed: pair {}: {e}", jobs[i].name)));
+            }
+            done[i] = Some(result);
+            let [decode, network, encode] = outcome.stages.shares();
+            bar.set_message(format!(
+                "read {decode:.0} %, network {network:.0} %, write {encode:.0} %"
+            ));
+            bar.inc(1);
+        }
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    for (job, result) in jobs.iter().zip(done) {
+        match result {
+            Some(Ok(())) => outcome.outputs.push(job.out.clone()),
+            Some(Err(e)) => outcome.failures.push((job.name.clone(), e.to_string())),
+            None => {
+                let reason = "its worker ended".to_string();
+                outcome.failures.push((job.name.clone(), reason));
+            }
+        }
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,165 @@
+//! Folders of pairs: several at a time, stopped and resumed, and in little memory.
+
+use super::world::{World, colour, grey, text};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+const FUSE: &str = "fuse in_a in_b --model tiny.safetensors --json -o";
+
+/// `count` pairs of this size in `in_a` and `in_b`.
+fn pairs(world: &World, count: u32, (w, h): (u32, u32)) {
+    for dir in ["in_a", "in_b"] {
+        std::fs::create_dir(world.at(dir)).unwrap();
+    }
+    for i in 0..count {
+        grey(&world.at(&format!("in_a/{i:02}.png")), w, h + i);
+        colour(&world.at(&format!("in_b/{i:02}.png")), w, h + i);
+    }
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+/// Files of a folder with their content.
+fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    let path = entries.map(|e| e.unwrap().path());
+    path.map(|p| (p.file_name().unwrap().into(), std::fs::read(&p).unwrap()))
+        .collect()
+}
+
+#[test]
+fn any_number_of_workers_writes_the_same_files() {
+    let world = World::new();
+    pairs(&world, 7, (40, 30));
+    let mut expected = None;
+    for jobs in [1, 2, 3, 20] {
+        let said = json(&world.good(&format!("{FUSE} w{jobs} --jobs {jobs}")));
+        assert_eq!(said["outputs"].as_array().unwrap().len(), 7);
+        assert_eq!(said["workers"], jobs.min(7));
+        assert!(said["worker_seconds"]["network"].as_f64() > Some(0.0));
+        let files = content(&world.at(&format!("w{jobs}")));
+        assert_eq!(files.len(), 7);
+        assert!(
+            *expected.get_or_insert_with(|| files.clone()) == files,
+            "{jobs} workers"
+        );
+    }
+}
+
+#[test]
+fn resume_does_the_rest_only() {
+    let world = World::new();
+    pairs(&world, 4, (40, 30));
+    world.good(&format!("{FUSE} r"));
+    let whole = content(&world.at("r"));
+    let at = |name: &str| world.at("r").join(name);
+    // One is missing, one is cut, one is of another size, one is as it was but for a pixel.
+    std::fs::remove_file(at("00.png")).unwrap();
+    let bytes = std::fs::read(at("01.png")).unwrap();
+    std::fs::write(at("01.png"), &bytes[..20]).unwrap();
+    grey(&at("02.png"), 40, 31);
+    grey(&at("03.png"), 40, 33);
+    let kept = std::fs::read(at("03.png")).unwrap();
+    std::fs::write(at(".hafuse-x1y2z3.part"), "half").unwrap();
+    let said = json(&world.good(&format!("{FUSE} r --resume")));
+    assert_eq!(said["skipped"], 1, "{said}");
+    assert_eq!(said["pairs"], 4);
+    let now = content(&world.at("r"));
+    assert!(!at(".hafuse-x1y2z3.part").exists());
+    assert_eq!(now.len(), 4);
+    assert!(now.iter().all(|(name, bytes)| match name.to_str() {
+        Some("03.png") => *bytes == kept,
+        _ => *bytes == whole[name],
+    }));
+    let said = json(&world.good(&format!("{FUSE} r --resume")));
+    assert_eq!(said["skipped"], 4);
+}
+
+#[test]
+fn a_killed_batch_leaves_whole_files_and_is_resumed() {
+    let world = World::new();
+    pairs(&world, 24, (300, 200));
+    world.good(&format!("{FUSE} all"));
+    let expected = content(&world.at("all"));
+    let out = world.at("k");
+    for round in 1..=3 {
+        let mut child = world
+            .command(&format!("{FUSE} k --resume"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let start = Instant::now();
+        let named = || match out.exists() {
+            true => content(&out)
+                .keys()
+                .filter(|k| k.extension().is_some_and(|e| e == "png"))
+                .count(),
+            false => 0,
+        };
+        while named() < 2 * round && child.try_wait().unwrap().is_none() {
+            assert!(
+                start.elapsed() < Duration::from_secs(120),
+                "nothing is written"
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for (name, bytes) in content(&out) {
+            if name.extension().is_some_and(|e| e == "png") {
+                assert!(bytes == expected[&name], "{} is not whole", name.display());
+            }
+        }
+    }
+    let said = json(&world.good(&format!("{FUSE} k --resume")));
+    assert!(said["skipped"].as_u64() >= Some(6), "{said}");
+    assert!(content(&out) == expected, "not as in one run");
+}
+
+#[test]
+fn little_memory_is_enough_or_is_an_error_in_one_line() {
+    let world = World::new();
+    // An attention over channels, so a limit costs another pass over the picture.
+    grey(&world.at("wide.png"), 900, 700);
+    colour(&world.at("tall.png"), 900, 700);
+    let fuse = "fuse wide.png tall.png --model tiny.safetensors";
+    world.good(&format!("{fuse} -o free.png"));
+    world.good(&format!("{fuse} -o tight.png --max-memory 95MiB"));
+    let [free, tight] =
+        ["free.png", "tight.png"].map(|f| image::open(world.at(f)).unwrap().into_rgb8());
+    let far = free
+        .iter()
+        .zip(tight.iter())
+        .map(|(a, b)| a.abs_diff(*b))
+        .max();
+    assert!(far <= Some(1), "{far:?}");
+    let refused = world.run(&format!("{fuse} -o no.png --max-memory 66MiB"));
+    assert_eq!(refused.status.code(), Some(3));
+    let line = text(&refused.stderr);
+    assert!(
+        line.contains("wide.png") && line.contains("900x700") && line.contains("--max-memory"),
+        "{line}"
+    );
+    assert_eq!(line.trim().lines().count(), 1, "{line}");
+    assert!(!world.at("no.png").exists());
+    for (args, word) in [
+        ("--max-memory lots", "lots"),
+        ("--jobs 0", "0"),
+        ("--jobs 2", "--jobs"),
+        ("--resume", "--resume"),
+    ] {
+        let refused = world.run(&format!("{fuse} -o no.png {args}"));
+        assert_eq!(refused.status.code(), Some(2), "{args}");
+        assert!(
+            text(&refused.stderr).contains(word),
+            "{args}: {}",
+            text(&refused.stderr)
+        );
+    }
+}
