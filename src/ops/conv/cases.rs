@@ -114,6 +114,35 @@ pub(crate) fn cases() -> Vec<Case> {
         true,
         false,
     );
+    // Enough tiles of 6 x 6 for the convolution of fewer products, cut at the borders.
+    add(
+        "tiles",
+        [1, 21, 23, 8],
+        (3, 3),
+        16,
+        with(1, 1, Padding::Same, leaky),
+        true,
+        true,
+    );
+    add("tiles, 5x5", [2, 9, 10, 8], (5, 5), 8, same, true, false);
+    add(
+        "tiles, a short panel",
+        [1, 17, 24, 16],
+        (3, 3),
+        24,
+        same,
+        false,
+        false,
+    );
+    add(
+        "tiles, valid",
+        [1, 23, 22, 16],
+        (3, 3),
+        8,
+        with(1, 1, Padding::Valid, Activation::Sigmoid),
+        true,
+        false,
+    );
     add(
         "17 channels",
         [1, 3, 4, 5],

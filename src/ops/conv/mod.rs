@@ -9,6 +9,7 @@ pub(crate) mod geometry;
 mod kernel;
 mod pack;
 mod reference;
+mod transform;
 mod weight;
 mod winograd;
 

@@ -12,12 +12,10 @@
 use super::fast::{Job, SendPtr};
 use super::kernel::{MR, MR_HALF, NR, Tap, tile};
 use super::pack::{Weight, panel_width};
+use super::transform::{SIDE, g, six, sums_of};
 use crate::device::simd::{LANES, Lanes, dispatch_lanes, prefetch_all};
 use rayon::prelude::*;
-use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
 
-/// Side of an input tile.
-const SIDE: usize = 6;
 /// Products for a tile and a pair of channels.
 const POINTS: usize = SIDE * SIDE;
 /// Floats of transformed tiles that a thread works on: with the weights they stay in a second-level cache.
@@ -211,22 +209,6 @@ pub(super) fn pack(job: &Job<'_>, weight: &impl Weight, packed: &mut [f32]) {
     }
 }
 
-/// The rows of G: powers of each point over the product of its distances from the others.
-fn g(k: usize) -> [[f64; 5]; SIDE] {
-    let (a, b) = (0.5f64.sqrt(), 2.0f64.sqrt());
-    let points = [0.0, a, -a, b, -b];
-    let mut g = [[0.0; 5]; SIDE];
-    for (j, &p) in points.iter().enumerate() {
-        let others = points.iter().enumerate().filter(|&(l, _)| l != j);
-        let distances: f64 = others.map(|(_, q)| p - q).product();
-        for (u, g) in g[j].iter_mut().enumerate().take(k) {
-            *g = p.powi(u as i32) / distances;
-        }
-    }
-    g[SIDE - 1][k - 1] = 1.0;
-    g
-}
-
 /// # Safety
 /// `out` must hold the whole output and no other thread may touch the outputs of tiles `tiles` of
 /// `image`; `local` must have [`local_len`] floats, `packed` 36 for each pair of channels.
@@ -333,53 +315,6 @@ fn patch_of(
         }
     }
     (patch.as_ptr(), SIDE * cin)
-}
-
-/// `B^T d` of six values.
-///
-/// # Safety
-/// `L`'s instruction set must be available.
-#[inline(always)]
-unsafe fn six<L: Lanes>(d: [L; SIDE]) -> [L; SIDE] {
-    // SAFETY: the caller's contract.
-    unsafe {
-        let (a, b) = (L::splat(FRAC_1_SQRT_2), L::splat(SQRT_2));
-        let (half, two, middle) = (L::splat(-0.5), L::splat(-2.0), L::splat(-2.5));
-        let (even, odd) = (d[2].mul_add(two, d[4]), d[1].mul_add(two, d[3]));
-        let (even2, odd2) = (d[2].mul_add(half, d[4]), d[1].mul_add(half, d[3]));
-        [
-            d[2].mul_add(middle, d[0].add(d[4])),
-            odd.mul_add(a, even),
-            odd.neg_mul_add(a, even),
-            odd2.mul_add(b, even2),
-            odd2.neg_mul_add(b, even2),
-            d[3].mul_add(middle, d[1].add(d[5])),
-        ]
-    }
-}
-
-/// `A^T m` of six values: `S` sums.
-///
-/// # Safety
-/// `L`'s instruction set must be available.
-#[inline(always)]
-unsafe fn sums_of<L: Lanes, const S: usize>(m: [L; SIDE]) -> [L; S] {
-    // SAFETY: the caller's contract.
-    unsafe {
-        let (a, b) = (L::splat(FRAC_1_SQRT_2), L::splat(SQRT_2));
-        let (even, odd) = (m[1].add(m[2]), m[1].sub(m[2]).mul(a));
-        let (even2, odd2) = (m[3].add(m[4]), m[3].sub(m[4]).mul(b));
-        let (half, two) = (L::splat(0.5), L::splat(2.0));
-        let mut y = [L::splat(0.0); S];
-        y[0] = m[0].add(even).add(even2);
-        y[1] = odd.add(odd2);
-        if S == 4 {
-            y[2] = even2.mul_add(two, even.mul(half));
-            y[3] = odd2.mul_add(two, odd.mul(half));
-        }
-        y[S - 1] = y[S - 1].add(m[5]);
-        y
-    }
 }
 
 /// `B^T d B` for all channels of a tile; point `p` goes to `to + p * to_pitch`.
