@@ -71,7 +71,7 @@ pub struct FuseArgs {
     /// Leave pairs of two folders alone whose result is there and whole
     #[arg(long)]
     pub resume: bool,
-    /// Most memory to take, as in 4GiB or 500MB; wide pictures go through the network in thinner bands [default: what is free]
+    /// Most memory to take, as in 4GiB or 500MB [default: what is free]
     #[arg(long, value_name = "SIZE", value_parser = memory::parse_bytes)]
     pub max_memory: Option<usize>,
     /// Print a summary as JSON on stdout

@@ -54,7 +54,7 @@ pub fn parse_bytes(text: &str) -> std::result::Result<usize, String> {
         .parse()
         .map_err(|_| format!("`{number}` is no number; write 4GiB, 500MB or a number of bytes"))?;
     let bytes = number * scale as f64;
-    match bytes >= 1.0 && bytes <= 1e18 {
+    match (1.0..=1e18).contains(&bytes) {
         true => Ok(bytes as usize),
         false => Err(format!("{text} is out of range; give at least one byte")),
     }
