@@ -92,6 +92,10 @@ pub(crate) trait Lanes: Copy {
     /// # Safety
     /// See [`Lanes::splat`].
     unsafe fn neg_mul_add(self, b: Self, c: Self) -> Self;
+    /// `self` where it is positive, else `self * slope`.
+    /// # Safety
+    /// See [`Lanes::splat`].
+    unsafe fn leaky(self, slope: Self) -> Self;
     /// One value of `a * b + c` with the rounding of [`Lanes::mul_add`].
     fn mul_add_one(a: f32, b: f32, c: f32) -> f32;
 
@@ -175,6 +179,17 @@ impl Lanes for Portable {
         }))
     }
     #[inline(always)]
+    unsafe fn leaky(self, slope: Self) -> Self {
+        let leaky = |i: usize| {
+            if self.0[i] > 0.0 {
+                self.0[i]
+            } else {
+                self.0[i] * slope.0[i]
+            }
+        };
+        Self(std::array::from_fn(leaky))
+    }
+    #[inline(always)]
     fn mul_add_one(a: f32, b: f32, c: f32) -> f32 {
         // Without the instruction `f32::mul_add` is a slow library call.
         if cfg!(target_arch = "aarch64") {
@@ -231,6 +246,15 @@ impl Lanes for Avx2 {
     unsafe fn neg_mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: the caller promises FMA.
         Self(unsafe { std::arch::x86_64::_mm256_fnmadd_ps(self.0, b.0, c.0) })
+    }
+    #[inline(always)]
+    unsafe fn leaky(self, slope: Self) -> Self {
+        use std::arch::x86_64::{_CMP_GT_OQ, _mm256_blendv_ps, _mm256_cmp_ps, _mm256_setzero_ps};
+        // SAFETY: the caller promises AVX2.
+        unsafe {
+            let positive = _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, _mm256_setzero_ps());
+            Self(_mm256_blendv_ps(self.mul(slope).0, self.0, positive))
+        }
     }
     #[inline(always)]
     fn mul_add_one(a: f32, b: f32, c: f32) -> f32 {

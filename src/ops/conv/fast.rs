@@ -37,19 +37,54 @@ impl Epilogue<'_> {
         v
     }
 
-    /// [`Epilogue::whole`] of the sums in a register, stored.
+    /// [`Epilogue::whole`] of sums in registers, those of eight channels at `M` positions `pitch` elements apart, stored.
     ///
     /// # Safety
-    /// Eight outputs from `at` must be in range and this thread's own, and `L`'s instruction set
-    /// available.
+    /// Eight outputs from `at` at each position must be in range and this thread's own, the eight from `channel` channels
+    /// of the output, and `L`'s instruction set available.
     #[inline(always)]
-    pub unsafe fn store_lanes<L: Lanes>(&self, sums: L, channel: usize, at: usize, out: SendPtr) {
-        let mut v = [0.0f32; LANES];
-        // SAFETY: `v` holds eight values; the rest is the caller's contract.
+    pub unsafe fn store_lanes<L: Lanes, const M: usize>(
+        self,
+        mut sums: [L; M],
+        channel: usize,
+        (at, pitch): (usize, usize),
+        out: SendPtr,
+    ) {
+        // SAFETY: the caller's contract; `infer` made sure of a bias for each channel and of a residual as large as the
+        // output.
         unsafe {
-            sums.store(v.as_mut_ptr());
-            let v = self.whole(v, channel, at);
-            out.at(at).cast::<[f32; LANES]>().write(v);
+            // No closures: they are compiled without the instruction set, and nothing in them is inlined.
+            if let Some(bias) = self.bias {
+                let bias = L::load(bias.as_ptr().add(channel));
+                for v in &mut sums {
+                    *v = v.add(bias);
+                }
+            }
+            match self.activation {
+                Activation::None => {}
+                Activation::LeakyRelu(slope) => {
+                    let slope = L::splat(slope);
+                    for v in &mut sums {
+                        *v = v.leaky(slope);
+                    }
+                }
+                Activation::Sigmoid => {
+                    for v in &mut sums {
+                        let mut values = [0.0f32; LANES];
+                        v.store(values.as_mut_ptr());
+                        Activation::Sigmoid.apply(&mut values);
+                        *v = L::load(values.as_ptr());
+                    }
+                }
+            }
+            if let Some(residual) = self.residual {
+                for (m, v) in sums.iter_mut().enumerate() {
+                    *v = v.add(L::load(residual.as_ptr().add(at + m * pitch)));
+                }
+            }
+            for (m, v) in sums.into_iter().enumerate() {
+                v.store(out.at(at + m * pitch));
+            }
         }
     }
 }

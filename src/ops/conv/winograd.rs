@@ -13,7 +13,7 @@ use super::fast::{Job, SendPtr};
 use super::kernel::{MR, MR_HALF, NR, Tap, tile};
 use super::pack::{Weight, panel_width};
 use super::transform::{SIDE, g, six, sums_of};
-use crate::device::simd::{LANES, Lanes, dispatch_lanes, prefetch_all};
+use crate::device::simd::{LANES, Lanes, dispatch_lanes, prefetch, prefetch_all};
 use rayon::prelude::*;
 
 /// Products for a tile and a pair of channels.
@@ -244,13 +244,9 @@ unsafe fn block<L: Lanes>(
     for t in 0..count {
         let (ty, tx) = ((tiles.0 + t) / map.across, (tiles.0 + t) % map.across);
         let (from, pitch) = patch_of(job, map, image, (ty * map.step, tx * map.step), patch);
-        // What the next tile reads and writes.
+        // What the next tile reads.
         for i in 0..SIDE {
             prefetch_all(from.wrapping_add(i * pitch + SIDE * cin), cin * map.step);
-        }
-        for p in 0..POINTS {
-            let next = p * map.pitch(cin) + (t + 1) * cin;
-            prefetch_all(inputs.as_ptr().wrapping_add(next), cin);
         }
         // SAFETY: `patch_of` gives 6 x 6 pixels of `cin` channels; tile `t < block` has room in `inputs`.
         unsafe {
@@ -346,8 +342,12 @@ unsafe fn transform_input<L: Lanes>(
                 for i in 0..SIDE {
                     d[i] = rows[i][j];
                 }
-                for (i, v) in six(d).into_iter().enumerate() {
-                    v.store(to.add((i * SIDE + j) * to_pitch + c));
+                let d = six(d);
+                for i in 0..SIDE {
+                    let to = to.add((i * SIDE + j) * to_pitch + c);
+                    d[i].store(to);
+                    // Of the next tile.
+                    prefetch(to.wrapping_add(cin));
                 }
             }
         }
@@ -418,28 +418,35 @@ unsafe fn transform_output<L: Lanes, const S: usize>(
     out: SendPtr,
     (image, y, x): (usize, usize, usize),
 ) {
-    let (cout, pitch) = (job.cout, map.pitch(job.cout));
+    let (cout, pitch, epilogue) = (job.cout, map.pitch(job.cout), job.epilogue);
     let (high, wide) = (S.min(map.height - y), S.min(map.width - x));
-    let first = ((image * map.height + y) * map.width + x) * cout;
+    let (first, pitch_out) = (
+        ((image * map.height + y) * map.width + x) * cout,
+        map.width * cout,
+    );
     for c in (0..cout).step_by(LANES) {
         // SAFETY: the caller vouches for `from`; positions below `high` and `wide` lie in the output.
         unsafe {
-            let mut rows = [[L::splat(0.0); S]; SIDE];
+            let mut columns = [[L::splat(0.0); SIDE]; S];
             for i in 0..SIDE {
                 let mut m = [L::splat(0.0); SIDE];
                 for j in 0..SIDE {
                     m[j] = L::load(from.add((i * SIDE + j) * pitch + c));
                 }
-                rows[i] = sums_of::<L, S>(m);
+                let sums = sums_of::<L, S>(m);
+                for j in 0..S {
+                    columns[j][i] = sums[j];
+                }
             }
             for j in 0..wide {
-                let mut m = [L::splat(0.0); SIDE];
-                for i in 0..SIDE {
-                    m[i] = rows[i][j];
+                let sums = sums_of::<L, S>(columns[j]);
+                let at = first + j * cout + c;
+                if high == S {
+                    epilogue.store_lanes(sums, c, (at, pitch_out), out);
+                    continue;
                 }
-                for (i, sum) in sums_of::<L, S>(m).into_iter().enumerate().take(high) {
-                    let at = first + (i * map.width + j) * cout + c;
-                    job.epilogue.store_lanes(sum, c, at, out);
+                for i in 0..high {
+                    epilogue.store_lanes([sums[i]], c, (at + i * pitch_out, 0), out);
                 }
             }
         }
