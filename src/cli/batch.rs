@@ -140,62 +140,91 @@ fn workers(jobs: &[Job], wanted: usize, fuser: &Fuser, most: usize) -> (usize, u
     (workers, most / workers)
 }
 
-/// Fuses all pairs with up to `wanted` workers in at most `max_memory` bytes. `make` gives another fuser like the
-/// first one. On the CPU each worker has a fuser and its share of the threads; on a card two of them take turns, so that
-/// one copies while the other computes.
-pub fn run(
-    jobs: &[Job],
-    options: WriteOptions,
-    first: Fuser,
-    make: impl Fn() -> Result<Fuser>,
-    (wanted, max_memory): (usize, Option<usize>),
-) -> Result<Outcome> {
-    let on_card = first.on_card();
-    let free = || available_bytes().map_or(usize::MAX, |free| free as usize / 4 * 3);
-    let (workers, share) = match on_card {
-        true => (wanted.max(1), usize::MAX),
-        false => workers(jobs, wanted, &first, max_memory.unwrap_or_else(free)),
-    };
-    let workers = workers.min(jobs.len().max(1));
-    let count = if on_card { workers.min(2) } else { workers };
-    let mut fusers = vec![first];
-    while fusers.len() < count {
-        fusers.push(make()?);
+/// Those who work on a batch. On the CPU each worker has a fuser and its share of the threads; on a card two fusers take
+/// turns, so that one copies while the other computes.
+pub struct Crew {
+    fusers: Vec<Mutex<Fuser>>,
+    workers: usize,
+}
+
+impl Crew {
+    /// Up to `wanted` workers on `jobs` in at most `max_memory` bytes. `make` gives another fuser like the first one.
+    pub fn new(
+        jobs: &[Job],
+        first: Fuser,
+        make: impl Fn() -> Result<Fuser>,
+        (wanted, max_memory): (usize, Option<usize>),
+    ) -> Result<Self> {
+        let on_card = first.on_card();
+        let free = || available_bytes().map_or(usize::MAX, |free| free as usize / 4 * 3);
+        let (workers, share) = match on_card {
+            true => (wanted.max(1), usize::MAX),
+            false => workers(jobs, wanted, &first, max_memory.unwrap_or_else(free)),
+        };
+        let workers = workers.min(jobs.len().max(1));
+        let count = if on_card { workers.min(2) } else { workers };
+        let mut fusers = vec![first];
+        while fusers.len() < count {
+            fusers.push(make()?);
+        }
+        if max_memory.is_some() {
+            fusers.iter_mut().for_each(|f| f.limit_memory(share));
+        }
+        let fusers = fusers.into_iter().map(Mutex::new).collect();
+        Ok(Self { fusers, workers })
     }
-    if max_memory.is_some() {
-        fusers.iter_mut().for_each(|f| f.limit_memory(share));
+
+    /// `work(i, fuser)` for each `i` below `count`, `done(i, result)` as they end.
+    pub fn each<R: Send>(
+        &self,
+        count: usize,
+        work: impl Fn(usize, &Mutex<Fuser>) -> R + Sync,
+        mut done: impl FnMut(usize, R),
+    ) -> Result<()> {
+        let threads = (rayon::current_num_threads() / self.workers).max(1);
+        let next = AtomicUsize::new(0);
+        let (send, receive) = mpsc::channel();
+        std::thread::scope(|scope| {
+            for worker in 0..self.workers {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                let pool = pool.map_err(|e| Error::Internal(format!("worker threads: {e}")))?;
+                let fuser = &self.fusers[worker % self.fusers.len()];
+                let (send, next, work) = (send.clone(), &next, &work);
+                scope.spawn(move || {
+                    loop {
+                        let i = next.fetch_add(1, Ordering::Relaxed);
+                        if i >= count {
+                            break;
+                        }
+                        let result = pool.install(|| work(i, fuser));
+                        if send.send((i, result)).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+            drop(send);
+            receive.into_iter().for_each(|(i, result)| done(i, result));
+            Ok(())
+        })
     }
-    let fusers: Vec<_> = fusers.into_iter().map(Mutex::new).collect();
-    let threads = (rayon::current_num_threads() / workers).max(1);
+}
+
+/// Fuses all pairs.
+pub fn run(jobs: &[Job], options: WriteOptions, crew: &Crew) -> Result<Outcome> {
     let bar = terminal::bar(
         jobs.len() as u64,
         "{wide_bar} {pos}/{len} pairs  {per_sec}  {msg}  {eta} left",
     );
-    let next = AtomicUsize::new(0);
-    let (send, receive) = mpsc::channel();
     let mut outcome = Outcome {
-        workers,
+        workers: crew.workers,
         ..Outcome::default()
     };
     let mut done: Vec<Option<Result<()>>> = jobs.iter().map(|_| None).collect();
-    std::thread::scope(|scope| -> Result<()> {
-        for worker in 0..workers {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            let pool = pool.map_err(|e| Error::Internal(format!("worker threads: {e}")))?;
-            let (send, next, fuser) = (send.clone(), &next, &fusers[worker % count]);
-            scope.spawn(move || {
-                loop {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(job) = jobs.get(i) else { break };
-                    let result = pool.install(|| one(job, options, fuser));
-                    if send.send((i, result)).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-        drop(send);
-        for (i, (notes, stages, result)) in receive {
+    crew.each(
+        jobs.len(),
+        |i, fuser| one(&jobs[i], options, fuser),
+        |i, (notes, stages, result)| {
             outcome.notes.add(notes);
             outcome.stages.add(stages);
             if let Err(e) = &result {
@@ -207,9 +236,8 @@ pub fn run(
                 "read {decode:.0} %, network {network:.0} %, write {encode:.0} %"
             ));
             bar.inc(1);
-        }
-        Ok(())
-    })?;
+        },
+    )?;
     bar.finish_and_clear();
     for (job, result) in jobs.iter().zip(done) {
         match result {

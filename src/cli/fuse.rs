@@ -1,6 +1,6 @@
 //! `hafuse fuse`: one pair of pictures, or two folders of them.
 
-use super::batch::{self, Job, Outcome};
+use super::batch::{self, Crew, Job, Outcome};
 use super::device::{DeviceArg, PrecisionArg};
 use super::fuser::Fuser;
 use super::{memory, output, terminal};
@@ -161,7 +161,8 @@ pub fn run(args: &FuseArgs) -> Result<()> {
     let mut outcome = if folders {
         let threads = rayon::current_num_threads();
         let wanted = args.jobs.map_or(threads, usize::from);
-        batch::run(&jobs, options, fuser, make, (wanted, max_memory))?
+        let crew = Crew::new(&jobs, fuser, make, (wanted, max_memory))?;
+        batch::run(&jobs, options, &crew)?
     } else {
         if let Some(bytes) = max_memory {
             fuser.limit_memory(bytes);

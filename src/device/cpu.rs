@@ -231,3 +231,31 @@ pub fn install<R: Send>(f: impl FnOnce() -> R + Send) -> R {
         rayon::join(f, || ()).0
     }
 }
+
+/// Where threads write, each its own part.
+#[derive(Clone, Copy)]
+pub(crate) struct SendPtr<T = f32>(*mut T);
+// SAFETY: users write disjoint parts.
+unsafe impl<T: Send> Send for SendPtr<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for SendPtr<T> {}
+
+impl<T> SendPtr<T> {
+    pub fn new(values: &mut [T]) -> Self {
+        Self(values.as_mut_ptr())
+    }
+
+    /// An address to prefetch.
+    #[inline(always)]
+    pub fn line(self, at: usize) -> *const T {
+        self.0.wrapping_add(at)
+    }
+
+    /// # Safety
+    /// `at` must be within the values.
+    #[inline(always)]
+    pub unsafe fn at(self, at: usize) -> *mut T {
+        // SAFETY: the caller's contract.
+        unsafe { self.0.add(at) }
+    }
+}

@@ -163,3 +163,29 @@ fn little_memory_is_enough_or_is_an_error_in_one_line() {
         );
     }
 }
+
+#[test]
+fn a_batch_is_timed_beside_its_parts() {
+    let world = World::new();
+    pairs(&world, 3, (40, 30));
+    std::fs::create_dir(world.at("tmp")).unwrap();
+    let bench = "bench batch in_a in_b --model tiny.safetensors --device cpu --pairs 5 --rounds 2 --scratch tmp";
+    let said = json(&world.good(&format!("{bench} --json")));
+    assert_eq!((&said["pairs"], &said["rounds"]), (&5.into(), &2.into()));
+    let part = |key: &str| said[key].as_f64().unwrap();
+    assert!(part("network_s") > 0.0 && part("files_s") > 0.0 && part("whole_s") > 0.0);
+    assert!(part("ratio") > 0.1, "{said}");
+    let table = world.good(bench);
+    assert!(
+        table.contains("5 pairs, tiny.safetensors on cpu"),
+        "{table}"
+    );
+    assert!(content(&world.at("tmp")).is_empty());
+
+    std::fs::write(world.at("in_b/01.png"), "not a picture").unwrap();
+    let output = world.run(bench);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("01.png"), "{said}");
+    assert!(content(&world.at("tmp")).is_empty());
+}

@@ -1,5 +1,6 @@
 //! `hafuse bench`: times on a device, and the least times that a card allows.
 
+mod batch;
 mod cards;
 mod ceiling;
 mod net;
@@ -16,6 +17,7 @@ Examples:
   hafuse bench ops --roofline                 share of the CPU's measured peak that each operator reaches
   hafuse bench ops --device cuda --precision f16 --size 640x512
   hafuse bench net --model ivif --device cuda whole fusions, copies included
+  hafuse bench batch ir/ vi/                  a batch from disk to disk beside its parts
   hafuse bench roofline --card 'RTX 4090'     least time of each node on a card that is not here
 
 Times are medians; the quartiles beside them tell how noisy the machine is.";
@@ -32,6 +34,7 @@ pub struct BenchArgs {
 enum What {
     Ops(ops::OpsArgs),
     Net(net::NetArgs),
+    Batch(batch::BatchArgs),
     Roofline(roofline::RooflineArgs),
 }
 
@@ -43,6 +46,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     match &args.what {
         What::Ops(args) => ops::run(args),
         What::Net(args) => net::run(args),
+        What::Batch(args) => batch::run(args),
         What::Roofline(args) => roofline::run(args),
     }
 }

@@ -4,6 +4,7 @@ use super::geometry::{Axis, AxisSize, MAX_K, Segment};
 use super::kernel::{MR, MR_HALF, NR, Tap, dots, tile};
 use super::pack::{DOT_CHANNELS, Weight, pack, packed_len, panel_width};
 use super::winograd;
+use crate::device::cpu::SendPtr;
 use crate::device::simd::{LANES, Lanes, dispatch_lanes, prefetch};
 use crate::ops::Activation;
 use rayon::prelude::*;
@@ -184,34 +185,6 @@ fn run_phase(job: &Job<'_>, (ay, ax): (Axis, Axis), packed: &[f32], out: &mut [f
         // SAFETY: a band writes only its own rows of its own image.
         unsafe { run_band(&phase, target, image, rows) };
     });
-}
-
-/// Where threads write, each its own part.
-#[derive(Clone, Copy)]
-pub(super) struct SendPtr(*mut f32);
-// SAFETY: users write disjoint parts.
-unsafe impl Send for SendPtr {}
-// SAFETY: as above.
-unsafe impl Sync for SendPtr {}
-
-impl SendPtr {
-    pub fn new(values: &mut [f32]) -> Self {
-        Self(values.as_mut_ptr())
-    }
-
-    /// An address to prefetch.
-    #[inline(always)]
-    pub fn line(self, at: usize) -> *const f32 {
-        self.0.wrapping_add(at)
-    }
-
-    /// # Safety
-    /// `at` must be within the values.
-    #[inline(always)]
-    pub unsafe fn at(self, at: usize) -> *mut f32 {
-        // SAFETY: the caller's contract.
-        unsafe { self.0.add(at) }
-    }
 }
 
 /// One phase of a job (a forward convolution has one, a transposed one `stride^2`).

@@ -9,10 +9,11 @@
 
 #![allow(clippy::needless_range_loop)] // indices are register numbers here
 
-use super::fast::{Job, SendPtr};
+use super::fast::Job;
 use super::kernel::{MR, MR_HALF, NR, Tap, tile};
 use super::pack::{Weight, panel_width};
 use super::transform::{SIDE, g, six, sums_of};
+use crate::device::cpu::SendPtr;
 use crate::device::simd::{LANES, Lanes, dispatch_lanes, prefetch, prefetch_all};
 use rayon::prelude::*;
 

@@ -1,4 +1,4 @@
-//! The guided filter on the CPU, in f64 between input and output.
+//! The gradient of the guided filter on the CPU, in f64 between input and output.
 
 use super::Wrt;
 use crate::device::cpu::for_chunks;
@@ -7,11 +7,11 @@ use crate::tensor::{Real, Shape};
 
 #[derive(Clone, Copy)]
 pub(super) struct Filter {
-    shape: [usize; 4],
+    pub shape: [usize; 4],
     pub pixels: usize,
     pub c: usize,
-    radius: usize,
-    eps: f64,
+    pub radius: usize,
+    pub eps: f64,
 }
 
 impl Filter {
@@ -88,36 +88,6 @@ impl Filter {
     fn slope(&self, m: &[f64], j: usize) -> f64 {
         (m[2 + self.c + j] - m[0] * m[2 + j]) / self.spread(m)
     }
-}
-
-pub(super) fn forward<T: Real>(
-    f: Filter,
-    guide: &[T],
-    x: &[T],
-    scratch: &mut [f64],
-    out: &mut [T],
-) {
-    let (c, k) = (f.c, f.moments());
-    let (first, rest) = scratch.split_at_mut(k * f.pixels);
-    let (second, box_scratch) = rest.split_at_mut(k * f.pixels);
-    f.means(guide, x, first, second, box_scratch);
-
-    let lines = &mut first[..2 * c * f.pixels];
-    f.each(lines, 2 * c, |p, line| {
-        let m = &second[p * k..(p + 1) * k];
-        for j in 0..c {
-            line[j] = f.slope(m, j);
-            line[c + j] = m[2 + j] - line[j] * m[0];
-        }
-    });
-    let means = &mut second[..2 * c * f.pixels];
-    f.window(2 * c).mean(false, lines, box_scratch, means);
-    f.each(out, c, |p, q| {
-        let (i, m) = (guide[p].to_f64(), &means[p * 2 * c..(p + 1) * 2 * c]);
-        for (j, q) in q.iter_mut().enumerate() {
-            *q = T::lit(m[j] * i + m[c + j]);
-        }
-    });
 }
 
 /// With B the box filter and B' its adjoint: da = B'(g I) - db mean(I), db = B'(g), then through

@@ -2,11 +2,14 @@
 
 mod cpu;
 mod onnx;
+mod slide;
+mod stream;
 
-use self::cpu::{Filter, backward, forward};
+use self::cpu::{Filter, backward};
+use self::stream::Part;
 use super::registry::{Case, CaseInput, Fill};
 use super::window::{Reach, TileSizes, TilingParams, WindowParams};
-use crate::device::cpu::{ALIGN, CpuIo};
+use crate::device::cpu::CpuIo;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::export::{Graph, Operand, Value};
 use crate::tape::{Band, Banded, Meta, Operator, check_inputs};
@@ -27,8 +30,8 @@ const NAME: &str = "guided_filter";
 /// On CUDA it is f32, with moments about a value of the window itself. With values in [0, 1] an eps
 /// down to 1e-10 is safe on both.
 ///
-/// Differentiable once, in guide and x. Time grows with `radius`; that of the gradients on CUDA with
-/// its square.
+/// Differentiable once, in guide and x. Time on the CPU does not depend on `radius`; on CUDA it grows with it, as does that
+/// of the gradients, on CUDA with its square.
 ///
 /// # Errors
 /// [`Error::Shape`] if the shapes do not fit; [`Error::Config`] unless `eps > 0`.
@@ -136,7 +139,8 @@ impl Operator for GuidedFilter {
         let f = Filter::new(io.shape(1), self.radius, self.eps);
         dispatch_real!(io.dtype(), NAME, T => {
             let (scratch, out) = (io.scratch()?, io.output::<T>()?);
-            forward(f, io.input(0)?, io.input(1)?, scratch, out);
+            let part = Part::whole(f.shape[1]);
+            stream::forward(&f, &part, (io.input(0)?, io.input(1)?), scratch, out);
             Ok(())
         })
     }
@@ -209,7 +213,7 @@ impl Operator for GuidedFilter {
 
     fn workspace(&self, _inputs: &[Meta], output: Meta) -> usize {
         let f = Filter::new(output.shape, self.radius, self.eps);
-        (2 * f.moments() * f.pixels + f.box_scratch()) * size_of::<f64>()
+        stream::scratch_len(&f, f.shape[1]) * size_of::<f64>()
     }
 
     fn banded(&self) -> Option<&dyn Banded> {
@@ -225,24 +229,21 @@ impl Banded for GuidedFilter {
         rows.start.saturating_sub(reach)..rows.end.saturating_add(reach).min(height)
     }
 
-    fn scratch(&self, inputs: &[Meta], _: Meta) -> usize {
-        let values = inputs[1].shape.len() * size_of::<f32>();
-        self.workspace(inputs, inputs[1]) + values.next_multiple_of(ALIGN)
+    fn scratch(&self, inputs: &[Meta], output: Meta) -> usize {
+        let f = Filter::new(inputs[1].shape, self.radius, self.eps);
+        stream::scratch_len(&f, output.shape.padded4()[1]) * size_of::<f64>()
     }
 
-    /// Filters all rows that were read: those in the middle are right.
     fn run(&self, mut io: CpuIo<'_>, band: &Band<'_>) -> Result<()> {
-        let shape = io.shape(1);
-        let f = Filter::new(shape, self.radius, self.eps);
+        let f = Filter::new(io.shape(1), self.radius, self.eps);
+        let part = Part {
+            rows: band.rows.clone(),
+            first: band.first[1],
+            here: f.shape[1],
+            height: band.whole[1].shape.padded4()[1],
+        };
         let (guide, x) = (io.input::<f32>(0)?, io.input::<f32>(1)?);
-        let (scratch, out) = (io.scratch::<f64>()?, io.output::<f32>()?);
-        let words = (shape.len() * size_of::<f32>()).next_multiple_of(ALIGN) / size_of::<f64>();
-        let (all, scratch) = scratch.split_at_mut(words);
-        let all = &mut bytemuck::cast_slice_mut(all)[..shape.len()];
-        forward(f, guide, x, scratch, all);
-        let [.., w, c] = shape.padded4();
-        let from = (band.rows.start - band.first[1]) * w * c;
-        out.copy_from_slice(&all[from..from + out.len()]);
+        stream::forward(&f, &part, (guide, x), io.scratch()?, io.output()?);
         Ok(())
     }
 }
