@@ -1,10 +1,11 @@
 //! Networks in bands of rows against the same networks at once.
 
+use hafuse::infer::{Engine, Model};
 use hafuse::net::{
     Builder, CellGene, CellKind, Genotype, OpKind, initial_params, param_specs, record_fusion,
 };
 use hafuse::tape::BandSession;
-use hafuse::{DType, Error, ParamStore, Result, Session, Tape, Tensor};
+use hafuse::{DType, Error, ParamStore, Result, Session, Tape, Tensor, Var, ops};
 
 /// A small network with this cell and these operators in every layer.
 fn genotype(cell: CellKind, blocks: [OpKind; 2], channels: usize) -> Genotype {
@@ -89,10 +90,7 @@ fn check(g: &Genotype, (h, w): (usize, usize), rows: &[usize]) -> Result<()> {
                 "{cell} {blocks:?} at {w} x {h}, bands of {rows}, run {run}: {d}"
             );
         }
-        assert_eq!(
-            Some(s.bytes()),
-            BandSession::planned_bytes(&t, rows).map(|b| b.next_multiple_of(64))
-        );
+        assert_eq!(Some(s.bytes()), BandSession::planned_bytes(&t, rows));
     }
     Ok(())
 }
@@ -172,4 +170,104 @@ fn wrong_inputs_are_named() -> Result<()> {
         .unwrap_err();
     assert!(e.to_string().contains("fused"), "{e}");
     Ok(())
+}
+
+/// Pairs of a batch are fused at the same time, as far as memory goes; nothing of the result depends on it.
+#[test]
+fn pairs_of_a_batch_are_those_alone() -> Result<()> {
+    let model = Model::builtin("ivif-fast")?;
+    let (n, h, w) = (5, 45, 64);
+    let pictures: Vec<_> = (0..n).map(|i| pictures(h + i, w)).collect();
+    let stack = |k: usize| {
+        pictures
+            .iter()
+            .flat_map(|p| p[k][..h * w].to_vec())
+            .collect()
+    };
+    let (a, b): (Vec<f32>, Vec<f32>) = (stack(0), stack(1));
+    let mut alone = Engine::new(&model)?;
+    let mut expected = Vec::new();
+    for (a, b) in a.chunks(h * w).zip(b.chunks(h * w)) {
+        expected.extend(alone.fuse(h, w, a, b)?);
+    }
+    let one = alone.planned_bytes(1, h, w)?;
+    for most in [usize::MAX, 3 * one, one] {
+        let mut engine = Engine::new(&model)?;
+        engine.limit_memory(most);
+        let mut fused = vec![0.0; n * h * w];
+        engine.fuse_batch(n, h, w, &a, &b, &mut fused)?;
+        assert!(fused == expected, "at most {most} bytes");
+        let bytes = engine.arena_bytes(n, h, w)?;
+        assert!(bytes <= most && bytes % one == 0, "{bytes} of {most}");
+        assert_eq!(engine.planned_bytes(n, h, w)?, bytes);
+    }
+    Ok(())
+}
+
+#[test]
+fn threads_make_no_difference() -> Result<()> {
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = |threads| pool(threads).expect("a pool");
+    let (h, w) = (45, 64);
+    for (cell, blocks) in [
+        (
+            CellKind::MultiScale,
+            [OpKind::Residual3, OpKind::Separable5],
+        ),
+        (CellKind::Decomposition, [OpKind::Dense5, OpKind::Dilated3]),
+        (
+            CellKind::Successive,
+            [OpKind::ChannelAttention, OpKind::SpatialAttention],
+        ),
+    ] {
+        let g = genotype(cell, blocks, 16);
+        let (t, store, given) = (tape(&g, h, w)?, store(&g)?, pictures(h, w));
+        let mut expected = None;
+        // Planned for as many threads as there are, for fewer and for more.
+        for (plan, run) in [(1, 1), (2, 2), (3, 3), (1, 3), (3, 1)] {
+            let mut s = pool(plan).install(|| BandSession::new(&t, &store, 13))?;
+            let mut out = vec![f32::NAN; h * w];
+            let inputs = [("a", &given[0][..]), ("b", &given[1][..])];
+            pool(run).install(|| s.run(&inputs, &mut out))?;
+            let expected = expected.get_or_insert_with(|| out.clone());
+            assert!(
+                *expected == out,
+                "{cell:?}, planned for {plan}, run by {run}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Values without rows of their own, or given whole where rows are read, would be read beyond their end.
+#[test]
+fn tapes_that_do_not_go_by_rows_are_refused() -> Result<()> {
+    let refuse = |record: &dyn Fn(&mut Tape) -> Result<Var>, needle: &str| -> Result<()> {
+        let mut t = Tape::new(DType::F32);
+        let y = record(&mut t)?;
+        t.output("y", y)?;
+        let e = BandSession::new(&t, &ParamStore::default(), 2)
+            .err()
+            .expect("refused");
+        assert!(e.to_string().contains(needle), "{e}");
+        assert_eq!(BandSession::planned_bytes(&t, 2), None);
+        Ok(())
+    };
+    let halves = |shape: [usize; 4]| Tensor::from_vec(shape, vec![0.5f32; shape.iter().product()]);
+    refuse(
+        &|t| {
+            let (x, b) = (t.input("x", [1, 8, 4, 8])?, t.input("b", [8])?);
+            let w = t.constant(&halves([3, 3, 8, 8])?)?;
+            ops::conv2d(t, x, w, Some(b), None, ops::ConvOptions::default())
+        },
+        "[8]",
+    )?;
+    refuse(
+        &|t| {
+            let x = t.input("x", [1, 8, 4, 8])?;
+            let c = t.constant(&halves([1, 8, 4, 2])?)?;
+            ops::concat(t, &[x, c])
+        },
+        "[1, 8, 4, 2]",
+    )
 }

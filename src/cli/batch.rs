@@ -1,10 +1,12 @@
 //! Many pairs at once: each worker reads a pair, fuses it and writes the result, while others do the same with theirs.
 
 use super::fuser::Fuser;
-use super::memory::available_bytes;
+use super::memory::{Limit, available_bytes};
 use super::{output, terminal};
 use crate::data::{Picture, WriteOptions, read_pair};
 use crate::{Error, Result};
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
@@ -100,6 +102,10 @@ fn steps(
 ) -> Result<()> {
     let begun = Instant::now();
     output::check_file(&job.out, &[&job.a, &job.b])?;
+    // Too large a picture is better refused before it is in memory. A fuser that another worker has is that of a card.
+    if let (Ok(size), Ok(mut fuser)) = (Picture::size(&job.a), fuser.try_lock()) {
+        fuser.check(&job.a, size)?;
+    }
     let (a, b) = read_pair(&job.a, &job.b)?;
     stages.decode = begun.elapsed().as_secs_f64();
     for (picture, path) in [(&a, &job.a), (&b, &job.b)] {
@@ -134,8 +140,9 @@ fn steps(
 /// How many workers fit into `most` bytes, and the bytes of each.
 fn workers(jobs: &[Job], wanted: usize, fuser: &Fuser, most: usize) -> (usize, usize) {
     let sizes = jobs.iter().filter_map(|job| Picture::size(&job.a).ok());
-    let largest = sizes.max_by_key(|(w, h)| w * h);
-    let each = largest.map_or(0, |(w, h)| fuser.bytes(w, h));
+    let sizes: BTreeSet<_> = sizes.collect();
+    let each = sizes.into_iter().map(|(w, h)| fuser.bytes(w, h)).max();
+    let each = each.unwrap_or(0);
     let workers = (most / each.max(1)).clamp(1, wanted.max(1));
     (workers, most / workers)
 }
@@ -148,6 +155,11 @@ pub struct Crew {
 }
 
 impl Crew {
+    /// Workers that there are.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
     /// Up to `wanted` workers on `jobs` in at most `max_memory` bytes. `make` gives another fuser like the first one.
     pub fn new(
         jobs: &[Job],
@@ -157,18 +169,21 @@ impl Crew {
     ) -> Result<Self> {
         let on_card = first.on_card();
         let free = || available_bytes().map_or(usize::MAX, |free| free as usize / 4 * 3);
-        let (workers, share) = match on_card {
-            true => (wanted.max(1), usize::MAX),
-            false => workers(jobs, wanted, &first, max_memory.unwrap_or_else(free)),
-        };
+        let limit = max_memory.map(Limit::new);
+        let most = limit.map_or_else(free, |limit| limit.bytes);
+        let (workers, share) = workers(jobs, wanted, &first, most);
         let workers = workers.min(jobs.len().max(1));
         let count = if on_card { workers.min(2) } else { workers };
         let mut fusers = vec![first];
         while fusers.len() < count {
             fusers.push(make()?);
         }
-        if max_memory.is_some() {
-            fusers.iter_mut().for_each(|f| f.limit_memory(share));
+        if let Some(Limit { asked, .. }) = limit {
+            let limit = Limit {
+                asked,
+                bytes: share,
+            };
+            fusers.iter_mut().for_each(|f| f.limit_memory(limit));
         }
         let fusers = fusers.into_iter().map(Mutex::new).collect();
         Ok(Self { fusers, workers })
@@ -223,7 +238,13 @@ pub fn run(jobs: &[Job], options: WriteOptions, crew: &Crew) -> Result<Outcome> 
     let mut done: Vec<Option<Result<()>>> = jobs.iter().map(|_| None).collect();
     crew.each(
         jobs.len(),
-        |i, fuser| one(&jobs[i], options, fuser),
+        |i, fuser| {
+            // A fault in one pair is not the end of the others.
+            catch_unwind(AssertUnwindSafe(|| one(&jobs[i], options, fuser))).unwrap_or_else(|_| {
+                let fault = Error::Internal("its worker panicked; please report it".into());
+                (Notes::default(), Stages::default(), Err(fault))
+            })
+        },
         |i, (notes, stages, result)| {
             outcome.notes.add(notes);
             outcome.stages.add(stages);
@@ -243,10 +264,7 @@ pub fn run(jobs: &[Job], options: WriteOptions, crew: &Crew) -> Result<Outcome> 
         match result {
             Some(Ok(())) => outcome.outputs.push(job.out.clone()),
             Some(Err(e)) => outcome.failures.push((job.name.clone(), e.to_string())),
-            None => {
-                let reason = "its worker ended".to_string();
-                outcome.failures.push((job.name.clone(), reason));
-            }
+            None => return Err(Error::Internal(format!("pair {} was left out", job.name))),
         }
     }
     Ok(outcome)

@@ -3,13 +3,16 @@
 use super::batch::{self, Crew, Job, Outcome};
 use super::device::{DeviceArg, PrecisionArg};
 use super::fuser::Fuser;
-use super::{memory, output, terminal};
+use super::memory::{self, Limit};
+use super::{output, terminal};
 use crate::baseline::Baseline;
 use crate::data::{Picture, WriteOptions, check_output_path, list_pairs};
 use crate::tensor::io::PART;
 use crate::{Error, Result};
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
@@ -68,7 +71,7 @@ pub struct FuseArgs {
     /// Pairs of two folders at a time [default: one for each thread; fewer where memory is short]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: Option<u16>,
-    /// Leave pairs of two folders alone whose result is there and whole
+    /// Leave pairs of two folders alone whose result is there and whole, by whatever model and options it was made
     #[arg(long)]
     pub resume: bool,
     /// Most memory to take, as in 4GiB or 500MB [default: what is free]
@@ -154,18 +157,15 @@ pub fn run(args: &FuseArgs) -> Result<()> {
     };
     let mut fuser = make()?;
     let (name, place) = (fuser.name().to_string(), fuser.place());
-    let max_memory = args
-        .max_memory
-        .map(|m| m.saturating_sub(memory::BASE_BYTES));
     let start = Instant::now();
     let mut outcome = if folders {
         let threads = rayon::current_num_threads();
         let wanted = args.jobs.map_or(threads, usize::from);
-        let crew = Crew::new(&jobs, fuser, make, (wanted, max_memory))?;
+        let crew = Crew::new(&jobs, fuser, make, (wanted, args.max_memory))?;
         batch::run(&jobs, options, &crew)?
     } else {
-        if let Some(bytes) = max_memory {
-            fuser.limit_memory(bytes);
+        if let Some(asked) = args.max_memory {
+            fuser.limit_memory(Limit::new(asked));
         }
         let fuser = Mutex::new(fuser);
         let mut outcome = Outcome::default();
@@ -209,10 +209,27 @@ pub fn run(args: &FuseArgs) -> Result<()> {
     })
 }
 
-/// Whether the result of a pair is there: files are written whole or not at all, so its header tells.
+/// Whether the result of a pair is there, from its header to its end.
 fn is_whole(job: &Job) -> bool {
     let sizes = [&job.out, &job.a].map(|path| Picture::size(path).ok());
-    sizes[0].is_some() && sizes[0] == sizes[1]
+    sizes[0].is_some() && sizes[0] == sizes[1] && has_end(&job.out)
+}
+
+/// Whether a picture that we wrote is complete: by the mark at its end; a TIFF has none and is read.
+fn has_end(path: &Path) -> bool {
+    const PNG: &[u8] = b"IEND\xae\x42\x60\x82";
+    const JPEG: &[u8] = b"\xff\xd9";
+    let mut tail = [0; PNG.len()];
+    let read = File::open(path).and_then(|mut file| {
+        file.seek(SeekFrom::End(-(PNG.len() as i64)))?;
+        file.read_exact(&mut tail)
+    });
+    let marked = read.is_ok() && (tail == PNG || tail.ends_with(JPEG));
+    marked
+        || (path
+            .extension()
+            .is_some_and(|e| e == FormatArg::Tif.extension())
+            && Picture::read(path).is_ok())
 }
 
 /// Removes what a killed run left of files that it was about to write.
@@ -223,11 +240,23 @@ fn clear_parts(folder: &Path) {
     for entry in entries.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(PART.0) && name.ends_with(PART.1) {
+        if is_part_of_the_dead(&name) {
             // If it cannot be removed, it does no harm.
             let _ = std::fs::remove_file(entry.path());
         }
     }
+}
+
+/// Whether a file is the beginning of one by a process that is no more: its number is in the name.
+fn is_part_of_the_dead(name: &str) -> bool {
+    let name = name.strip_prefix(PART.0);
+    let Some(name) = name.and_then(|name| name.strip_suffix(PART.1)) else {
+        return false;
+    };
+    // This process has begun none.
+    let process = name.split('-').next().and_then(|id| id.parse().ok());
+    let others = process.filter(|&id: &u32| id != std::process::id());
+    others.is_none_or(|id| !Path::new(&format!("/proc/{id}")).exists())
 }
 
 fn is_folder(path: &Path) -> Result<bool> {

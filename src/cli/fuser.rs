@@ -1,7 +1,8 @@
 //! What fuses two pictures: a network, or a rule without one.
 
 use super::device::{DeviceArg, PrecisionArg};
-use super::{memory, open_model};
+use super::memory::{self, Limit};
+use super::open_model;
 use crate::baseline::Baseline;
 use crate::data::{Pair, Picture, read_pair};
 use crate::device::Device;
@@ -16,8 +17,8 @@ pub struct Fuser {
     means: Means,
     /// The last size that was found to fit in memory.
     fits: Option<(usize, usize)>,
-    /// With the pictures; without it, what is free.
-    max_memory: Option<usize>,
+    /// Without it, what is free.
+    max_memory: Option<Limit>,
 }
 
 enum Means {
@@ -64,9 +65,11 @@ impl Fuser {
         })
     }
 
-    /// Bytes that a pair of this size takes from reading to writing.
+    /// Bytes of this machine's memory that a pair of this size takes from reading to writing.
     pub fn bytes(&self, width: usize, height: usize) -> usize {
         let beside = match &self.means {
+            // The card has memory of its own.
+            Means::Network(_) if self.on_card() => Ok(0),
             Means::Network(engine) => engine.planned_bytes(1, height, width),
             Means::Rule(rule, _) => rule.bytes(height, width),
         };
@@ -76,9 +79,9 @@ impl Fuser {
         })
     }
 
-    /// Has a network on the CPU take at most `bytes` with the pictures, or refuse them.
-    pub fn limit_memory(&mut self, bytes: usize) {
-        self.max_memory = Some(bytes);
+    /// Has what fuses take no more than that, or refuse pictures.
+    pub fn limit_memory(&mut self, limit: Limit) {
+        self.max_memory = Some(limit);
         self.fits = None;
     }
 
@@ -118,21 +121,26 @@ impl Fuser {
         })
     }
 
+    /// Refuses pictures of a size for which there is not memory enough; they need not be read yet.
+    pub fn check(&mut self, path: &Path, size: (usize, usize)) -> Result<()> {
+        if self.fits == Some(size) {
+            return Ok(());
+        }
+        match &mut self.means {
+            Means::Network(engine) => memory::check_fits(engine, self.max_memory, path, size)?,
+            Means::Rule(rule, _) => {
+                memory::check_bytes(rule.bytes(size.1, size.0)?, self.max_memory, path, size)?;
+            }
+        }
+        self.fits = Some(size);
+        Ok(())
+    }
+
     /// Begins to fuse the brightness of two pictures of one size; `path` names them in errors. A card computes
     /// while the caller does something else.
     pub fn start(&mut self, path: &Path, a: &Picture, b: &Picture) -> Result<()> {
         let (width, height) = (a.width, a.height);
-        if self.fits != Some((width, height)) {
-            match &mut self.means {
-                Means::Network(engine) => {
-                    memory::check_fits(engine, self.max_memory, path, (width, height))?
-                }
-                Means::Rule(rule, _) => {
-                    memory::check_bytes(rule.bytes(height, width)?, path, width, height)?;
-                }
-            }
-            self.fits = Some((width, height));
-        }
+        self.check(path, (width, height))?;
         match &mut self.means {
             Means::Network(engine) => engine.start(1, height, width, &a.luma, &b.luma),
             Means::Rule(rule, result) => {

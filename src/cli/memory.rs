@@ -66,54 +66,80 @@ pub fn picture_bytes(width: usize, height: usize) -> usize {
     width.saturating_mul(height).saturating_mul(32)
 }
 
-/// Has `engine` take no more than `most` bytes with the pictures or, without a limit, than are free beside them; refuses
-/// a picture for which that is too little: trying would end the process.
+/// `--max-memory`, and what a worker may take of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    pub asked: usize,
+    /// Beside [`BASE_BYTES`], with the pictures.
+    pub bytes: usize,
+}
+
+impl Limit {
+    /// All of it for one worker.
+    pub fn new(asked: usize) -> Self {
+        let bytes = asked.saturating_sub(BASE_BYTES);
+        Self { asked, bytes }
+    }
+
+    /// Refuses a picture that needs more than this.
+    fn check(self, needed: usize, path: &Path, size: (usize, usize)) -> Result<()> {
+        if needed <= self.bytes {
+            return Ok(());
+        }
+        let all = needed.saturating_add(BASE_BYTES) as u64;
+        let (all, asked) = (terminal::bytes(all), terminal::bytes(self.asked as u64));
+        let shortage = format!("{FUSING} needs {all}, --max-memory is {asked}; allow that much or");
+        Err(too_large(path, size, &shortage))
+    }
+}
+
+/// Has `engine` take no more than the limit with the pictures or, without one, than is free beside them; refuses a
+/// picture for which that is too little: trying would end the process. Best asked before the pictures are read.
 pub fn check_fits(
     engine: &mut Engine,
-    most: Option<usize>,
+    most: Option<Limit>,
     path: &Path,
     (width, height): (usize, usize),
 ) -> Result<()> {
+    let pictures = picture_bytes(width, height);
     // A card says so itself when it cannot allocate.
     if matches!(engine.device(), Device::Cuda(_)) {
-        return Ok(());
+        return most.map_or(Ok(()), |most| most.check(pictures, path, (width, height)));
     }
     engine.limit_memory(usize::MAX);
     let free = || available_bytes().map_or(usize::MAX, |free| free as usize);
-    let pictures = picture_bytes(width, height);
-    let limit = most.map_or_else(free, |most| most.saturating_sub(pictures));
+    let limit = most.map_or_else(free, |most| most.bytes);
+    let limit = limit.saturating_sub(pictures);
     if engine.planned_bytes(1, height, width)? <= limit {
         return Ok(());
     }
     engine.limit_memory(limit);
     let needed = engine.planned_bytes(1, height, width)?;
-    match most {
-        _ if needed <= limit => Ok(()),
-        None => check_bytes(needed, path, width, height),
-        Some(most) => Err(too_large(
-            path,
-            (width, height),
-            &format!(
-                "{FUSING} needs {}, --max-memory is {}",
-                terminal::bytes(needed.saturating_add(pictures) as u64),
-                terminal::bytes(most as u64)
-            ),
-        )),
+    match needed <= limit {
+        true => Ok(()),
+        false => check_bytes(needed, most, path, (width, height)),
     }
 }
 
-/// Refuses a picture whose fusion needs more bytes than are free.
-pub fn check_bytes(needed: usize, path: &Path, width: usize, height: usize) -> Result<()> {
-    match lacking(FUSING, needed) {
-        Some(shortage) => Err(too_large(path, (width, height), &shortage)),
-        None => Ok(()),
+/// Refuses a picture whose fusion needs more bytes, beside the pictures, than the limit leaves or are free.
+pub fn check_bytes(
+    needed: usize,
+    most: Option<Limit>,
+    path: &Path,
+    size: (usize, usize),
+) -> Result<()> {
+    let needed = needed.saturating_add(picture_bytes(size.0, size.1));
+    match (most, lacking(FUSING, needed)) {
+        (Some(most), _) => most.check(needed, path, size),
+        (None, Some(shortage)) => Err(too_large(path, size, &format!("{shortage};"))),
+        (None, None) => Ok(()),
     }
 }
 
 fn too_large(path: &Path, (width, height): (usize, usize), shortage: &str) -> Error {
     Error::input(
         path,
-        format!("is {width}x{height}; {shortage}; downscale it"),
+        format!("is {width}x{height}; {shortage} downscale it"),
     )
 }
 

@@ -4,7 +4,8 @@ use super::color::rgb_to_ycbcr;
 use super::image::{Chroma, Picture, one_line};
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const MAX_PIXELS: u64 = 400_000_000;
@@ -15,7 +16,8 @@ const DAMAGED: &str = "the file is damaged or cut short; fetch or save it again"
 
 /// Decodes a whole picture file.
 pub(super) fn decode(bytes: Vec<u8>) -> Result<Picture, String> {
-    guarded(bytes, |format, bytes| {
+    let format = format_of(&bytes)?;
+    guarded(format, || {
         // The JPEG decoder fills what is missing with grey and says nothing.
         if format == ImageFormat::Jpeg && !has_end_marker(&bytes) {
             return Err(format!("the JPEG has no end marker: {DAMAGED}"));
@@ -25,9 +27,11 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<Picture, String> {
 }
 
 /// Width and height of the upright picture, by the file's header alone.
-pub(super) fn size(bytes: Vec<u8>) -> Result<(usize, usize), String> {
-    guarded(bytes, |format, bytes| {
-        let (decoder, orientation) = open(format, bytes)?;
+pub(super) fn size(mut file: BufReader<File>) -> Result<(usize, usize), String> {
+    let len = file.get_ref().metadata().map_err(|e| e.to_string())?.len();
+    let format = format_of(file.fill_buf().map_err(|e| e.to_string())?)?;
+    guarded(format, || {
+        let (decoder, orientation) = open(format, file, len)?;
         let (w, h) = decoder.dimensions();
         let turned = matches!(
             orientation,
@@ -41,30 +45,28 @@ pub(super) fn size(bytes: Vec<u8>) -> Result<(usize, usize), String> {
     })
 }
 
-/// Runs a decoder of a format that is known. A forged file may trip an assertion in it; that is the file's fault, not
-/// a crash.
-fn guarded<T>(
-    bytes: Vec<u8>,
-    run: impl FnOnce(ImageFormat, Vec<u8>) -> Result<T, String>,
-) -> Result<T, String> {
+/// The format of a file that begins with these bytes.
+fn format_of(bytes: &[u8]) -> Result<ImageFormat, String> {
     if bytes.is_empty() {
         return Err("the file is empty (0 bytes); fetch or save it again".into());
     }
-    let format = match image::guess_format(&bytes) {
-        Ok(f @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::Tiff)) => f,
-        Ok(other) => {
-            return Err(format!(
-                "its content is {other:?}, which is not supported; convert it to PNG, JPEG, BMP or TIFF"
-            ));
+    match image::guess_format(bytes) {
+        Ok(f @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::Tiff)) => {
+            Ok(f)
         }
-        Err(_) => {
-            return Err(
-                "its content is not PNG, JPEG, BMP or TIFF, whatever the name says; convert it to one of these"
-                    .into(),
-            );
-        }
-    };
-    catch_unwind(AssertUnwindSafe(|| run(format, bytes)))
+        Ok(other) => Err(format!(
+            "its content is {other:?}, which is not supported; convert it to PNG, JPEG, BMP or TIFF"
+        )),
+        Err(_) => Err(
+            "its content is not PNG, JPEG, BMP or TIFF, whatever the name says; convert it to one of these"
+                .into(),
+        ),
+    }
+}
+
+/// Runs a decoder. A forged file may trip an assertion in it; that is the file's fault, not a crash.
+fn guarded<T>(format: ImageFormat, run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(run))
         .unwrap_or_else(|_| Err(format!("the {format:?} decoder gave up: {DAMAGED}")))
 }
 
@@ -79,14 +81,17 @@ fn explain(e: ImageError) -> String {
 }
 
 /// A decoder that has read the header, and how the picture is to be turned.
-fn open(format: ImageFormat, bytes: Vec<u8>) -> Result<(impl ImageDecoder, Orientation), String> {
-    let len = bytes.len() as u64;
+fn open(
+    format: ImageFormat,
+    file: impl BufRead + Seek + 'static,
+    len: u64,
+) -> Result<(impl ImageDecoder, Orientation), String> {
     let most = MAX_PIXELS.min(len.saturating_mul(MAX_PIXELS_PER_BYTE));
     let mut limits = Limits::no_limits();
     // Twice 8 bytes (RGBA of 16 bits), as decoders hold the packed and the unpacked rows.
     limits.max_alloc = Some(16 * most + (64 << 20));
 
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut reader = ImageReader::with_format(file, format);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(explain)?;
     let (w, h) = decoder.dimensions();
@@ -118,7 +123,8 @@ fn open(format: ImageFormat, bytes: Vec<u8>) -> Result<(impl ImageDecoder, Orien
 }
 
 fn decode_as(format: ImageFormat, bytes: Vec<u8>) -> Result<Picture, String> {
-    let (decoder, orientation) = open(format, bytes)?;
+    let len = bytes.len() as u64;
+    let (decoder, orientation) = open(format, Cursor::new(bytes), len)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(explain)?;
     image.apply_orientation(orientation);
     let mut picture = planes(&image).ok_or("its sample type is not supported; save it as PNG")?;

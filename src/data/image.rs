@@ -7,7 +7,7 @@ use crate::{Error, Result};
 use image::codecs::{jpeg::JpegEncoder, png::PngEncoder, tiff::TiffEncoder};
 use image::{ExtendedColorType, ImageEncoder, ImageError, ImageResult};
 use std::fs::File;
-use std::io::{Cursor, Read};
+use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
 
 /// Files longer than this are refused: more than the largest picture takes without compression.
@@ -137,8 +137,8 @@ impl Picture {
     /// # Errors
     /// As [`Picture::read`], but damage behind the header is not seen.
     pub fn size(path: &Path) -> Result<(usize, usize)> {
-        let bytes = read_bytes(path)?;
-        decode::size(bytes).map_err(|detail| Error::input(path, detail))
+        let file = BufReader::new(open_file(path)?);
+        decode::size(file).map_err(|detail| Error::input(path, detail))
     }
 
     /// A grey 8-bit picture.
@@ -355,19 +355,24 @@ pub(super) fn one_line(e: &dyn std::fmt::Display) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+fn open_file(path: &Path) -> Result<File> {
     let fail = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::NotFound => Error::input(path, "no such file; check the path"),
         _ => Error::input(path, e),
     };
     let file = File::open(path).map_err(fail)?;
-    if file.metadata().map_err(fail)?.is_dir() {
-        return Err(Error::input(path, "is a folder; name a picture in it"));
+    match file.metadata().map_err(fail)?.is_dir() {
+        true => Err(Error::input(path, "is a folder; name a picture in it")),
+        false => Ok(file),
     }
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let file = open_file(path)?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)
-        .map_err(fail)?;
+        .map_err(|e| Error::input(path, e))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(Error::input(
             path,

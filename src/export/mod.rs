@@ -67,10 +67,11 @@ impl Dims {
 pub fn onnx(model: &Model, dims: Dims) -> Result<ModelProto> {
     let (height, width) = dims.size.unwrap_or((16, 16));
     let batch = dims.batch.unwrap_or(1);
-    if batch * height * width == 0 {
+    let pixels = batch.checked_mul(height).and_then(|p| p.checked_mul(width));
+    if matches!(pixels, None | Some(0)) {
         return Err(Error::config(
             "export",
-            format!("{batch} pictures of {width} x {height} have no pixels"),
+            format!("{batch} pictures of {width} x {height} have no pixels, or too many to count"),
         ));
     }
     let tape = fusion_tape(&model.genotype, [batch, height, width], DType::F32)?;

@@ -7,6 +7,7 @@ use crate::tape::{BandSession, NodeReport, ParamStore, Session, SessionOptions, 
 use crate::tensor::DType;
 use crate::{Error, Result};
 use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
 
 /// Element type that the network computes with; sums are f32 in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,9 +76,9 @@ pub struct Engine {
 /// How pictures of one size are fused.
 enum Plan {
     /// All nodes one after the other on whole pictures.
-    Whole(Session),
-    /// On the CPU.
-    Bands(BandSession),
+    Whole(Box<Session>),
+    /// On the CPU, each some of the pairs.
+    Bands(Vec<BandSession>),
 }
 
 /// Rows of a band: few enough that its values stay in a cache, unless the pictures are wide, and enough to keep the
@@ -87,18 +88,30 @@ const BAND_ROWS: usize = 32;
 /// What an engine holds in memory for pictures of one size, beside the pictures themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Choice {
-    Whole { bytes: usize },
-    Bands { rows: usize, bytes: usize },
+    Whole {
+        bytes: usize,
+    },
+    /// As many pairs as fit at a time, in all `bytes`.
+    Bands {
+        rows: usize,
+        pairs: usize,
+        bytes: usize,
+    },
 }
 
-/// The fastest way on the CPU that holds at most `most` bytes; the smallest one if none does.
-fn choose(tape: &Tape, most: usize) -> Choice {
+/// The fastest way on the CPU to fuse `n` pairs that holds at most `most` bytes; the smallest one if none does. `tape`
+/// is that of one pair, `all` that of `n`.
+fn choose(tape: &Tape, n: usize, all: &Tape, most: usize) -> Choice {
     let bands = |rows| {
-        let bytes = BandSession::planned_bytes(tape, rows)?;
-        Some(Choice::Bands { rows, bytes })
+        let each = BandSession::planned_bytes(tape, rows)?;
+        // Threads get in each other's way less on pictures of their own than on rows of one.
+        let wanted = n.min(rayon::current_num_threads());
+        let pairs = (most / each.max(1)).clamp(1, wanted.max(1));
+        let bytes = pairs * each;
+        Some(Choice::Bands { rows, pairs, bytes })
     };
     let whole = Choice::Whole {
-        bytes: Session::planned_bytes(tape),
+        bytes: Session::planned_bytes(all),
     };
     // A second pass over the picture costs more than bands save.
     let first = (BandSession::passes_of(tape) != Some(1)).then_some(whole);
@@ -234,14 +247,17 @@ impl Engine {
                 }
                 session.start()?;
             }
-            Plan::Bands(bands) => {
+            Plan::Bands(sessions) => {
                 result.resize(n * pixels, 0.0);
-                if pixels > 0 {
+                let share = (n.div_ceil(sessions.len()) * pixels).max(1);
+                let pairs = a.par_chunks(share).zip(b.par_chunks(share));
+                let pairs = pairs.zip(result.par_chunks_mut(share));
+                let work = pairs.zip(sessions.par_iter_mut());
+                work.try_for_each(|(((a, b), out), session)| {
                     let pairs = a.chunks_exact(pixels).zip(b.chunks_exact(pixels));
-                    for ((a, b), out) in pairs.zip(result.chunks_exact_mut(pixels)) {
-                        bands.run(&[("a", a), ("b", b)], out)?;
-                    }
-                }
+                    let mut pairs = pairs.zip(out.chunks_exact_mut(pixels));
+                    pairs.try_for_each(|((a, b), out)| session.run(&[("a", a), ("b", b)], out))
+                })?;
             }
         }
         self.result = result;
@@ -303,7 +319,7 @@ impl Engine {
     pub fn arena_bytes(&mut self, n: usize, height: usize, width: usize) -> Result<usize> {
         Ok(match self.plan(n, height, width)? {
             Plan::Whole(session) => session.arena_bytes(),
-            Plan::Bands(bands) => bands.bytes(),
+            Plan::Bands(sessions) => sessions.iter().map(BandSession::bytes).sum(),
         })
     }
 
@@ -311,16 +327,21 @@ impl Engine {
     pub fn report(&mut self, n: usize, height: usize, width: usize) -> Result<Vec<NodeReport>> {
         Ok(match self.plan(n, height, width)? {
             Plan::Whole(session) => session.report(),
-            Plan::Bands(bands) => bands.report(),
+            // The first took the first pairs.
+            Plan::Bands(sessions) => sessions.first().map_or(Vec::new(), BandSession::report),
         })
     }
 
     /// Bytes that [`Engine::arena_bytes`] would give, without allocating them. More than
     /// [`Engine::limit_memory`] allows means that nothing smaller will do.
     pub fn planned_bytes(&self, n: usize, height: usize, width: usize) -> Result<usize> {
+        let all = self.tape(n, height, width)?;
         match self.device() {
-            Device::Cuda(_) => Ok(Session::planned_bytes(&self.tape(n, height, width)?)),
-            Device::Cpu => Ok(choose(&self.tape(1, height, width)?, self.max_memory).bytes()),
+            Device::Cuda(_) => Ok(Session::planned_bytes(&all)),
+            Device::Cpu => {
+                let one = self.tape(1, height, width)?;
+                Ok(choose(&one, n, &all, self.max_memory).bytes())
+            }
         }
     }
 
@@ -344,9 +365,10 @@ impl Engine {
     }
 
     fn make(&self, [n, height, width]: [usize; 3]) -> Result<Plan> {
-        let t = self.tape(1, height, width)?;
+        let all = self.tape(n, height, width)?;
         if matches!(self.device(), Device::Cpu) && !self.options.needs_whole() {
-            let choice = choose(&t, self.max_memory);
+            let one = self.tape(1, height, width)?;
+            let choice = choose(&one, n, &all, self.max_memory);
             if choice.bytes() > self.max_memory {
                 return Err(Error::config(
                     "memory",
@@ -357,15 +379,12 @@ impl Engine {
                     ),
                 ));
             }
-            if let Choice::Bands { rows, .. } = choice {
-                return Ok(Plan::Bands(BandSession::new(&t, &self.params, rows)?));
+            if let Choice::Bands { rows, pairs, .. } = choice {
+                let session = |_| BandSession::new(&one, &self.params, rows);
+                return Ok(Plan::Bands((0..pairs).map(session).collect::<Result<_>>()?));
             }
         }
-        let t = self.tape(n, height, width)?;
-        Ok(Plan::Whole(Session::with_options(
-            &t,
-            &self.params,
-            self.options,
-        )?))
+        let session = Session::with_options(&all, &self.params, self.options)?;
+        Ok(Plan::Whole(Box::new(session)))
     }
 }

@@ -106,7 +106,8 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
         return Err(Error::output(path, "is a folder; name a file in it"));
     }
     let mut builder = tempfile::Builder::new();
-    builder.prefix(PART.0).suffix(PART.1);
+    let prefix = format!("{}{}-", PART.0, std::process::id());
+    builder.prefix(&prefix).suffix(PART.1);
     #[cfg(unix)]
     {
         // tempfile's default of 0600 would make results unreadable to others; the umask still applies.

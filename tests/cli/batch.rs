@@ -61,16 +61,25 @@ fn resume_does_the_rest_only() {
     // One is missing, one is cut, one is of another size, one is as it was but for a pixel.
     std::fs::remove_file(at("00.png")).unwrap();
     let bytes = std::fs::read(at("01.png")).unwrap();
-    std::fs::write(at("01.png"), &bytes[..20]).unwrap();
+    std::fs::write(at("01.png"), &bytes[..bytes.len() * 2 / 3]).unwrap();
     grey(&at("02.png"), 40, 31);
     grey(&at("03.png"), 40, 33);
     let kept = std::fs::read(at("03.png")).unwrap();
     std::fs::write(at(".hafuse-x1y2z3.part"), "half").unwrap();
+    // Another run that goes on: this process.
+    let alive = format!(".hafuse-{}-x1.part", std::process::id());
+    std::fs::write(at(&alive), "half").unwrap();
     let said = json(&world.good(&format!("{FUSE} r --resume")));
     assert_eq!(said["skipped"], 1, "{said}");
     assert_eq!(said["pairs"], 4);
     let now = content(&world.at("r"));
     assert!(!at(".hafuse-x1y2z3.part").exists());
+    assert_eq!(std::fs::read(at(&alive)).unwrap(), b"half");
+    std::fs::remove_file(at(&alive)).unwrap();
+    let now: BTreeMap<_, _> = now
+        .into_iter()
+        .filter(|(k, _)| *k != Path::new(&alive))
+        .collect();
     assert_eq!(now.len(), 4);
     assert!(now.iter().all(|(name, bytes)| match name.to_str() {
         Some("03.png") => *bytes == kept,
@@ -143,10 +152,19 @@ fn little_memory_is_enough_or_is_an_error_in_one_line() {
     assert_eq!(refused.status.code(), Some(3));
     let line = text(&refused.stderr);
     assert!(
-        line.contains("wide.png") && line.contains("900x700") && line.contains("--max-memory"),
+        [
+            "wide.png",
+            "900x700",
+            "--max-memory is 69.21 MB",
+            "allow that much"
+        ]
+        .iter()
+        .all(|word| line.contains(word)),
         "{line}"
     );
     assert_eq!(line.trim().lines().count(), 1, "{line}");
+    let refused = world.run("fuse wide.png tall.png -o no.png --method gff --max-memory 66MiB");
+    assert_eq!(refused.status.code(), Some(3));
     assert!(!world.at("no.png").exists());
     for (args, word) in [
         ("--max-memory lots", "lots"),

@@ -113,6 +113,7 @@ pub fn run(args: &BatchArgs) -> Result<()> {
     };
     let plain = PrecisionArg { precision: None };
     let files = crew(&|| Fuser::rule(Baseline::Average, &cpu, plain))?;
+    let workers = network.workers();
     let mut seconds = [const { Vec::new() }; 3];
     let mut ratios = Vec::new();
     // Engines plan and allocate when they meet a size.
@@ -136,7 +137,7 @@ pub fn run(args: &BatchArgs) -> Result<()> {
         return terminal::print(
             &json!({
                 "version": env!("CARGO_PKG_VERSION"), "device": device.to_string(), "model": args.model,
-                "pairs": count, "rounds": args.rounds, "workers": wanted, "whole_s": whole,
+                "pairs": count, "rounds": args.rounds, "workers": workers, "whole_s": whole,
                 "network_s": network, "files_s": files, "ratio": ratio,
             })
             .to_string(),
@@ -147,7 +148,7 @@ pub fn run(args: &BatchArgs) -> Result<()> {
         format!("{what:<24} {seconds:9.2} s {rate:9.2} pairs/s")
     };
     terminal::print(&format!(
-        "{count} pairs, {} on {device}, {wanted} at a time; medians of {} rounds\n\n{}\n{}\n{}\n\nwhole / longer part {ratio:.3}",
+        "{count} pairs, {} on {device}, {workers} at a time; medians of {} rounds\n\n{}\n{}\n{}\n\nwhole / longer part {ratio:.3}",
         args.model,
         args.rounds,
         line("disk to disk", whole),

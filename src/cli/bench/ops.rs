@@ -64,6 +64,12 @@ struct Report {
 /// Measures, prints and writes.
 pub fn run(args: &OpsArgs) -> Result<()> {
     let device = args.device.open()?;
+    if args.roofline && !matches!(device, Device::Cpu) {
+        return Err(Error::config(
+            "--roofline",
+            "is for the CPU, and a card's share is shown anyway; say --device cpu or leave it out",
+        ));
+    }
     let dtype = args.precision.on(&device).dtype();
     let (width, height) = args.size;
     let channels = usize::from(args.channels);
@@ -80,7 +86,7 @@ pub fn run(args: &OpsArgs) -> Result<()> {
         Device::Cpu => None,
     };
     let peak = match &device {
-        Device::Cpu if args.roofline => Some(Peak::measure()?),
+        Device::Cpu if args.roofline => Some(Peak::measure()),
         _ => None,
     };
     let bar = terminal::bar(list.len() as u64, "{bar:40} {pos}/{len} {msg}");

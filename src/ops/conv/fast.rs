@@ -51,7 +51,7 @@ impl Epilogue<'_> {
         (at, pitch): (usize, usize),
         out: SendPtr,
     ) {
-        // SAFETY: the caller's contract; `infer` made sure of a bias for each channel and of a residual as large as the
+        // SAFETY: the caller's contract; `check` made sure of a bias for each channel and of a residual as large as the
         // output.
         unsafe {
             // No closures: they are compiled without the instruction set, and nothing in them is inlined.
@@ -160,7 +160,26 @@ fn axes(job: &Job<'_>, (py, px): (usize, usize)) -> (Axis, Axis) {
     }
 }
 
+/// What the addresses of a job rely on.
+pub(super) fn check(job: &Job<'_>, out: &[f32]) {
+    let (r, c) = (job.rows, job.cols);
+    let (from, to) = if job.transposed {
+        (r.y * c.y, r.x * c.x)
+    } else {
+        (r.x * c.x, r.y * c.y)
+    };
+    let e = &job.epilogue;
+    assert!(
+        job.input.len() >= job.batch * from * job.cin
+            && out.len() == job.batch * to * job.cout
+            && e.bias.is_none_or(|b| b.len() == job.cout)
+            && e.residual.is_none_or(|r| r.len() == out.len()),
+        "slices of a convolution"
+    );
+}
+
 fn run_phase(job: &Job<'_>, (ay, ax): (Axis, Axis), packed: &[f32], out: &mut [f32]) {
+    check(job, out);
     let out_dims = if job.transposed {
         (job.rows.x, job.cols.x)
     } else {

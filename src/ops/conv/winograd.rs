@@ -9,7 +9,7 @@
 
 #![allow(clippy::needless_range_loop)] // indices are register numbers here
 
-use super::fast::Job;
+use super::fast::{Job, check};
 use super::kernel::{MR, MR_HALF, NR, Tap, tile};
 use super::pack::{Weight, panel_width};
 use super::transform::{SIDE, g, six, sums_of};
@@ -83,6 +83,7 @@ pub(super) fn threads_len(taps: usize, cin: usize, cout: usize) -> usize {
 
 /// Runs `job` with weights of [`pack`] and [`threads_len`] floats, writing every element of `out`.
 pub(super) fn run(job: &Job<'_>, packed: &[f32], out: &mut [f32], locals: &mut [f32]) {
+    check(job, out);
     let map = Map::new(job);
     let packed = &packed[..POINTS * job.cin * job.cout];
     let target = SendPtr::new(out);
@@ -91,7 +92,7 @@ pub(super) fn run(job: &Job<'_>, packed: &[f32], out: &mut [f32], locals: &mut [
     let one = |i: usize, local: &mut [f32]| {
         let first = i % blocks * map.block;
         let to = (first + map.block).min(tiles);
-        // SAFETY: a block writes only the outputs of its own tiles; the output is whole, and `local` has the
+        // SAFETY: a block writes only the outputs of its own tiles; the output is whole (`check`), and `local` has the
         // length that a block asks for.
         unsafe { run_block(job, &map, packed, local, target, i / blocks, (first, to)) };
     };

@@ -32,7 +32,41 @@ impl Graph {
                 )));
             }
         }
+        graph.check_reads()?;
         Ok(graph)
+    }
+
+    /// All rows that an operator reads are there, and pictures have rows.
+    fn check_reads(&self) -> Result<()> {
+        for (v, node) in self.tape.nodes().iter().enumerate() {
+            let Some(op) = self.op(v) else { continue };
+            let height = self.height(v);
+            let refuse = |what: String| {
+                Err(Error::Tape(format!(
+                    "node {v}, {}, does not run in bands of rows: {what}",
+                    op_name(&node.source)
+                )))
+            };
+            if height == 0 {
+                return refuse("it has no rows".into());
+            }
+            for (i, u) in node.inputs.iter().map(|u| u.index()).enumerate() {
+                let shape = self.tape.nodes()[u].meta.shape;
+                if self.is_picture(u) {
+                    let reads = op.reads(i, &self.whole[v], 0..height);
+                    if reads.end > self.height(u) {
+                        return refuse(format!(
+                            "input {i}, {shape}, is computed and has not {} rows",
+                            reads.end
+                        ));
+                    }
+                } else if matches!(shape.dims(), [1, rows, _, _] if *rows > 1) {
+                    // Operators take parameters whole, from their first row on.
+                    return refuse(format!("input {i}, {shape}, is a picture that is given"));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The operator of a node.
@@ -79,6 +113,13 @@ impl Graph {
             }
         }
         (0..=target).filter(|&v| needed[v]).collect()
+    }
+}
+
+fn op_name(source: &Source) -> &str {
+    match source {
+        Source::Op(op) => op.name(),
+        _ => "input",
     }
 }
 

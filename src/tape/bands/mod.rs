@@ -79,7 +79,7 @@ impl BandSession {
             if let Some(op) = graph.op(v) {
                 let count = op.prepared(&graph.whole[v]);
                 prepared_at[v] = (len, count);
-                len += count.next_multiple_of(ALIGN / 4);
+                len += room(count);
                 statistics[v] = vec![0.0; op.statistic(&graph.whole[v])];
             }
         }
@@ -107,9 +107,14 @@ impl BandSession {
     pub fn planned_bytes(tape: &Tape, rows: usize) -> Option<usize> {
         let graph = Graph::new(tape).ok()?;
         let passes = passes(&graph, rows).ok()?;
-        let op = |v: usize| graph.op(v).map_or(0, |op| 4 * op.prepared(&graph.whole[v]));
+        let op = |v: usize| {
+            graph
+                .op(v)
+                .map_or(0, |op| room(op.prepared(&graph.whole[v])))
+        };
         let prepared: usize = (0..tape.nodes().len()).map(op).sum();
-        Some(prepared + passes.iter().map(Pass::bytes).max().unwrap_or(0))
+        let most = passes.iter().map(Pass::bytes).max().unwrap_or(0);
+        Some(4 * prepared + most.next_multiple_of(ALIGN))
     }
 
     /// Passes over the picture that a session of `tape` would make: 1, and one more for each operator that needs a
@@ -213,6 +218,11 @@ impl BandSession {
             dtype: DType::F32,
         }
     }
+}
+
+/// Floats kept for `count` of them, so that the next ones are aligned.
+fn room(count: usize) -> usize {
+    count.next_multiple_of(ALIGN / 4)
 }
 
 /// What each pass over a picture computes, and the node that wants a statistic of it; the output last.

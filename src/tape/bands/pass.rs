@@ -174,7 +174,8 @@ impl Pass {
                         };
                         let [_, _, w, c] = graph.whole[v][i].shape.padded4();
                         inputs.push(RawView {
-                            // SAFETY: a node holds all rows that others read (`Flow`); a picture is whole.
+                            // SAFETY: a node holds all rows that others read (`Flow`), which are rows that it has
+                            // (`Graph::check_reads`); a picture is whole.
                             ptr: unsafe { from.add((reads.start - held) * w * c) }.cast(),
                             shape: [1, reads.len(), w, c].into(),
                             dtype: DType::F32,
