@@ -71,7 +71,7 @@ pub struct FuseArgs {
     /// Pairs of two folders at a time [default: one for each thread; fewer where memory is short]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: Option<u16>,
-    /// Leave pairs of two folders alone whose result is there and whole, by whatever model and options it was made
+    /// Leave pairs of two folders alone whose result is there and whole, whatever made it
     #[arg(long)]
     pub resume: bool,
     /// Most memory to take, as in 4GiB or 500MB [default: what is free]

@@ -17,8 +17,9 @@ const HELD: usize = 16;
 
 /// Time a batch from disk to disk, its networks alone, and its reading and writing alone
 ///
-/// The three run in turn, `--rounds` times. Reading and writing is done with the rule `average`, which hardly computes;
-/// the networks fuse pairs that are in memory. `whole / longer part` near 1 says that a batch waits for nothing else.
+/// The three run in turn, `--rounds` times. Reading and writing is done with the rule `average`,
+/// which hardly computes; the networks fuse pairs that are in memory. `whole / longer part` near 1
+/// says that a batch waits for nothing else.
 #[derive(clap::Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct BatchArgs {
