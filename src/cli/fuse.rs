@@ -256,7 +256,9 @@ fn is_part_of_the_dead(name: &str) -> bool {
     // This process has begun none.
     let process = name.split('-').next().and_then(|id| id.parse().ok());
     let others = process.filter(|&id: &u32| id != std::process::id());
-    others.is_none_or(|id| !Path::new(&format!("/proc/{id}")).exists())
+    // Without /proc nobody can say; then it stays.
+    let lives = |id: u32| Path::new(&format!("/proc/{id}")).exists();
+    others.is_none_or(|id| lives(std::process::id()) && !lives(id))
 }
 
 fn is_folder(path: &Path) -> Result<bool> {
