@@ -339,7 +339,7 @@ impl Engine {
         match self.device() {
             Device::Cuda(_) => Ok(Session::planned_bytes(&all)),
             Device::Cpu => {
-                let one = self.tape(1, height, width)?;
+                let one = self.tape_of_one(&all, [n, height, width])?;
                 Ok(choose(&one, n, &all, self.max_memory).bytes())
             }
         }
@@ -348,6 +348,14 @@ impl Engine {
     fn tape(&self, n: usize, height: usize, width: usize) -> Result<Tape> {
         let size = [n, height, width];
         fusion_tape(&self.model.genotype, size, self.precision.dtype())
+    }
+
+    /// The tape of one pair of the `n` of `all`; bands take one at a time.
+    fn tape_of_one(&self, all: &Tape, [n, height, width]: [usize; 3]) -> Result<Tape> {
+        match n {
+            1 => Ok(all.clone()),
+            _ => self.tape(1, height, width),
+        }
     }
 
     /// The plan for this size, made if it is not the last one's.
@@ -367,7 +375,7 @@ impl Engine {
     fn make(&self, [n, height, width]: [usize; 3]) -> Result<Plan> {
         let all = self.tape(n, height, width)?;
         if matches!(self.device(), Device::Cpu) && !self.options.needs_whole() {
-            let one = self.tape(1, height, width)?;
+            let one = self.tape_of_one(&all, [n, height, width])?;
             let choice = choose(&one, n, &all, self.max_memory);
             if choice.bytes() > self.max_memory {
                 return Err(Error::config(

@@ -171,7 +171,7 @@ pub(super) struct Window {
 
 /// Positions inside the image within `r` of `i`.
 #[inline(always)]
-fn around(i: usize, r: usize, size: usize) -> std::ops::Range<usize> {
+pub(super) fn around(i: usize, r: usize, size: usize) -> std::ops::Range<usize> {
     i.saturating_sub(r)..(i + r + 1).min(size)
 }
 

@@ -5,7 +5,7 @@ use crate::cli::batch::{self, Crew, Job};
 use crate::cli::device::{DeviceArg, PrecisionArg};
 use crate::cli::fuser::Fuser;
 use crate::cli::terminal;
-use crate::data::{Pair, WriteOptions, list_pairs, read_pair};
+use crate::data::{Pair, Picture, WriteOptions, list_pairs, read_pair};
 use crate::search::Timing;
 use crate::{Error, Result};
 use serde_json::json;
@@ -78,11 +78,7 @@ fn from_disk(jobs: &[Job], crew: &Crew) -> Result<f64> {
 }
 
 /// Seconds of the networks of all pairs, with those of the first few.
-fn in_memory(jobs: &[Job], crew: &Crew) -> Result<f64> {
-    let held = jobs.iter().take(HELD);
-    let held: Vec<_> = held
-        .map(|job| read_pair(&job.a, &job.b))
-        .collect::<Result<_>>()?;
+fn in_memory(jobs: &[Job], held: &[(Picture, Picture)], crew: &Crew) -> Result<f64> {
     let begun = Instant::now();
     let mut failed = None;
     crew.each(
@@ -117,12 +113,15 @@ pub fn run(args: &BatchArgs) -> Result<()> {
     let workers = network.workers();
     let mut seconds = [const { Vec::new() }; 3];
     let mut ratios = Vec::new();
+    let first = &jobs[..jobs.len().min(HELD)];
+    let held = first.iter().map(|job| read_pair(&job.a, &job.b));
+    let held: Vec<_> = held.collect::<Result<_>>()?;
     // Engines plan and allocate when they meet a size.
-    in_memory(&jobs[..jobs.len().min(HELD)], &network)?;
+    in_memory(first, &held, &network)?;
     for _ in 0..args.rounds {
         let round = [
             from_disk(&jobs, &network)?,
-            in_memory(&jobs, &network)?,
+            in_memory(&jobs, &held, &network)?,
             from_disk(&jobs, &files)?,
         ];
         ratios.push(round[0] / round[1].max(round[2]));

@@ -5,6 +5,12 @@ use crate::device::cpu::for_chunks;
 use crate::ops::box_filter::Window;
 use crate::tensor::{Real, Shape};
 
+/// `var + eps` from means of values and of their squares; rounding may not make a variance negative.
+#[inline(always)]
+pub(super) fn spread(mean: f64, square: f64, eps: f64) -> f64 {
+    (square - mean * mean).max(0.0) + eps
+}
+
 #[derive(Clone, Copy)]
 pub(super) struct Filter {
     pub shape: [usize; 4],
@@ -77,10 +83,10 @@ impl Filter {
         self.window(k).mean(false, products, box_scratch, means);
     }
 
-    /// `var(I) + eps` from the means of a pixel; rounding may not make a variance negative.
+    /// `var(I) + eps` from the means of a pixel.
     #[inline(always)]
     fn spread(&self, m: &[f64]) -> f64 {
-        (m[1] - m[0] * m[0]).max(0.0) + self.eps
+        spread(m[0], m[1], self.eps)
     }
 
     /// `a` of channel `j` from the means of a pixel.

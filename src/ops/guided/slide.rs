@@ -5,6 +5,8 @@
 //! 1993, who take minima). Nothing is ever subtracted, so nothing cancels, and where one begins makes no difference to
 //! any bit. What lies outside the axis counts as zero.
 
+use crate::ops::box_filter::around;
+
 /// An axis and the windows along it.
 #[derive(Clone, Copy)]
 pub(super) struct Axis {
@@ -28,7 +30,7 @@ impl Axis {
     /// Positions of the window around `i` that are on the axis.
     #[inline(always)]
     pub fn count(self, i: usize) -> usize {
-        (i + self.radius + 1).min(self.len) - i.saturating_sub(self.radius)
+        around(i, self.radius, self.len).len()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The guided filter on the CPU, a row at a time: what lies between input and output is f64 and stays in the caches.
 
-use super::cpu::Filter;
+use super::cpu::{Filter, spread};
 use super::slide::{Axis, Down, Row, Take, across};
 use crate::device::cpu::SendPtr;
 use crate::device::simd::{prefetch, simd_fn};
@@ -249,8 +249,7 @@ impl Take<2> for GuideMaps<'_> {
     fn take(&mut self, p: usize, [sum, squares]: [f64; 2]) {
         let share = 1.0 / (self.s.rows.count(self.y) * self.s.cols.count(p)) as f64;
         let mean = sum * share;
-        // Rounding may not make a variance negative.
-        let spread = (squares * share - mean * mean).max(0.0) + self.s.eps;
+        let spread = spread(mean, squares * share, self.s.eps);
         self.maps[p] = [mean, 1.0 / spread, share];
     }
 }
