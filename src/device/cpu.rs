@@ -4,6 +4,7 @@ use crate::tensor::{DType, Element, Shape};
 use crate::{Error, Result};
 use bytemuck::Zeroable;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Alignment and size unit of every buffer: one cache line, one AVX-512 register.
 pub const ALIGN: usize = 64;
@@ -209,16 +210,42 @@ macro_rules! dispatch_real {
 /// Below this many elements a loop is not worth waking other threads for.
 pub const SERIAL_BELOW: usize = 16 * 1024;
 
+/// Calls `f` with parts of `0..count` in parallel. Not generic: rayon is compiled once for all loops.
+pub(crate) fn for_ranges(count: usize, f: &(dyn Fn(Range<usize>) + Sync)) {
+    rayon::iter::split(0..count, |r| match r.len() {
+        0 | 1 => (r, None),
+        len => (r.start..r.start + len / 2, Some(r.start + len / 2..r.end)),
+    })
+    .for_each(f);
+}
+
 /// Calls `f(i, chunk)` for each chunk of `chunk` elements of `out` (the last may be short), in
 /// parallel if `out` is large. Chunks are disjoint, so the result does not depend on thread count.
 pub fn for_chunks<T: Send>(out: &mut [T], chunk: usize, f: impl Fn(usize, &mut [T]) + Sync + Send) {
+    for_chunks_of_work(out.len(), out, chunk, f);
+}
+
+/// As [`for_chunks`], but by the amount of `work` behind `out`, not by its length.
+pub(crate) fn for_chunks_of_work<T: Send>(
+    work: usize,
+    out: &mut [T],
+    chunk: usize,
+    f: impl Fn(usize, &mut [T]) + Sync + Send,
+) {
     let chunk = chunk.max(1);
-    if out.len() < SERIAL_BELOW {
-        out.chunks_mut(chunk).enumerate().for_each(|(i, c)| f(i, c));
+    let (len, target) = (out.len(), SendPtr::new(out));
+    let count = len.div_ceil(chunk);
+    let run: &(dyn Fn(Range<usize>) + Sync) = &|range| {
+        for i in range {
+            let at = i * chunk;
+            // SAFETY: `i < count`, so the chunk lies in `out`; each is handed out once.
+            f(i, unsafe { target.slice(at, chunk.min(len - at)) });
+        }
+    };
+    if work < SERIAL_BELOW {
+        run(0..count);
     } else {
-        out.par_chunks_mut(chunk)
-            .enumerate()
-            .for_each(|(i, c)| f(i, c));
+        for_ranges(count, run);
     }
 }
 
@@ -233,12 +260,19 @@ pub fn install<R: Send>(f: impl FnOnce() -> R + Send) -> R {
 }
 
 /// Where threads write, each its own part.
-#[derive(Clone, Copy)]
 pub(crate) struct SendPtr<T = f32>(*mut T);
 // SAFETY: users write disjoint parts.
 unsafe impl<T: Send> Send for SendPtr<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for SendPtr<T> {}
+
+impl<T> Clone for SendPtr<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for SendPtr<T> {}
 
 impl<T> SendPtr<T> {
     pub fn new(values: &mut [T]) -> Self {
@@ -257,5 +291,14 @@ impl<T> SendPtr<T> {
     pub unsafe fn at(self, at: usize) -> *mut T {
         // SAFETY: the caller's contract.
         unsafe { self.0.add(at) }
+    }
+
+    /// `len` of the values from `at` on.
+    ///
+    /// # Safety
+    /// They must be within the values, and nobody else may use them for `'a`.
+    pub unsafe fn slice<'a>(self, at: usize, len: usize) -> &'a mut [T] {
+        // SAFETY: the caller's contract.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(at), len) }
     }
 }

@@ -65,6 +65,9 @@ pub(crate) fn add_block<T: crate::tensor::Real, const B: usize>(acc: &mut [T; B]
 
 /// Eight f32 values in one register (or two).
 pub(crate) trait Lanes: Copy {
+    /// Sums that a register tile may hold, so that weights and inputs have registers too.
+    const SUMS: usize;
+
     /// # Safety
     /// All methods: the instruction set of the implementor must be available, and pointers must be
     /// good for eight values.
@@ -140,6 +143,9 @@ pub(crate) fn prefetch_all(p: *const f32, len: usize) {
 pub(crate) struct Portable([f32; LANES]);
 
 impl Lanes for Portable {
+    // Two registers each: x86-64 without AVX has 16, others have 32.
+    const SUMS: usize = if cfg!(target_arch = "x86_64") { 4 } else { 12 };
+
     #[inline(always)]
     unsafe fn splat(v: f32) -> Self {
         Self([v; LANES])
@@ -207,6 +213,8 @@ pub(crate) struct Avx2(std::arch::x86_64::__m256);
 
 #[cfg(target_arch = "x86_64")]
 impl Lanes for Avx2 {
+    const SUMS: usize = 12;
+
     #[inline(always)]
     unsafe fn splat(v: f32) -> Self {
         // SAFETY: the caller promises AVX2.

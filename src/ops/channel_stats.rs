@@ -2,8 +2,7 @@
 
 use super::lanes::group;
 use super::registry::{Case, CaseInput, Fill};
-use super::sum::for_parts;
-use crate::device::cpu::{CpuIo, for_chunks};
+use crate::device::cpu::{CpuIo, for_chunks, for_chunks_of_work};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::export::{Attribute, Graph, Operand, Value};
 use crate::tape::{Banded, Meta, Operator, Tape, Var, check_inputs};
@@ -313,7 +312,7 @@ fn for_positions<T: Real>(
     f: impl Fn(&[T], &mut [T]) + Sync + Send,
 ) {
     let rows = block(c);
-    for_parts(x.len(), out, rows * k, |i, out| {
+    for_chunks_of_work(x.len(), out, rows * k, |i, out| {
         let x = &x[i * rows * c..][..out.len() / k * c];
         for (x, out) in x.chunks_exact(c).zip(out.chunks_exact_mut(k)) {
             f(x, out);

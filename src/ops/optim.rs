@@ -1,12 +1,11 @@
 //! Optimiser steps: effects that update parameters in place at the end of a run.
 
-use crate::device::cpu::{CpuIo, SERIAL_BELOW};
+use crate::device::cpu::{CpuIo, SendPtr, for_chunks};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::{DType, Real};
 use crate::{Error, Result, dispatch_real};
 use bytemuck::{Pod, Zeroable};
-use rayon::prelude::*;
 
 /// Elements of one unit of work.
 const CHUNK: usize = 8192;
@@ -263,14 +262,13 @@ impl Operator for Sgd {
                     *p = *p - lr * *b;
                 }
             };
-            if p.len() < SERIAL_BELOW {
-                update(p, b, g);
-            } else {
-                p.par_chunks_mut(CHUNK)
-                    .zip(b.par_chunks_mut(CHUNK))
-                    .zip(g.par_chunks(CHUNK))
-                    .for_each(|((p, b), g)| update(p, b, g));
-            }
+            let b = SendPtr::new(&mut b[..p.len()]);
+            for_chunks(p, CHUNK, |i, p| {
+                let at = i * CHUNK;
+                // SAFETY: `b` is as long as `p`, and each chunk of it is taken once.
+                let b = unsafe { b.slice(at, p.len()) };
+                update(p, b, &g[at..at + p.len()]);
+            });
             Ok(())
         }
         dispatch_real!(io.dtype(), "sgd", T => run::<T>(self.options, &mut io))
@@ -342,15 +340,14 @@ impl Operator for Adam {
                     *p = *p - size * (*m / (v.sqrt() / root2 + eps));
                 }
             };
-            if p.len() < SERIAL_BELOW {
-                update(p, m, v, g);
-            } else {
-                p.par_chunks_mut(CHUNK)
-                    .zip(m.par_chunks_mut(CHUNK))
-                    .zip(v.par_chunks_mut(CHUNK))
-                    .zip(g.par_chunks(CHUNK))
-                    .for_each(|(((p, m), v), g)| update(p, m, v, g));
-            }
+            let (m, v) = (&mut m[..p.len()], &mut v[..p.len()]);
+            let (m, v) = (SendPtr::new(m), SendPtr::new(v));
+            for_chunks(p, CHUNK, |i, p| {
+                let at = i * CHUNK;
+                // SAFETY: `m` and `v` are as long as `p`, and each chunk of them is taken once.
+                let (m, v) = unsafe { (m.slice(at, p.len()), v.slice(at, p.len())) };
+                update(p, m, v, &g[at..at + p.len()]);
+            });
             Ok(())
         }
         dispatch_real!(io.dtype(), "adam", T => run::<T>(self.options, &mut io))

@@ -1,7 +1,7 @@
 //! Sums over many rows in a fixed order, whatever the number of threads.
 
+use crate::device::cpu::{SendPtr, for_chunks, for_chunks_of_work};
 use crate::tensor::Real;
-use rayon::prelude::*;
 
 /// At most this many partial results: enough to keep any CPU busy, few enough to add up fast.
 const MAX_PARTS: usize = 64;
@@ -27,15 +27,9 @@ pub(crate) fn for_parts<T: Real>(
     f: impl Fn(std::ops::Range<usize>, &mut [T]) + Sync + Send,
 ) {
     let (per_part, parts) = split(rows);
-    let run = |(i, s): (usize, &mut [T])| {
-        f(i * per_part..rows.min((i + 1) * per_part), s);
-    };
-    let slots = &mut scratch[..parts * slot];
-    if work < crate::device::cpu::SERIAL_BELOW {
-        slots.chunks_mut(slot).enumerate().for_each(run);
-    } else {
-        slots.par_chunks_mut(slot).enumerate().for_each(run);
-    }
+    for_chunks_of_work(work, &mut scratch[..parts * slot], slot, |i, slot| {
+        f(i * per_part..rows.min((i + 1) * per_part), slot);
+    });
 }
 
 /// `out = sum of the first out.len() elements of every slot`, from first to last.
@@ -57,21 +51,12 @@ pub(crate) fn for_rows_with<T: Real>(
     f: impl Fn(usize, &mut [T], &mut [T]) + Sync + Send,
 ) {
     let (per_part, parts) = split(out.len() / row);
-    let serial = out.len() < crate::device::cpu::SERIAL_BELOW;
-    let run = |(i, (out, slot)): (usize, (&mut [T], &mut [T]))| {
+    let slots = SendPtr::new(&mut scratch[..parts * slot]);
+    for_chunks(out, per_part * row, |i, out| {
+        // SAFETY: a part for each of `parts` slots, its own.
+        let slot = unsafe { slots.slice(i * slot, slot) };
         for (k, out) in out.chunks_mut(row).enumerate() {
             f(i * per_part + k, slot, out);
         }
-    };
-    let scratch = &mut scratch[..parts * slot];
-    if serial {
-        let pairs = out.chunks_mut(per_part * row).zip(scratch.chunks_mut(slot));
-        pairs.enumerate().for_each(run);
-    } else {
-        let pairs = out.par_chunks_mut(per_part * row);
-        pairs
-            .zip(scratch.par_chunks_mut(slot))
-            .enumerate()
-            .for_each(run);
-    }
+    });
 }

@@ -4,11 +4,10 @@
 use super::broadcast::Repeat;
 use super::lanes::{Columns, ColumnsParams, group};
 use crate::Result;
-use crate::device::cpu::SERIAL_BELOW;
+use crate::device::cpu::for_chunks_of_work;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::tensor::{DType, Real};
 use bytemuck::{Pod, Zeroable};
-use rayon::prelude::*;
 
 /// Elements of one part.
 const PART: usize = 4096;
@@ -34,22 +33,6 @@ impl Repeat {
     }
 }
 
-/// As `for_chunks`, but by the amount of `work` behind `out`, not by its length.
-pub(crate) fn for_parts<T: Send>(
-    work: usize,
-    out: &mut [T],
-    chunk: usize,
-    f: impl Fn(usize, &mut [T]) + Sync + Send,
-) {
-    if work < SERIAL_BELOW {
-        out.chunks_mut(chunk).enumerate().for_each(|(i, c)| f(i, c));
-    } else {
-        out.par_chunks_mut(chunk)
-            .enumerate()
-            .for_each(|(i, c)| f(i, c));
-    }
-}
-
 /// `out[o, c] = scale * sum over r of term(a[o, r, c], b[o, r, c])`.
 pub(crate) fn sum<T: Real>(
     r: Repeat,
@@ -64,7 +47,7 @@ pub(crate) fn sum<T: Real>(
     if inner == 1 && rep <= SHORT {
         let block = (PART / rep).max(1);
         let scale = T::lit(scale);
-        for_parts(a.len(), out, block, |i, out| {
+        for_chunks_of_work(a.len(), out, block, |i, out| {
             let at = i * block * rep..(i * block + out.len()) * rep;
             let pairs = a[at.clone()].chunks_exact(rep).zip(b[at].chunks_exact(rep));
             for (o, (a, b)) in out.iter_mut().zip(pairs) {
@@ -73,7 +56,7 @@ pub(crate) fn sum<T: Real>(
         });
     } else if parts == 1 {
         let block = (PART / group).max(1);
-        for_parts(a.len(), out, block * inner, |i, out| {
+        for_chunks_of_work(a.len(), out, block * inner, |i, out| {
             for (j, o) in out.chunks_exact_mut(inner).enumerate() {
                 let at = (i * block + j) * group..(i * block + j + 1) * group;
                 let pair = (&a[at.clone()], &b[at]);
@@ -83,7 +66,7 @@ pub(crate) fn sum<T: Real>(
     } else {
         let rows = r.rows_per_part();
         let partials = &mut scratch[..outer * parts * inner];
-        for_parts(a.len(), partials, inner, |i, p| {
+        for_chunks_of_work(a.len(), partials, inner, |i, p| {
             let (o, k) = (i / parts, i % parts);
             let at = o * group + k * rows * inner..o * group + rep.min((k + 1) * rows) * inner;
             column_sums((&a[at.clone()], &b[at]), inner, term, |c, v| p[c] = v);

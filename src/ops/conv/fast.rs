@@ -1,13 +1,12 @@
 //! The dense convolution and its transpose in f32: bands of rows in parallel, register tiles inside.
 
 use super::geometry::{Axis, AxisSize, MAX_K, Segment};
-use super::kernel::{MR, MR_HALF, NR, Tap, dots, tile};
+use super::kernel::{NR, Tap, dots, most_rows, tile};
 use super::pack::{DOT_CHANNELS, Weight, pack, packed_len, panel_width};
 use super::winograd;
-use crate::device::cpu::SendPtr;
+use crate::device::cpu::{SendPtr, for_ranges};
 use crate::device::simd::{LANES, Lanes, dispatch_lanes, prefetch};
 use crate::ops::Activation;
-use rayon::prelude::*;
 
 /// Most rows that a thread takes at a time.
 const BAND: usize = 8;
@@ -198,11 +197,13 @@ fn run_phase(job: &Job<'_>, (ay, ax): (Axis, Axis), packed: &[f32], out: &mut [f
     let band = share.clamp(1, BAND);
     let bands = phase.ay.count.div_ceil(band);
     let target = SendPtr::new(out);
-    (0..job.batch * bands).into_par_iter().for_each(|i| {
-        let (image, first) = (i / bands, i % bands * band);
-        let rows = (first, (first + band).min(phase.ay.count));
-        // SAFETY: a band writes only its own rows of its own image.
-        unsafe { run_band(&phase, target, image, rows) };
+    for_ranges(job.batch * bands, &|range| {
+        for i in range {
+            let (image, first) = (i / bands, i % bands * band);
+            let rows = (first, (first + band).min(phase.ay.count));
+            // SAFETY: a band writes only its own rows of its own image.
+            unsafe { run_band(&phase, target, image, rows) };
+        }
     });
 }
 
@@ -328,8 +329,7 @@ unsafe fn line_of_tiles<L: Lanes>(phase: &Phase<'_>, out: SendPtr, taps: &[Tap],
         let width = panel_width(job.cout, first);
         let count = (job.cout - first).min(NR);
         let mut at = 0;
-        let most = if width == LANES { MR_HALF } else { MR };
-        let mut tiles = run.len.div_ceil(most);
+        let mut tiles = run.len.div_ceil(most_rows::<L>(width));
         while at < run.len {
             // Even tiles: 32 pixels are 6 6 5 5 5 5, not 6 6 6 6 6 2.
             let m = (run.len - at).div_ceil(tiles);
@@ -347,11 +347,11 @@ unsafe fn line_of_tiles<L: Lanes>(phase: &Phase<'_>, out: SendPtr, taps: &[Tap],
                 ($($m:literal)*) => {
                     match (job.cout, m) {
                         // SAFETY: the caller's contract.
-                        $((1, $m) => unsafe { dot_tile::<L, $m, 1>(job, out, taps, run, place, panel, depth) },)*
-                        $((2, $m) => unsafe { dot_tile::<L, $m, 2>(job, out, taps, run, place, panel, depth) },)*
-                        $((3, $m) => unsafe { dot_tile::<L, $m, 3>(job, out, taps, run, place, panel, depth) },)*
-                        $((4, $m) => unsafe { dot_tile::<L, $m, 4>(job, out, taps, run, place, panel, depth) },)*
-                        $((_, $m) => unsafe { wide_tile::<L, $m, { NR / LANES }, NR>(job, out, taps, run, place, panel) },)*
+                        $((1, $m) if const { $m <= most_rows::<L>(NR) } => unsafe { dot_tile::<L, $m, 1>(job, out, taps, run, place, panel, depth) },)*
+                        $((2, $m) if const { $m <= most_rows::<L>(NR) } => unsafe { dot_tile::<L, $m, 2>(job, out, taps, run, place, panel, depth) },)*
+                        $((3, $m) if const { $m <= most_rows::<L>(NR) } => unsafe { dot_tile::<L, $m, 3>(job, out, taps, run, place, panel, depth) },)*
+                        $((4, $m) if const { $m <= most_rows::<L>(NR) } => unsafe { dot_tile::<L, $m, 4>(job, out, taps, run, place, panel, depth) },)*
+                        $((_, $m) if const { $m <= most_rows::<L>(NR) } => unsafe { wide_tile::<L, $m, { NR / LANES }, NR>(job, out, taps, run, place, panel) },)*
                         _ => {}
                     }
                 };
@@ -360,7 +360,7 @@ unsafe fn line_of_tiles<L: Lanes>(phase: &Phase<'_>, out: SendPtr, taps: &[Tap],
                 ($($m:literal)*) => {
                     match m {
                         // SAFETY: the caller's contract.
-                        $($m => unsafe { wide_tile::<L, $m, 1, LANES>(job, out, taps, run, place, panel) },)*
+                        $($m if const { $m <= most_rows::<L>(LANES) } => unsafe { wide_tile::<L, $m, 1, LANES>(job, out, taps, run, place, panel) },)*
                         _ => {}
                     }
                 };

@@ -11,10 +11,13 @@ use std::hint::black_box;
 
 /// Width of a panel: two registers. The last one is half as wide if that holds what is left.
 pub(super) const NR: usize = 2 * LANES;
-/// Most pixels in a tile: 6 x 2 accumulators + 2 weights + 1 pixel fill the 16 AVX2 registers.
+/// Most pixels in a tile of any instruction set: 6 x 2 accumulators + 2 weights + 1 pixel fill the 16 AVX2 registers.
 pub(super) const MR: usize = 6;
-/// Most pixels in a tile of one register: as many accumulators.
-pub(super) const MR_HALF: usize = 12;
+
+/// Most pixels in a tile of a panel of `width` channels.
+pub(super) const fn most_rows<L: Lanes>(width: usize) -> usize {
+    if width == LANES { L::SUMS } else { L::SUMS / 2 }
+}
 
 /// A run of `len` consecutive input values at `a` (relative to a pixel) and the row of the packed
 /// panel that its first value meets.

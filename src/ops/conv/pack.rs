@@ -3,8 +3,8 @@
 use super::geometry::Axis;
 use super::kernel::NR;
 use super::winograd;
+use crate::device::cpu::for_chunks_of_work;
 use crate::device::simd::LANES;
-use rayon::prelude::*;
 
 /// Output channels up to which dot products beat a panel.
 pub(super) const DOT_CHANNELS: usize = 4;
@@ -26,8 +26,8 @@ pub(super) fn scratch_len(taps: usize, cin: usize, cout: usize) -> usize {
     packed_len(taps, cin, cout) + winograd::threads_len(taps, cin, cout)
 }
 
-/// Weights packed at a time by one thread; fewer in all are not worth waking others.
-const PACK_SERIAL: usize = 64 * 1024;
+/// Weights that are packed in the time of one element of other loops.
+const PACK_SHARE: usize = 4;
 
 /// Panels `[cout / NR][ky][kx][cin][NR]`, the last one of `LANES` if that is enough, zero beyond
 /// `cout`; for few channels `[cout][ky][kx][cin]`.
@@ -67,17 +67,7 @@ pub(super) fn pack(
     };
     let panel = (step * depth).max(1);
     let packed = &mut packed[..whole];
-    if whole < PACK_SERIAL {
-        packed
-            .chunks_mut(panel)
-            .enumerate()
-            .for_each(|(i, p)| one(i, p));
-    } else {
-        packed
-            .par_chunks_mut(panel)
-            .enumerate()
-            .for_each(|(i, p)| one(i, p));
-    }
+    for_chunks_of_work(whole / PACK_SHARE, packed, panel, one);
 }
 
 /// Channels that the panel beginning at channel `first` has room for.

@@ -1,9 +1,9 @@
 //! The weight gradient in f32: outer products of inputs and cotangents, summed over pixels.
 
 use super::geometry::{Axis, AxisSize};
-use super::kernel::{MR, MR_HALF, NR, OuterStrides, outer, outer_one};
+use super::kernel::{NR, OuterStrides, most_rows, outer, outer_one};
+use crate::device::cpu::{for_chunks, for_chunks_of_work};
 use crate::device::simd::{LANES, Lanes, dispatch_lanes};
-use rayon::prelude::*;
 
 /// Sizes of a weight gradient.
 #[derive(Clone, Copy)]
@@ -38,15 +38,13 @@ pub(super) fn run(job: WeightJob<'_>, dw: &mut [f32], scratch: &mut [f32]) {
     let weights = dw.len();
     let total = job.batch * job.rows.y;
     let parts = parts(total, weights);
-    scratch[..parts * weights]
-        .par_chunks_mut(weights)
-        .enumerate()
-        .for_each(|(i, part)| {
-            part.fill(0.0);
-            run_part(&job, (i * total / parts, (i + 1) * total / parts), part);
-        });
+    let all = &mut scratch[..parts * weights];
+    for_chunks_of_work(usize::MAX, all, weights, |i, part| {
+        part.fill(0.0);
+        run_part(&job, (i * total / parts, (i + 1) * total / parts), part);
+    });
     let scratch = &scratch[..parts * weights];
-    crate::device::cpu::for_chunks(dw, 4096, |c, out| {
+    for_chunks(dw, 4096, |c, out| {
         let at = c * 4096;
         out.copy_from_slice(&scratch[at..at + out.len()]);
         for p in 1..parts {
@@ -166,7 +164,7 @@ unsafe fn product<L: Lanes>(
             _ => 1,
         };
         let mut m = 0;
-        let mut tiles = size.0.div_ceil(if width == LANES { MR_HALF } else { MR });
+        let mut tiles = size.0.div_ceil(most_rows::<L>(width));
         while m < size.0 {
             let height = (size.0 - m).div_ceil(tiles);
             tiles -= 1;
@@ -175,7 +173,7 @@ unsafe fn product<L: Lanes>(
                 ($vectors:literal: $($m:literal)*) => {
                     match height {
                         // SAFETY: `width` and `height` channels are left from `n` and `m`.
-                        $($m => unsafe { add(&outer::<L, $m, $vectors>(a.as_ptr().add(m), b.as_ptr().add(n), s), &mut dw[at..], strides) },)*
+                        $($m if const { $m * $vectors <= L::SUMS } => unsafe { add(&outer::<L, $m, $vectors>(a.as_ptr().add(m), b.as_ptr().add(n), s), &mut dw[at..], strides) },)*
                         _ => {}
                     }
                 };
@@ -183,7 +181,7 @@ unsafe fn product<L: Lanes>(
             macro_rules! columns {
                 ($($m:literal)*) => {
                     match height {
-                        $($m => {
+                        $($m if const { $m <= most_rows::<L>(1) } => {
                             // SAFETY: as above, for one channel of `b`.
                             let acc = unsafe { outer_one::<L, $m>(a.as_ptr().add(m), b.as_ptr().add(n), s) };
                             for (m, v) in acc.into_iter().enumerate() {

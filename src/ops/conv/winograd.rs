@@ -10,12 +10,12 @@
 #![allow(clippy::needless_range_loop)] // indices are register numbers here
 
 use super::fast::{Job, check};
-use super::kernel::{MR, MR_HALF, NR, Tap, tile};
+use super::kernel::{MR, NR, Tap, most_rows, tile};
 use super::pack::{Weight, panel_width};
 use super::transform::{SIDE, g, six, sums_of};
-use crate::device::cpu::SendPtr;
+use crate::device::cpu::{SendPtr, for_chunks_of_work, for_ranges};
 use crate::device::simd::{LANES, Lanes, dispatch_lanes, prefetch, prefetch_all};
-use rayon::prelude::*;
+use std::ops::Range;
 
 /// Products for a tile and a pair of channels.
 const POINTS: usize = SIDE * SIDE;
@@ -100,21 +100,22 @@ pub(super) fn run(job: &Job<'_>, packed: &[f32], out: &mut [f32], locals: &mut [
     let count = locals.len() / len;
     if count < rayon::current_num_threads() {
         // Planned for a smaller pool.
-        let share = locals.par_chunks_exact_mut(len).enumerate();
-        share.for_each(|(k, local)| {
-            (k..job.batch * blocks)
-                .step_by(count)
-                .for_each(|i| one(i, local));
+        for_chunks_of_work(usize::MAX, &mut locals[..count * len], len, |k, local| {
+            for i in (k..job.batch * blocks).step_by(count) {
+                one(i, local);
+            }
         });
         return;
     }
     let locals = SendPtr::new(&mut locals[..count * len]);
-    (0..job.batch * blocks).into_par_iter().for_each(|i| {
+    for_ranges(job.batch * blocks, &|range| {
         let thread = rayon::current_thread_index().unwrap_or(0);
         // SAFETY: threads of a pool have indices below their number, each its own; nothing in a block is parallel,
         // so a thread never begins another one meanwhile.
-        let local = unsafe { std::slice::from_raw_parts_mut(locals.at(thread * len), len) };
-        one(i, local);
+        let local = unsafe { locals.slice(thread * len, len) };
+        for i in range {
+            one(i, local);
+        }
     });
 }
 
@@ -204,10 +205,11 @@ pub(super) fn pack(job: &Job<'_>, weight: &impl Weight, packed: &mut [f32]) {
             }
         }
     };
+    let all = |range: Range<usize>| range.for_each(one);
     if cin * cout < 32 * 32 {
-        (0..cin).for_each(one);
+        all(0..cin);
     } else {
-        (0..cin).into_par_iter().for_each(one);
+        for_ranges(cin, &all);
     }
 }
 
@@ -375,8 +377,7 @@ unsafe fn products<L: Lanes>(
     for first in (0..cout).step_by(NR) {
         let width = panel_width(cout, first);
         let panel = weights[first * cin..].as_ptr();
-        let most = if width == LANES { MR_HALF } else { MR };
-        let mut tiles = count.div_ceil(most);
+        let mut tiles = count.div_ceil(most_rows::<L>(width));
         let mut at = 0;
         while at < count {
             let m = (count - at).div_ceil(tiles);
@@ -385,7 +386,7 @@ unsafe fn products<L: Lanes>(
                 ($v:literal: $($m:literal)*) => {
                     match m {
                         // SAFETY: rows `at` to `at + m` of both slices and `8 v` columns from `first`.
-                        $($m => unsafe {
+                        $($m if const { $m * $v <= L::SUMS } => unsafe {
                             let a = inputs.as_ptr().add(at * cin);
                             let acc = tile::<L, $m, $v>(a, cin, &taps, panel);
                             for (i, acc) in acc.into_iter().enumerate() {

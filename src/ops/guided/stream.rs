@@ -2,11 +2,10 @@
 
 use super::cpu::{Filter, spread};
 use super::slide::{Axis, Down, Row, Take, across};
-use crate::device::cpu::SendPtr;
+use crate::device::cpu::{SendPtr, for_chunks_of_work};
 use crate::device::simd::{prefetch, simd_fn};
 use crate::tensor::Real;
 use bytemuck::cast_slice_mut;
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Most channels that a thread filters at a time.
@@ -126,14 +125,14 @@ pub(super) fn forward<T: Real>(
     for (n, maps) in maps.chunks_exact_mut(lines.len() * width).enumerate() {
         let guide = &guide[n * part.here * width..][..part.here * width];
         let share = lines.len().div_ceil(threads).max(sizes.rows.side());
-        maps.par_chunks_mut(share * width)
-            .zip(slots.par_chunks_exact_mut(sizes.slot()))
-            .enumerate()
-            .for_each(|(i, (maps, memory))| {
-                let from = lines.start + i * share;
-                let rows = from..from + maps.len() / width;
-                guide_maps(sizes, part.first, rows, guide, memory, maps);
-            });
+        let slots = SendPtr::new(slots);
+        for_chunks_of_work(usize::MAX, maps, share * width, |i, maps| {
+            let from = lines.start + i * share;
+            let rows = from..from + maps.len() / width;
+            // SAFETY: there are `threads` slots and at most as many shares, each with its own.
+            let memory = unsafe { slots.slice(i * sizes.slot(), sizes.slot()) };
+            guide_maps(sizes, part.first, rows, guide, memory, maps);
+        });
     }
 
     let maps = &*maps;
@@ -149,26 +148,23 @@ pub(super) fn forward<T: Real>(
             .map(move |channels| (i / parts, i % parts * share, channels))
     });
     let target = SendPtr::new(&mut out[..sizes.pictures * count * width * sizes.channels]);
-    slots
-        .par_chunks_exact_mut(sizes.slot())
-        .enumerate()
-        .for_each(|(k, memory)| {
-            for (n, from, channels) in tasks.clone().skip(k).step_by(threads) {
-                let rows = part.rows.start + from..part.rows.start + (from + share).min(count);
-                if rows.is_empty() {
-                    continue;
-                }
-                let task = Task {
-                    sizes,
-                    part,
-                    picture: n,
-                    rows,
-                    channels,
-                    lines: lines.clone(),
-                };
-                filter(&task, (guide, x), maps, memory, target);
+    for_chunks_of_work(usize::MAX, slots, sizes.slot(), |k, memory| {
+        for (n, from, channels) in tasks.clone().skip(k).step_by(threads) {
+            let rows = part.rows.start + from..part.rows.start + (from + share).min(count);
+            if rows.is_empty() {
+                continue;
             }
-        });
+            let task = Task {
+                sizes,
+                part,
+                picture: n,
+                rows,
+                channels,
+                lines: lines.clone(),
+            };
+            filter(&task, (guide, x), maps, memory, target);
+        }
+    });
 }
 
 /// A group of channels of some rows of a picture.

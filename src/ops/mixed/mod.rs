@@ -7,13 +7,12 @@ pub(crate) use cuda::launch_sum;
 use self::cuda::{DotsParams, ScaleByElementParams, dot_parts, launch_softmax};
 use super::concat::PlaceChannels;
 use super::registry::{Case, CaseInput, Fill};
-use crate::device::cpu::{CpuIo, SERIAL_BELOW, for_chunks};
+use crate::device::cpu::{CpuIo, for_chunks, for_chunks_of_work};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::Real;
 use crate::{Error, Result, dispatch_real};
 use bytemuck::Zeroable;
-use rayon::prelude::*;
 
 /// Most terms of one [`weighted_sum`].
 pub const MAX_TERMS: usize = 16;
@@ -401,13 +400,7 @@ impl Operator for Dots {
                     *s = dot(&g[at.clone()], &x[at.clone()]);
                 }
             };
-            if g.len() < SERIAL_BELOW {
-                let chunks = partial.chunks_mut(k).enumerate();
-                chunks.for_each(|(i, sums)| part(i, sums));
-            } else {
-                let chunks = partial.par_chunks_mut(k).enumerate();
-                chunks.for_each(|(i, sums)| part(i, sums));
-            }
+            for_chunks_of_work(g.len(), partial, k, part);
             for (i, d) in io.output::<T>()?.iter_mut().enumerate() {
                 *d = T::lit(partial.iter().skip(i).step_by(k).sum());
             }

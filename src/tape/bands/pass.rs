@@ -2,7 +2,7 @@
 
 use super::Band;
 use super::flow::{Flow, Graph};
-use crate::device::cpu::{Buffer, CpuIo, RawView};
+use crate::device::cpu::{Buffer, CpuIo, RawView, for_chunks};
 use crate::tape::Meta;
 use crate::tape::plan::{self, Request};
 use crate::tensor::{DType, Shape};
@@ -154,7 +154,7 @@ impl Pass {
                 let whole_output = v == self.target && self.gather.is_none();
                 if !whole_output {
                     // SAFETY: rows `start..done` were kept by the band before; regions do not overlap.
-                    unsafe { std::ptr::copy_nonoverlapping(kept, value, (done - start) * row) };
+                    unsafe { copy_rows(kept, value, (done - start) * row) };
                 }
                 if done < end {
                     inputs.clear();
@@ -224,7 +224,7 @@ impl Pass {
                     // SAFETY: the value holds rows `start..end`, and `kept` has room for those from `next` on.
                     unsafe {
                         let from = value.add((next - start) * row);
-                        std::ptr::copy_nonoverlapping(from, kept, (end - next) * row);
+                        copy_rows(from, kept, (end - next) * row);
                     }
                 }
                 times[v] += begun.elapsed();
@@ -232,6 +232,24 @@ impl Pass {
         }
         Ok(())
     }
+}
+
+/// Copies `len` values, by all threads if they are many.
+///
+/// # Safety
+/// Both must have as many, initialised and aligned; they must not overlap, and nobody else may write to them.
+unsafe fn copy_rows(from: *const f32, to: *mut f32, len: usize) {
+    const CHUNK: usize = 8 * 1024;
+    // SAFETY: the caller's contract.
+    let (from, to) = unsafe {
+        (
+            std::slice::from_raw_parts(from, len),
+            std::slice::from_raw_parts_mut(to, len),
+        )
+    };
+    for_chunks(to, CHUNK, |i, to| {
+        to.copy_from_slice(&from[i * CHUNK..][..to.len()]);
+    });
 }
 
 /// Ends of bands of `rows` rows.
