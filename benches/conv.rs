@@ -1,7 +1,7 @@
 //! Dense convolutions against the `gemm` crate on the matrix product of the same size
 //! (`M` = pixels, `K` = kh kw cin, `N` = cout, operands already laid out), in one run.
 //!
-//! `cargo bench --bench conv --features peers`
+//! `cargo bench --bench conv --features criterion`
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hafuse::ops::{self, ConvOptions};

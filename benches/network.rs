@@ -1,6 +1,6 @@
 //! One fuse of 620 x 448 with each built-in model, and one training step.
 //!
-//! `cargo bench --bench network`
+//! `cargo bench --bench network --features criterion`
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hafuse::data::dataset::{PairDataset, Scene};

@@ -90,50 +90,63 @@ fn largest(values: &Tensor) -> f64 {
     values.to_f64().iter().fold(0.0f64, |m, v| m.max(v.abs()))
 }
 
+// A test each: they run side by side.
+
 #[test]
-fn search_steps_are_those_of_the_cpu() {
+fn steps_of_stage_1_are_those_of_the_cpu() {
+    compare(&[], 1);
+}
+
+#[test]
+fn steps_of_stage_2_are_those_of_the_cpu() {
+    compare(&[], 2);
+}
+
+#[test]
+fn steps_of_a_naive_search_are_those_of_the_cpu() {
+    compare(&["strategy=naive"], 1);
+}
+
+#[test]
+fn steps_that_recompute_are_those_of_the_cpu() {
+    compare(&["space.recompute=true"], 1);
+}
+
+fn compare(keys: &[&str], stage: u8) {
     let Some(device) = card() else { return };
-    let cases: [(&[&str], u8); 4] = [
-        (&[], 1),
-        (&[], 2),
-        (&["strategy=naive"], 1),
-        (&["space.recompute=true"], 1),
-    ];
-    for (keys, stage) in cases {
-        let (cpu, cuda) = (
-            steps(&Device::Cpu, keys, stage),
-            steps(&device, keys, stage),
-        );
-        let name = format!("{keys:?} stage {stage}");
-        let mut worst = 0.0f64;
-        for (output, a) in &cpu.0 {
-            let error = (a - cuda.0[output]).abs() / a.abs();
-            assert!(error <= 1e-5, "{name} {output}: {error:e}");
-            worst = worst.max(error);
-        }
-        println!("{name}: losses and LAT differ by {worst:.1e}");
-        // The first moments are the gradients, up to a factor. Below the floor they are what is left of
-        // larger terms that cancel.
-        let moments = cpu.1.iter().filter(|(n, _)| n.starts_with("optimizer."));
-        let floor = 1e-3 * moments.map(|(_, v)| largest(v)).fold(0.0, f64::max);
-        assert!(floor > 0.0);
-        let mut worst = (0.0f64, "");
-        for (tensor, a) in &cpu.1 {
-            let scale = match tensor.starts_with("optimizer.") {
-                true => largest(a).max(floor),
-                false => largest(a).max(1e-3),
-            };
-            let (a, b) = (a.to_f64(), cuda.1[tensor].to_f64());
-            let off = a.iter().zip(b).map(|(a, b)| (a - b).abs());
-            let error = off.fold(0.0f64, f64::max) / scale;
-            assert!(error <= 1e-5, "{name} {tensor}: {error:e}");
-            if error > worst.0 {
-                worst = (error, tensor);
-            }
-        }
-        println!(
-            "{name}: parameters and gradients by {:.1e}, {}",
-            worst.0, worst.1
-        );
+    let (cpu, cuda) = (
+        steps(&Device::Cpu, keys, stage),
+        steps(&device, keys, stage),
+    );
+    let name = format!("{keys:?} stage {stage}");
+    let mut worst = 0.0f64;
+    for (output, a) in &cpu.0 {
+        let error = (a - cuda.0[output]).abs() / a.abs();
+        assert!(error <= 1e-5, "{name} {output}: {error:e}");
+        worst = worst.max(error);
     }
+    println!("{name}: losses and LAT differ by {worst:.1e}");
+    // The first moments are the gradients, up to a factor. Below the floor they are what is left of
+    // larger terms that cancel.
+    let moments = cpu.1.iter().filter(|(n, _)| n.starts_with("optimizer."));
+    let floor = 1e-3 * moments.map(|(_, v)| largest(v)).fold(0.0, f64::max);
+    assert!(floor > 0.0);
+    let mut worst = (0.0f64, "");
+    for (tensor, a) in &cpu.1 {
+        let scale = match tensor.starts_with("optimizer.") {
+            true => largest(a).max(floor),
+            false => largest(a).max(1e-3),
+        };
+        let (a, b) = (a.to_f64(), cuda.1[tensor].to_f64());
+        let off = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+        let error = off.fold(0.0f64, f64::max) / scale;
+        assert!(error <= 1e-5, "{name} {tensor}: {error:e}");
+        if error > worst.0 {
+            worst = (error, tensor);
+        }
+    }
+    println!(
+        "{name}: parameters and gradients by {:.1e}, {}",
+        worst.0, worst.1
+    );
 }
