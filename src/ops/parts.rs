@@ -51,9 +51,10 @@ pub(crate) fn for_rows_with<T: Real>(
     f: impl Fn(usize, &mut [T], &mut [T]) + Sync + Send,
 ) {
     let (per_part, parts) = split(out.len() / row);
+    assert!(out.len().is_multiple_of(row), "whole rows");
     let slots = SendPtr::new(&mut scratch[..parts * slot]);
     for_chunks(out, per_part * row, |i, out| {
-        // SAFETY: a part for each of `parts` slots, its own.
+        // SAFETY: whole rows are `parts` parts (`split`), and each has a slot of its own.
         let slot = unsafe { slots.slice(i * slot, slot) };
         for (k, out) in out.chunks_mut(row).enumerate() {
             f(i * per_part + k, slot, out);
