@@ -225,7 +225,7 @@ pub fn for_chunks<T: Send>(out: &mut [T], chunk: usize, f: impl Fn(usize, &mut [
     for_chunks_of_work(out.len(), out, chunk, f);
 }
 
-/// As [`for_chunks`], but by the amount of `work` behind `out`, not by its length.
+/// As [`for_chunks`], but by the amount of `work` behind `out`, not by its length; `usize::MAX` is always worth it.
 pub(crate) fn for_chunks_of_work<T: Send>(
     work: usize,
     out: &mut [T],

@@ -345,13 +345,19 @@ unsafe fn line_of_tiles<L: Lanes>(phase: &Phase<'_>, out: SendPtr, taps: &[Tap],
             }
             macro_rules! tiles {
                 ($($m:literal)*) => {
-                    match (job.cout, m) {
-                        // SAFETY: the caller's contract.
-                        $((1, $m) if const { $m <= most_rows::<L>(NR) } => unsafe { dot_tile::<L, $m, 1>(job, out, taps, run, place, panel, depth) },)*
-                        $((2, $m) if const { $m <= most_rows::<L>(NR) } => unsafe { dot_tile::<L, $m, 2>(job, out, taps, run, place, panel, depth) },)*
-                        $((3, $m) if const { $m <= most_rows::<L>(NR) } => unsafe { dot_tile::<L, $m, 3>(job, out, taps, run, place, panel, depth) },)*
-                        $((4, $m) if const { $m <= most_rows::<L>(NR) } => unsafe { dot_tile::<L, $m, 4>(job, out, taps, run, place, panel, depth) },)*
-                        $((_, $m) if const { $m <= most_rows::<L>(NR) } => unsafe { wide_tile::<L, $m, { NR / LANES }, NR>(job, out, taps, run, place, panel) },)*
+                    match m {
+                        $($m if const { $m <= most_rows::<L>(NR) } => {
+                            // SAFETY: the caller's contract.
+                            unsafe {
+                                match job.cout {
+                                    1 => dot_tile::<L, $m, 1>(job, out, taps, run, place, panel, depth),
+                                    2 => dot_tile::<L, $m, 2>(job, out, taps, run, place, panel, depth),
+                                    3 => dot_tile::<L, $m, 3>(job, out, taps, run, place, panel, depth),
+                                    4 => dot_tile::<L, $m, 4>(job, out, taps, run, place, panel, depth),
+                                    _ => wide_tile::<L, $m, { NR / LANES }, NR>(job, out, taps, run, place, panel),
+                                }
+                            }
+                        })*
                         _ => {}
                     }
                 };

@@ -154,7 +154,7 @@ impl Pass {
                 let whole_output = v == self.target && self.gather.is_none();
                 if !whole_output {
                     // SAFETY: rows `start..done` were kept by the band before; regions do not overlap.
-                    unsafe { copy_rows(kept, value, (done - start) * row) };
+                    unsafe { copy_values(kept, value, (done - start) * row) };
                 }
                 if done < end {
                     inputs.clear();
@@ -224,7 +224,7 @@ impl Pass {
                     // SAFETY: the value holds rows `start..end`, and `kept` has room for those from `next` on.
                     unsafe {
                         let from = value.add((next - start) * row);
-                        copy_rows(from, kept, (end - next) * row);
+                        copy_values(from, kept, (end - next) * row);
                     }
                 }
                 times[v] += begun.elapsed();
@@ -238,7 +238,7 @@ impl Pass {
 ///
 /// # Safety
 /// Both must have as many, initialised and aligned; they must not overlap, and nobody else may write to them.
-unsafe fn copy_rows(from: *const f32, to: *mut f32, len: usize) {
+unsafe fn copy_values(from: *const f32, to: *mut f32, len: usize) {
     const CHUNK: usize = 8 * 1024;
     // SAFETY: the caller's contract.
     let (from, to) = unsafe {
