@@ -30,6 +30,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PAIR = [ROOT / "samples/street_1_ir.png", ROOT / "samples/street_1_vi.png"]
 TOLERANCE = 1e-4
 NAMES = {"ours": "hafuse", "ort": "ONNX Runtime", "torch": "PyTorch"}
+# Starts a command and tells its wall seconds and most kilobytes. A process of its own: a child is charged with what its
+# parent held when it was started.
+LAUNCHER = """
+import os, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(time.perf_counter() - start, usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status) != 0)
+"""
 # Threads of the engine before spin for a while; they shall not be in the way.
 PAUSE_S = 0.05
 
@@ -340,6 +350,12 @@ def export(hafuse, model, path, *extra):
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
+def prepare(model, size, batch, files):
+    """The pair and the network of fixed sizes that engines read when they start."""
+    write_pair(files["pair"], size, batch)
+    export(files["hafuse"], model, files["model"], "--size", f"{size[0]}x{size[1]}", "--batch", batch)
+
+
 def needed_mb(hafuse, case):
     """What we plan to work in."""
     width, height = case["size"]
@@ -348,9 +364,10 @@ def needed_mb(hafuse, case):
     return json.loads(text)["arena_bytes"] * case["batch"] / 1e6
 
 
-def layout_of(model, threads, files, options):
-    """The layout in which PyTorch is faster on a single pair of the first size."""
+def layout_of(model, size, threads, files, options):
+    """The layout in which PyTorch is faster on a single pair of this size."""
     case = {"model": model, "threads": threads}
+    prepare(model, size, 1, files)
     engines = [Engine("ours", case, files)]
     engines[0].close()
     engines = [Engine("torch", case | {"layout": name}, files) for name in ("channels-last", "contiguous")]
@@ -362,31 +379,38 @@ def layout_of(model, threads, files, options):
     return min(runs, key=lambda name: statistics.median(runs[name]))
 
 
-def first_picture(hafuse, model, threads, folder, options):
-    """Wall seconds and peak memory of whole processes, from nothing to a PNG."""
-    onnx_file = folder / "any.onnx"
+def first_picture(model, threads, folder, files, options):
+    """Whole processes from nothing to a PNG: wall seconds, those that are not the network's, and peak memory."""
+    from PIL import Image
+
+    hafuse, onnx_file = files["hafuse"], folder / "any.onnx"
     export(hafuse, model, onnx_file)
     pair = list(map(str, PAIR))
     commands = {
         "ours": [hafuse, "--threads", threads, "fuse", *pair, "--device", "cpu", "--model", model, "-o"],
         "ort": [sys.executable, "-c", FIRST_PICTURE, onnx_file, threads, *pair],
     }
+    prepare(model, Image.open(PAIR[0]).size, 1, files)
+    # Engines that are up: what the network takes.
+    engines = {kind: Engine(kind, {"model": model, "threads": threads}, files) for kind in commands}
     runs = {kind: [] for kind in commands}
     for i in range(1 + (1 if options.quick else options.rounds)):
         for kind, command in commands.items():
-            command = [str(part) for part in [*command, folder / f"{kind}.png"]]
-            start = time.perf_counter()
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-            _, status, usage = os.wait4(process.pid, 0)
-            seconds = time.perf_counter() - start
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode != 0:
+            command = [*command, folder / f"{kind}.png"]
+            launched = [str(part) for part in [sys.executable, "-c", LAUNCHER, *command]]
+            done = subprocess.run(launched, text=True, stdout=subprocess.PIPE)
+            if done.returncode != 0:
                 sys.exit(f"{NAMES[kind]} fused no picture: {command}")
+            seconds, kilobytes = map(float, done.stdout.split())
+            network = engines[kind].time()
             # The first run warms the cache of files.
             if i > 0:
-                runs[kind].append([seconds, usage.ru_maxrss * 1024 / 1e6])
+                runs[kind].append([seconds, seconds - network, kilobytes * 1024 / 1e6])
+    for engine in engines.values():
+        engine.close()
     medians = {kind: [statistics.median(column) for column in zip(*rows)] for kind, rows in runs.items()}
-    return {"model": model, "threads": threads, "runs": runs, "medians": medians}
+    ratios = [statistics.median(t[i] / o[i] for o, t in zip(runs["ours"], runs["ort"])) for i in (0, 1)]
+    return {"model": model, "threads": threads, "runs": runs, "medians": medians, "ratios": ratios}
 
 
 def cell(row, kind):
@@ -479,22 +503,22 @@ def main():
         for model, threads in [(m, t) for m in options.models for t in options.threads]:
             layout = None
             for (width, height), batch in [(s, b) for s in options.sizes for b in options.batches]:
-                write_pair(files["pair"], (width, height), batch)
-                export(options.hafuse, model, files["model"], "--size", f"{width}x{height}", "--batch", batch)
                 if "torch" in kinds and layout is None:
-                    layout = layout_of(model, threads, files, options)
+                    layout = layout_of(model, (width, height), threads, files, options)
+                prepare(model, (width, height), batch, files)
                 case = {"model": model, "size": [width, height], "batch": batch, "threads": threads}
                 row = measure(case | {"layout": layout or "channels-last"}, kinds, files, options)
                 row["planned_mb"] = needed_mb(options.hafuse, case)
                 row["ratios"] = {k: ratio(row, k) for k in peers}
                 rows.append(row)
                 print_row(row, kinds)
-        starts = [first_picture(options.hafuse, m, t, folder, options) for m in options.models for t in options.threads]
-    print("\n| model | threads | " + " | ".join(f"{NAMES[k]}, s | peak MB" for k in ("ours", "ort")) + " |")
-    print("|---|---|---|---|---|---|")
+        starts = [first_picture(m, t, folder, files, options) for m in options.models for t in options.threads]
+    sides = [f"{NAMES[k]}, s | without the network, s | peak MB" for k in ("ours", "ort")]
+    print(f"\n| model | threads | {' | '.join(sides)} | ONNX Runtime / hafuse | without the network |\n|{'---|' * 10}")
     for row in starts:
-        figures = [f"{row['medians'][k][0]:.3f} | {row['medians'][k][1]:.0f}" for k in ("ours", "ort")]
-        print(f"| {row['model']} | {row['threads']} | {' | '.join(figures)} |")
+        figures = ["{:.3f} | {:.3f} | {:.0f}".format(*row["medians"][k]) for k in ("ours", "ort")]
+        ratios = [f"{r:.1f}" for r in row["ratios"]]
+        print(f"| {row['model']} | {row['threads']} | {' | '.join(figures + ratios)} |")
     for row in (r for r in rows if None in r["runs_s"].values() or r["alone"]):
         width, height = row["size"]
         print(f"\n{row['model']} {width}x{height} x {row['batch']}: we plan {row['planned_mb']:.0f} MB", end="")

@@ -3,7 +3,7 @@
 use super::geometry::{Axis, AxisSize, MAX_K, Segment};
 use super::kernel::{NR, Tap, dots, most_rows, tile};
 use super::pack::{DOT_CHANNELS, Weight, pack, packed_len, panel_width};
-use super::winograd;
+use super::{pointwise, winograd};
 use crate::device::cpu::{SendPtr, for_ranges};
 use crate::device::simd::{LANES, Lanes, dispatch_lanes, prefetch};
 use crate::ops::Activation;
@@ -178,6 +178,9 @@ pub(super) fn check(job: &Job<'_>, out: &[f32]) {
 }
 
 fn run_phase(job: &Job<'_>, (ay, ax): (Axis, Axis), packed: &[f32], out: &mut [f32]) {
+    if pointwise::suits(job) {
+        return pointwise::run(job, packed, out);
+    }
     check(job, out);
     let out_dims = if job.transposed {
         (job.rows.x, job.cols.x)

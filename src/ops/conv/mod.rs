@@ -8,6 +8,7 @@ mod forward;
 pub(crate) mod geometry;
 mod kernel;
 mod pack;
+mod pointwise;
 mod reference;
 mod transform;
 mod weight;

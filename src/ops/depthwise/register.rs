@@ -4,6 +4,7 @@
 
 use super::cpu::{Geometry, Lines};
 use crate::device::simd::{LANES, Lanes, dispatch_lanes};
+use std::hint::black_box;
 
 /// Pixels of a tile of two registers; with its 12 sums, two weights and a value it fills 16 registers.
 const PIXELS: usize = 6;
@@ -110,21 +111,31 @@ unsafe fn tile<L: Lanes, const M: usize, const V: usize>(
                 acc[m][v] = bias;
             }
         }
-        for (ky, line) in lines.iter().enumerate().take(g.h.k) {
-            let Some(line) = line else { continue };
-            for kx in 0..g.w.k {
-                let at = first.wrapping_add_signed(g.w.shift(kx)) * g.c + c;
-                let x = line.as_ptr().add(at);
-                let weight = tiles.as_ptr().add((ky * g.w.k + kx) * len + c);
+        // As in the dense convolution: pixels share a base, and multiples of their distance are opaque, else the compiler
+        // walks from pixel to pixel and from tap to tap.
+        let pixels = [0, 1, 2, 3].map(|m| black_box(m * g.c));
+        let (left, next) = (g.w.shift(0), g.w.shift(1) - g.w.shift(0));
+        let mut weight = tiles.as_ptr().add(c);
+        for line in &lines[..g.h.k] {
+            let Some(line) = line else {
+                weight = weight.add(g.w.k * len);
+                continue;
+            };
+            let at = first.wrapping_add_signed(left) * g.c + c;
+            let mut x = [0, 4, 8].map(|m| line.as_ptr().wrapping_add(at + m * g.c));
+            for _ in 0..g.w.k {
                 let mut w = [L::splat(0.0); V];
                 for v in 0..V {
                     w[v] = L::load(weight.add(v * LANES));
                 }
                 for m in 0..M {
                     for v in 0..V {
-                        acc[m][v] = L::load(x.add(m * g.c + v * LANES)).mul_add(w[v], acc[m][v]);
+                        let x = L::load(x[m / 4].add(pixels[m % 4] + v * LANES));
+                        acc[m][v] = x.mul_add(w[v], acc[m][v]);
                     }
                 }
+                x = x.map(|x| x.wrapping_offset(next * g.c as isize));
+                weight = weight.add(len);
             }
         }
         for (m, acc) in acc.into_iter().enumerate() {
