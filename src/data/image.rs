@@ -241,8 +241,9 @@ impl Picture {
         let colour = self.chroma.is_some() || (alpha.is_some() && format == Format::Tiff);
         let wide = format != Format::Jpeg && options.bits.unwrap_or(self.bit_depth) == 16;
         let unit = |v: f32, max: f32| (v.clamp(0.0, 1.0) * max).round();
-        let (samples, kind) = if wide {
-            let samples = self.interleave(colour, alpha, |v| unit(v, 65535.0) as u16);
+        let (wide_samples, narrow_samples);
+        let (samples, kind): (&[u8], _) = if wide {
+            wide_samples = self.interleave(colour, alpha, |v| unit(v, 65535.0) as u16);
             let kind = match (colour, alpha.is_some()) {
                 (false, false) => ExtendedColorType::L16,
                 (false, true) => ExtendedColorType::La16,
@@ -250,16 +251,16 @@ impl Picture {
                 (true, true) => ExtendedColorType::Rgba16,
             };
             // The encoders take samples of any width as bytes in native order.
-            (bytemuck::cast_slice(&samples).to_vec(), kind)
+            (bytemuck::cast_slice(&wide_samples), kind)
         } else {
-            let samples = self.interleave(colour, alpha, |v| unit(v, 255.0) as u8);
+            narrow_samples = self.interleave(colour, alpha, |v| unit(v, 255.0) as u8);
             let kind = match (colour, alpha.is_some()) {
                 (false, false) => ExtendedColorType::L8,
                 (false, true) => ExtendedColorType::La8,
                 (true, false) => ExtendedColorType::Rgb8,
                 (true, true) => ExtendedColorType::Rgba8,
             };
-            (samples, kind)
+            (&narrow_samples, kind)
         };
         let too_large = |e| ImageError::IoError(std::io::Error::other(e));
         let side = |n: usize| {
@@ -274,10 +275,10 @@ impl Picture {
         }
         let mut out = Cursor::new(Vec::new());
         match format {
-            Format::Png => PngEncoder::new(&mut out).write_image(&samples, w, h, kind),
-            Format::Tiff => TiffEncoder::new(&mut out).write_image(&samples, w, h, kind),
+            Format::Png => PngEncoder::new(&mut out).write_image(samples, w, h, kind),
+            Format::Tiff => TiffEncoder::new(&mut out).write_image(samples, w, h, kind),
             Format::Jpeg => JpegEncoder::new_with_quality(&mut out, options.quality)
-                .write_image(&samples, w, h, kind),
+                .write_image(samples, w, h, kind),
         }?;
         Ok(out.into_inner())
     }
