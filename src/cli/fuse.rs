@@ -363,15 +363,20 @@ impl Summary<'_> {
             0 => String::new(),
             n => format!(", {n} were there already"),
         };
-        let [decode, network, encode] = self.outcome.stages.shares();
-        format!(
-            "{fused} of {} pairs fused with {} on {} in {:.1} s{before}, written to {}\n\
-             {:.2} pairs/s with {} at a time; reading {decode:.0} %, network {network:.0} %, writing {encode:.0} % of their time",
+        let said = format!(
+            "{fused} of {} pairs fused with {} on {} in {:.1} s{before}, written to {}",
             self.total,
             self.model,
             self.device,
             self.seconds,
             out.display(),
+        );
+        if fused == 0 {
+            return said;
+        }
+        let [decode, network, encode] = self.outcome.stages.shares();
+        format!(
+            "{said}\n{:.2} pairs/s with {} at a time; reading {decode:.0} %, network {network:.0} %, writing {encode:.0} % of their time",
             self.pairs_per_second(),
             self.outcome.workers,
         )

@@ -87,6 +87,12 @@ fn resume_does_the_rest_only() {
     }));
     let said = json(&world.good(&format!("{FUSE} r --resume")));
     assert_eq!(said["skipped"], 4);
+    // Nothing was fused, so there is no speed to speak of.
+    let said = world.good(&format!("{FUSE} r --resume").replace("--json ", ""));
+    assert!(
+        said.contains("4 were there already") && !said.contains("pairs/s"),
+        "{said}"
+    );
 }
 
 #[test]
