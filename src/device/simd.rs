@@ -138,6 +138,34 @@ pub(crate) fn prefetch_all(p: *const f32, len: usize) {
     }
 }
 
+/// Addresses of up to twelve pixels a fixed distance apart, for register tiles. Four share a base, and multiples of the
+/// distance are opaque: else the compiler walks from pixel to pixel, an addition each, which costs a sixth of the time.
+#[derive(Clone, Copy)]
+pub(crate) struct Pixels {
+    pitch: usize,
+    steps: [usize; 4],
+}
+
+impl Pixels {
+    #[inline(always)]
+    pub fn new(pitch: usize) -> Self {
+        let steps = [0, 1, 2, 3].map(|m| black_box(m * pitch));
+        Self { pitch, steps }
+    }
+
+    /// Bases of the pixels of which `first` is the first.
+    #[inline(always)]
+    pub fn bases(&self, first: *const f32) -> [*const f32; 3] {
+        [0, 4, 8].map(|m| first.wrapping_add(m * self.pitch))
+    }
+
+    /// Pixel `m`.
+    #[inline(always)]
+    pub fn at(&self, bases: &[*const f32; 3], m: usize) -> *const f32 {
+        bases[m / 4].wrapping_add(self.steps[m % 4])
+    }
+}
+
 /// For any target; the compiler finds SSE or NEON registers for it.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable([f32; LANES]);

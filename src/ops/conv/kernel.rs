@@ -6,8 +6,7 @@
 
 #![allow(clippy::needless_range_loop)] // indices are register numbers here
 
-use crate::device::simd::{LANES, Lanes};
-use std::hint::black_box;
+use crate::device::simd::{LANES, Lanes, Pixels};
 
 /// Width of a panel: two registers. The last one is half as wide if that holds what is left.
 pub(super) const NR: usize = 2 * LANES;
@@ -42,11 +41,9 @@ pub(super) unsafe fn tile<L: Lanes, const M: usize, const V: usize>(
     // SAFETY: the caller vouches for all addresses.
     unsafe {
         let mut acc = [[L::splat(0.0); V]; M];
-        // Four pixels share a base, and the multiples of the pitch are opaque: else the compiler walks
-        // from pixel to pixel, an addition each, which costs a sixth of the time.
-        let pixels = [0, 1, 2, 3].map(|m| black_box(m * pitch));
+        let pixels = Pixels::new(pitch);
         for tap in taps {
-            let mut a = [0, 4, 8].map(|m| a.offset(tap.a).wrapping_add(m * pitch));
+            let mut a = pixels.bases(a.offset(tap.a));
             let mut b = panel.add(tap.row * V * LANES);
             for _ in 0..tap.len {
                 let mut w = [L::splat(0.0); V];
@@ -54,7 +51,7 @@ pub(super) unsafe fn tile<L: Lanes, const M: usize, const V: usize>(
                     w[v] = L::load(b.add(v * LANES));
                 }
                 for m in 0..M {
-                    let x = L::splat(*a[m / 4].add(pixels[m % 4]));
+                    let x = L::splat(*pixels.at(&a, m));
                     for v in 0..V {
                         acc[m][v] = x.mul_add(w[v], acc[m][v]);
                     }

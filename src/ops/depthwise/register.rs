@@ -3,8 +3,7 @@
 #![allow(clippy::needless_range_loop)] // indices are register numbers here
 
 use super::cpu::{Geometry, Lines};
-use crate::device::simd::{LANES, Lanes, dispatch_lanes};
-use std::hint::black_box;
+use crate::device::simd::{LANES, Lanes, Pixels, dispatch_lanes};
 
 /// Pixels of a tile of two registers; with its 12 sums, two weights and a value it fills 16 registers.
 const PIXELS: usize = 6;
@@ -111,9 +110,7 @@ unsafe fn tile<L: Lanes, const M: usize, const V: usize>(
                 acc[m][v] = bias;
             }
         }
-        // As in the dense convolution: pixels share a base, and multiples of their distance are opaque, else the compiler
-        // walks from pixel to pixel and from tap to tap.
-        let pixels = [0, 1, 2, 3].map(|m| black_box(m * g.c));
+        let pixels = Pixels::new(g.c);
         let (left, next) = (g.w.shift(0), g.w.shift(1) - g.w.shift(0));
         let mut weight = tiles.as_ptr().add(c);
         for line in &lines[..g.h.k] {
@@ -122,7 +119,7 @@ unsafe fn tile<L: Lanes, const M: usize, const V: usize>(
                 continue;
             };
             let at = first.wrapping_add_signed(left) * g.c + c;
-            let mut x = [0, 4, 8].map(|m| line.as_ptr().wrapping_add(at + m * g.c));
+            let mut x = pixels.bases(line.as_ptr().wrapping_add(at));
             for _ in 0..g.w.k {
                 let mut w = [L::splat(0.0); V];
                 for v in 0..V {
@@ -130,7 +127,7 @@ unsafe fn tile<L: Lanes, const M: usize, const V: usize>(
                 }
                 for m in 0..M {
                     for v in 0..V {
-                        let x = L::load(x[m / 4].add(pixels[m % 4] + v * LANES));
+                        let x = L::load(pixels.at(&x, m).add(v * LANES));
                         acc[m][v] = x.mul_add(w[v], acc[m][v]);
                     }
                 }
