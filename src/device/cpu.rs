@@ -4,8 +4,9 @@ use crate::tensor::{DType, Element, Shape};
 use crate::{Error, Result};
 use bytemuck::Zeroable;
 use memmap2::MmapMut;
-use rayon::prelude::*;
 use std::ops::Range;
+
+pub(crate) use super::team::{for_ranges, together};
 
 /// Alignment and size unit of every buffer: one cache line, one AVX-512 register.
 pub const ALIGN: usize = 64;
@@ -236,15 +237,6 @@ macro_rules! dispatch_real {
 
 /// Below this many elements a loop is not worth waking other threads for.
 pub const SERIAL_BELOW: usize = 16 * 1024;
-
-/// Calls `f` with parts of `0..count` in parallel. Not generic: rayon is compiled once for all loops.
-pub(crate) fn for_ranges(count: usize, f: &(dyn Fn(Range<usize>) + Sync)) {
-    rayon::iter::split(0..count, |r| match r.len() {
-        0 | 1 => (r, None),
-        len => (r.start..r.start + len / 2, Some(r.start + len / 2..r.end)),
-    })
-    .for_each(f);
-}
 
 /// Calls `f(i, chunk)` for each chunk of `chunk` elements of `out` (the last may be short), in
 /// parallel if `out` is large. Chunks are disjoint, so the result does not depend on thread count.

@@ -5,6 +5,7 @@ pub mod cuda;
 pub mod kernels;
 pub mod launch;
 pub(crate) mod simd;
+mod team;
 
 use crate::{Error, Result};
 use std::fmt;

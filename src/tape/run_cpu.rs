@@ -108,7 +108,7 @@ impl CpuRun {
 
     /// The caller holds the store's lock.
     pub fn run(&mut self, options: SessionOptions, times: &mut [Duration]) -> Result<()> {
-        cpu::install(|| self.run_steps(options, times))
+        cpu::together(|| self.run_steps(options, times))
     }
 
     fn run_steps(&mut self, options: SessionOptions, times: &mut [Duration]) -> Result<()> {

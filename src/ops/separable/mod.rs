@@ -8,15 +8,15 @@ pub(crate) use cases::cases;
 use super::conv::{Conv2d, ConvOptions, Convolve, Forward, Kernels};
 use super::depthwise::{self, DepthwiseOptions, depthwise_conv2d};
 use super::{Activation, Padding, leaky_relu};
-use crate::device::cpu::CpuIo;
+use crate::device::cpu::{CpuIo, SendPtr, for_ranges};
 use crate::device::launch::CudaIo;
 use crate::device::simd::simd_fn;
 use crate::export::{Graph, Operand, Value};
 use crate::tape::{Band, Banded, Meta, Operator, check_inputs, expect_shape};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};
-use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 const NAME: &str = "separable_conv2d";
 
@@ -309,10 +309,23 @@ impl SeparableConv2d {
         };
         let parts = (scratch.len() / slot.len()).clamp(1, n * rows.len());
         let per_part = (n * rows.len()).div_ceil(parts);
-        y.par_chunks_mut(per_part * row_out)
-            .zip(scratch.par_chunks_exact_mut(slot.len()))
-            .enumerate()
-            .try_for_each(|(i, (y, slot_memory))| part(i * per_part, y, slot_memory))
+        let (len, target) = (y.len(), SendPtr::new(y));
+        let slots = SendPtr::new(&mut scratch[..parts * slot.len()]);
+        let failed = Mutex::new(Ok(()));
+        for_ranges(len.div_ceil(per_part * row_out), &|range| {
+            for i in range {
+                let at = i * per_part * row_out;
+                // SAFETY: `i` is below the number of parts, of which `y` and `scratch` have room; each is handed out once.
+                let (y, slot_memory) = unsafe {
+                    let y = target.slice(at, (per_part * row_out).min(len - at));
+                    (y, slots.slice(i * slot.len(), slot.len()))
+                };
+                if let Err(e) = part(i * per_part, y, slot_memory) {
+                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Err(e);
+                }
+            }
+        });
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn run<T: Convolve>(&self, io: &mut CpuIo<'_>) -> Result<()> {

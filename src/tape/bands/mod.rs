@@ -97,7 +97,7 @@ impl BandSession {
         };
         {
             let _guard = params.read();
-            cpu::install(|| session.prepare())?;
+            cpu::together(|| session.prepare())?;
         }
         Ok(session)
     }
@@ -162,7 +162,7 @@ impl BandSession {
         self.statistics.iter_mut().for_each(|s| s.fill(0.0));
         let store = self.params.clone();
         let _guard = store.read();
-        cpu::install(|| self.run_passes(&pictures, output))
+        cpu::together(|| self.run_passes(&pictures, output))
     }
 
     fn run_passes(&mut self, pictures: &Pictures<'_>, output: &mut [f32]) -> Result<()> {
