@@ -7,7 +7,7 @@ use crate::data::{Picture, WriteOptions, read_pair};
 use crate::{Error, Result};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::Instant;
@@ -102,11 +102,21 @@ fn steps(
 ) -> Result<()> {
     let begun = Instant::now();
     output::check_file(&job.out, &[&job.a, &job.b])?;
-    // Too large a picture is better refused before it is in memory. A fuser that another worker has is that of a card.
-    if let (Ok(size), Ok(mut fuser)) = (Picture::size(&job.a), fuser.try_lock()) {
-        fuser.check(&job.a, size)?;
-    }
-    let (a, b) = read_pair(&job.a, &job.b)?;
+    let size = Picture::size(&job.a).ok();
+    // A fuser that another worker has is that of a card.
+    let with_size =
+        |f: fn(&mut Fuser, &Path, (usize, usize)) -> Result<()>| match (size, fuser.try_lock()) {
+            (Some(size), Ok(mut fuser)) => f(&mut fuser, &job.a, size),
+            _ => Ok(()),
+        };
+    // Too large a picture is better refused before it is in memory.
+    with_size(Fuser::check)?;
+    let (pair, prepared) = rayon::join(
+        || read_pair(&job.a, &job.b),
+        || with_size(|fuser, _, size| fuser.prepare(size)),
+    );
+    let (a, b) = pair?;
+    prepared?;
     stages.decode = begun.elapsed().as_secs_f64();
     for (picture, path) in [(&a, &job.a), (&b, &job.b)] {
         if picture.oriented {

@@ -136,6 +136,16 @@ impl Fuser {
         Ok(())
     }
 
+    /// Plans a size that fits and makes what the CPU needs for it, so that [`Fuser::start`] has not to.
+    pub fn prepare(&mut self, (width, height): (usize, usize)) -> Result<()> {
+        match &mut self.means {
+            Means::Network(engine) if matches!(engine.device(), Device::Cpu) => {
+                engine.prepare(1, height, width)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Begins to fuse the brightness of two pictures of one size; `path` names them in errors. A card computes
     /// while the caller does something else.
     pub fn start(&mut self, path: &Path, a: &Picture, b: &Picture) -> Result<()> {

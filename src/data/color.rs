@@ -8,13 +8,22 @@
 //! Cr = (R - Y) / 1.402                    B = Y + 1.772 Cb
 //! ```
 
+use crate::device::simd::simd_fn;
+
+/// Pixels that the vectorised loops here take at a time.
+pub(super) const RUN: usize = 64;
+/// Pixels that a thread takes at a time.
+pub(super) const PART: usize = 64 * RUN;
+
 /// `[R, G, B]` to `[Y, Cb, Cr]`; grey (R = G = B) gives Y = G and zero chroma to the last bit.
+#[inline(always)]
 pub fn rgb_to_ycbcr([r, g, b]: [f32; 3]) -> [f32; 3] {
     let y = g + 0.299 * (r - g) + 0.114 * (b - g);
     [y, (b - y) / 1.772, (r - y) / 1.402]
 }
 
 /// `[Y, Cb, Cr]` to `[R, G, B]`: the inverse of [`rgb_to_ycbcr`], without any clamping.
+#[inline(always)]
 pub fn ycbcr_to_rgb([y, cb, cr]: [f32; 3]) -> [f32; 3] {
     let (dr, db) = (1.402 * cr, 1.772 * cb);
     let dg = -(0.299 * dr + 0.114 * db) / 0.587;
@@ -26,18 +35,47 @@ pub fn ycbcr_to_rgb([y, cb, cr]: [f32; 3]) -> [f32; 3] {
 /// Clamping each channel by itself would change both the hue and Y. Here the chroma is scaled
 /// toward grey instead, by the largest s in \[0, 1\] for which (Y, s Cb, s Cr) is a colour of the
 /// RGB cube; colours inside the cube keep s = 1.
+#[inline(always)]
 pub fn ycbcr_to_gamut([y, cb, cr]: [f32; 3]) -> [f32; 3] {
     let y = y.clamp(0.0, 1.0);
     let delta = ycbcr_to_rgb([0.0, cb, cr]);
     let mut scale = 1.0f32;
     for d in delta {
-        if d > 1.0 - y {
-            scale = scale.min((1.0 - y) / d);
-        } else if -d > y {
-            scale = scale.min(y / -d);
-        }
+        // Written without branches, for vectors.
+        let room = if d > 0.0 { 1.0 - y } else { y };
+        let most = if d.abs() > room { room / d.abs() } else { 1.0 };
+        scale = if most < scale { most } else { scale };
     }
     delta.map(|d| (y + scale * d).clamp(0.0, 1.0))
+}
+
+simd_fn! {
+    /// [`rgb_to_ycbcr`] of a run of pixels, in place.
+    pub(super) fn run_to_ycbcr(planes: &mut [[f32; RUN]; 3]) {
+        let [r, g, b] = planes;
+        for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
+            [*r, *g, *b] = rgb_to_ycbcr([*r, *g, *b]);
+        }
+    }
+}
+
+simd_fn! {
+    /// [`ycbcr_to_gamut`] of a run of pixels, in place.
+    pub(super) fn run_to_gamut(planes: &mut [[f32; RUN]; 3]) {
+        let [y, cb, cr] = planes;
+        for ((y, cb), cr) in y.iter_mut().zip(cb).zip(cr) {
+            [*y, *cb, *cr] = ycbcr_to_gamut([*y, *cb, *cr]);
+        }
+    }
+}
+
+simd_fn! {
+    /// Each value, clamped to \[0, 1\], as the nearest of the whole numbers up to `max`.
+    pub(super) fn run_to_levels(values: &mut [f32; RUN], max: f32) {
+        for v in values {
+            *v = (v.clamp(0.0, 1.0) * max).round();
+        }
+    }
 }
 
 #[cfg(test)]

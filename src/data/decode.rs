@@ -1,7 +1,8 @@
 //! From the bytes of a picture file to its planes; every failure is one line that says the way out.
 
-use super::color::rgb_to_ycbcr;
+use super::color::{PART, RUN, run_to_ycbcr};
 use super::image::{Chroma, Picture, one_line};
+use crate::device::cpu::{SendPtr, for_ranges};
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use std::fs::File;
@@ -195,20 +196,14 @@ impl Sample for u16 {
     }
 }
 
-fn split<T: Sample>(width: usize, height: usize, samples: &[T], channels: usize) -> Picture {
+fn split<T: Sample + Sync>(width: usize, height: usize, samples: &[T], channels: usize) -> Picture {
     let pixels = || samples.chunks_exact(channels);
     let coloured = channels >= 3 && pixels().any(|p| p[0] != p[1] || p[1] != p[2]);
     let (luma, chroma) = if coloured {
-        let n = width * height;
-        let mut luma = Vec::with_capacity(n);
-        let (mut cb, mut cr) = (Vec::with_capacity(n), Vec::with_capacity(n));
-        for p in pixels() {
-            let [y, b, r] = rgb_to_ycbcr([p[0].unit(), p[1].unit(), p[2].unit()]);
-            luma.push(y);
-            cb.push(b);
-            cr.push(r);
-        }
+        let [luma, cb, cr] = split_colour(width * height, samples, channels);
         (luma, Some(Chroma { cb, cr }))
+    } else if channels == 1 {
+        (samples.iter().map(|v| v.unit()).collect(), None)
     } else {
         (pixels().map(|p| p[0].unit()).collect(), None)
     };
@@ -222,4 +217,29 @@ fn split<T: Sample>(width: usize, height: usize, samples: &[T], channels: usize)
         bit_depth: T::BITS,
         oriented: false,
     }
+}
+
+/// Planes of Y, Cb and Cr of `count` pixels.
+fn split_colour<T: Sample + Sync>(count: usize, samples: &[T], channels: usize) -> [Vec<f32>; 3] {
+    let mut planes = [(); 3].map(|()| vec![0.0f32; count]);
+    let targets = planes.each_mut().map(|plane| SendPtr::new(plane));
+    for_ranges(count.div_ceil(PART), &|range| {
+        let to = count.min(range.end * PART);
+        for first in (range.start * PART..to).step_by(RUN) {
+            let len = RUN.min(count - first);
+            let mut run = [[0.0f32; RUN]; 3];
+            let pixels = samples[first * channels..][..len * channels].chunks_exact(channels);
+            for (i, p) in pixels.enumerate() {
+                for (plane, v) in run.iter_mut().zip(p) {
+                    plane[i] = v.unit();
+                }
+            }
+            run_to_ycbcr(&mut run);
+            for (run, target) in run.iter().zip(targets) {
+                // SAFETY: pixels `first` to `first + len` of a plane, each run of which is taken once.
+                unsafe { target.slice(first, len) }.copy_from_slice(&run[..len]);
+            }
+        }
+    });
+    planes
 }

@@ -1,7 +1,8 @@
 //! The decoded picture: luma, chroma and alpha planes of unit floats.
 
-use super::color::ycbcr_to_gamut;
+use super::color::{PART, RUN, run_to_gamut, run_to_levels};
 use super::decode;
+use crate::device::cpu::for_chunks;
 use crate::tensor::io::write_atomic;
 use crate::{Error, Result};
 use image::codecs::{jpeg::JpegEncoder, png::PngEncoder, tiff::TiffEncoder};
@@ -162,7 +163,7 @@ impl Picture {
     /// The fused picture: `fused_luma` as Y; chroma, alpha and bit depth of `colour`.
     ///
     /// The chroma is kept as it is; where it does not fit the new Y, writing scales it toward grey
-    /// so that Y and hue stay, see [`ycbcr_to_gamut`].
+    /// so that Y and hue stay, see [`ycbcr_to_gamut`](super::color::ycbcr_to_gamut).
     ///
     /// # Errors
     /// [`Error::Shape`] if `fused_luma` does not have as many values as `colour` has pixels.
@@ -240,10 +241,9 @@ impl Picture {
         let alpha = self.alpha.as_deref().filter(|_| format != Format::Jpeg);
         let colour = self.chroma.is_some() || (alpha.is_some() && format == Format::Tiff);
         let wide = format != Format::Jpeg && options.bits.unwrap_or(self.bit_depth) == 16;
-        let unit = |v: f32, max: f32| (v.clamp(0.0, 1.0) * max).round();
         let (wide_samples, narrow_samples);
         let (samples, kind): (&[u8], _) = if wide {
-            wide_samples = self.interleave(colour, alpha, |v| unit(v, 65535.0) as u16);
+            wide_samples = self.interleave(colour, alpha, 65535.0, |v| v as u16);
             let kind = match (colour, alpha.is_some()) {
                 (false, false) => ExtendedColorType::L16,
                 (false, true) => ExtendedColorType::La16,
@@ -253,7 +253,7 @@ impl Picture {
             // The encoders take samples of any width as bytes in native order.
             (bytemuck::cast_slice(&wide_samples), kind)
         } else {
-            narrow_samples = self.interleave(colour, alpha, |v| unit(v, 255.0) as u8);
+            narrow_samples = self.interleave(colour, alpha, 255.0, |v| v as u8);
             let kind = match (colour, alpha.is_some()) {
                 (false, false) => ExtendedColorType::L8,
                 (false, true) => ExtendedColorType::La8,
@@ -283,26 +283,50 @@ impl Picture {
         Ok(out.into_inner())
     }
 
-    fn interleave<T>(
+    /// Samples of all pixels side by side, from 0 to `max`; `cast` takes whole numbers in that range.
+    fn interleave<T: Clone + Default + Send>(
         &self,
         colour: bool,
         alpha: Option<&[f32]>,
-        quantise: impl Fn(f32) -> T,
+        max: f32,
+        cast: impl Fn(f32) -> T + Sync + Send,
     ) -> Vec<T> {
         let channels = if colour { 3 } else { 1 } + usize::from(alpha.is_some());
-        let mut out = Vec::with_capacity(self.luma.len() * channels);
-        for (i, &y) in self.luma.iter().enumerate() {
-            match &self.chroma {
-                Some(c) => {
-                    out.extend(ycbcr_to_gamut([y, c.cb[i], c.cr[i]]).map(&quantise));
+        let mut out = vec![T::default(); self.luma.len() * channels];
+        let run = |first: usize, out: &mut [T]| {
+            let len = out.len() / channels;
+            let copy = |plane: &[f32]| {
+                let mut run = [0.0f32; RUN];
+                run[..len].copy_from_slice(&plane[first..first + len]);
+                run
+            };
+            let mut put = |channel: usize, mut run: [f32; RUN]| {
+                run_to_levels(&mut run, max);
+                for (pixel, &v) in out.chunks_exact_mut(channels).zip(&run) {
+                    pixel[channel] = cast(v);
                 }
-                None if colour => out.extend([y; 3].map(&quantise)),
-                None => out.push(quantise(y)),
+            };
+            let mut planes = [copy(&self.luma); 3];
+            if let Some(c) = &self.chroma {
+                planes[1..].copy_from_slice(&[copy(&c.cb), copy(&c.cr)]);
+                run_to_gamut(&mut planes);
             }
-            if let Some(a) = alpha {
-                out.push(quantise(a[i]));
+            for (channel, run) in planes
+                .into_iter()
+                .take(if colour { 3 } else { 1 })
+                .enumerate()
+            {
+                put(channel, run);
             }
-        }
+            if let Some(alpha) = alpha {
+                put(channels - 1, copy(alpha));
+            }
+        };
+        for_chunks(&mut out, PART * channels, |i, out| {
+            for (j, out) in out.chunks_mut(RUN * channels).enumerate() {
+                run(i * PART + j * RUN, out);
+            }
+        });
         out
     }
 

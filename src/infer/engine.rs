@@ -359,6 +359,14 @@ impl Engine {
     }
 
     /// The plan for this size, made if it is not the last one's.
+    /// Plans for pictures of a size and makes what their fusion needs beside them. The first fusion of a size does so by itself.
+    ///
+    /// # Errors
+    /// As [`Engine::start`] for the size.
+    pub fn prepare(&mut self, n: usize, height: usize, width: usize) -> Result<()> {
+        self.plan(n, height, width).map(|_| ())
+    }
+
     fn plan(&mut self, n: usize, height: usize, width: usize) -> Result<&mut Plan> {
         let key = [n, height, width];
         let plan = match self.plan.take() {

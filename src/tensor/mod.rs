@@ -8,6 +8,7 @@ pub use dtype::{DType, Element, Real};
 pub use shape::Shape;
 
 use crate::{Error, Result};
+use half::slice::HalfFloatSliceExt;
 
 /// Contiguous host data of one element type.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,6 +123,15 @@ impl Tensor {
     pub fn to_dtype(&self, dtype: DType) -> Self {
         if dtype == self.dtype() {
             return self.clone();
+        }
+        if let (Data::F16(v), DType::F32) = (&self.data, dtype) {
+            // Most models are stored so; this way is the fast one.
+            let mut values = vec![0.0; v.len()];
+            v.convert_to_f32_slice(&mut values);
+            return Self {
+                shape: self.shape,
+                data: Data::F32(values),
+            };
         }
         let values = self.to_f64();
         let data = match dtype {
