@@ -129,6 +129,21 @@ pub(crate) fn prefetch(p: *const f32) {
     let _ = p;
 }
 
+/// Asks for the `len` floats from `p` on, which need not be readable, to come as far as the second-level cache.
+#[inline(always)]
+pub(crate) fn prefetch_far(p: *const f32, len: usize) {
+    const LINE: usize = 16;
+    for at in (0..len).step_by(LINE) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as in `prefetch`.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(p.wrapping_add(at).cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (p, at);
+    }
+}
+
 /// [`prefetch`] of `len` floats from `p` on.
 #[inline(always)]
 pub(crate) fn prefetch_all(p: *const f32, len: usize) {

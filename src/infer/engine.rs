@@ -83,7 +83,7 @@ enum Plan {
 
 /// Rows of a band: few enough that its values stay in a cache, unless the pictures are wide, and enough to keep the
 /// threads of a small machine busy.
-const BAND_ROWS: usize = 32;
+const BAND_ROWS: usize = 36;
 
 /// What an engine holds in memory for pictures of one size, beside the pictures themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

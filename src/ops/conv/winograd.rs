@@ -12,9 +12,9 @@
 use super::fast::{Job, check};
 use super::kernel::{MR, NR, Tap, most_rows, tile};
 use super::pack::{Weight, panel_width};
-use super::transform::{SIDE, g, six, sums_of};
+use super::transform::{SIDE, eight, g, sums_of};
 use crate::device::cpu::{SendPtr, for_chunks_of_work, for_ranges};
-use crate::device::simd::{LANES, Lanes, dispatch_lanes, prefetch, prefetch_all};
+use crate::device::simd::{LANES, Lanes, Pixels, dispatch_lanes, prefetch, prefetch_all, prefetch_far};
 use std::ops::Range;
 
 /// Products for a tile and a pair of channels.
@@ -23,7 +23,7 @@ const POINTS: usize = SIDE * SIDE;
 const BLOCK_FLOATS: usize = 64 * 1024;
 /// Fewer tiles than this do not pay for the transformed weights.
 const FEW_TILES: usize = 24;
-/// Keeps the 36 lines of a position apart in the first-level cache.
+/// Keeps the 64 lines of a position apart in the first-level cache.
 const GAP: usize = 16;
 
 /// Elements of the transformed weights of a kernel that [`suits`] may accept, else 0.
@@ -69,7 +69,7 @@ fn pitch(block: usize, channels: usize) -> usize {
 /// Floats that one thread works with.
 fn local_len(cin: usize, cout: usize) -> usize {
     let block = block_tiles(cin, cout);
-    let len = POINTS * (pitch(block, cin) + pitch(block, cout) + cin);
+    let len = POINTS * (pitch(block, cin) + pitch(block, cout) + cin + cin.max(cout));
     len.next_multiple_of(GAP)
 }
 
@@ -163,7 +163,7 @@ impl Map {
     }
 }
 
-/// `G w G^T` of every pair of channels as panels `[36][cout / NR][cin][NR]`, the last one of `LANES` if
+/// `G w G^T` of every pair of channels as panels `[64][cout / NR][cin][NR]`, the last one of `LANES` if
 /// that is what is left.
 pub(super) fn pack(job: &Job<'_>, weight: &impl Weight, packed: &mut [f32]) {
     let (k, cin, cout) = (job.rows.k, job.cin, job.cout);
@@ -172,13 +172,15 @@ pub(super) fn pack(job: &Job<'_>, weight: &impl Weight, packed: &mut [f32]) {
     let one = |ci: usize| {
         for co in (0..cout).step_by(LANES) {
             let mut half = [[[0.0f64; LANES]; 5]; SIDE];
-            for (row, g) in half.iter_mut().zip(&g) {
-                for u in 0..k {
-                    let y = if job.transposed { k - 1 - u } else { u };
-                    for v in 0..k {
-                        let x = if job.transposed { k - 1 - v } else { v };
-                        for l in 0..LANES {
-                            row[v][l] += g[u] * f64::from(weight(y, x, ci, co + l));
+            for u in 0..k {
+                let y = if job.transposed { k - 1 - u } else { u };
+                for v in 0..k {
+                    let x = if job.transposed { k - 1 - v } else { v };
+                    let w: [f64; LANES] =
+                        std::array::from_fn(|l| f64::from(weight(y, x, ci, co + l)));
+                    for (row, g) in half.iter_mut().zip(&g) {
+                        for (sum, w) in row[v].iter_mut().zip(w) {
+                            *sum += g[u] * w;
                         }
                     }
                 }
@@ -194,7 +196,7 @@ pub(super) fn pack(job: &Job<'_>, weight: &impl Weight, packed: &mut [f32]) {
                         }
                     }
                     let at = (i * SIDE + j) * cin * cout + at;
-                    // SAFETY: `packed` holds 36 cin cout values, and channel `ci` owns these eight.
+                    // SAFETY: `packed` holds 64 cin cout values, and channel `ci` owns these eight.
                     unsafe {
                         target
                             .at(at)
@@ -215,7 +217,7 @@ pub(super) fn pack(job: &Job<'_>, weight: &impl Weight, packed: &mut [f32]) {
 
 /// # Safety
 /// `out` must hold the whole output and no other thread may touch the outputs of tiles `tiles` of
-/// `image`; `local` must have [`local_len`] floats, `packed` 36 for each pair of channels.
+/// `image`; `local` must have [`local_len`] floats, `packed` 64 for each pair of channels.
 unsafe fn run_block(
     job: &Job<'_>,
     map: &Map,
@@ -243,7 +245,9 @@ unsafe fn block<L: Lanes>(
 ) {
     let (cin, cout) = (job.cin, job.cout);
     let (inputs, rest) = local.split_at_mut(POINTS * map.pitch(cin));
-    let (sums, patch) = rest.split_at_mut(POINTS * map.pitch(cout));
+    let (sums, rest) = rest.split_at_mut(POINTS * map.pitch(cout));
+    let (patch, half) = rest.split_at_mut(POINTS * cin);
+    let half = half.as_mut_ptr();
     let count = tiles.1 - tiles.0;
     for t in 0..count {
         let (ty, tx) = ((tiles.0 + t) / map.across, (tiles.0 + t) % map.across);
@@ -252,10 +256,10 @@ unsafe fn block<L: Lanes>(
         for i in 0..SIDE {
             prefetch_all(from.wrapping_add(i * pitch + SIDE * cin), cin * map.step);
         }
-        // SAFETY: `patch_of` gives 6 x 6 pixels of `cin` channels; tile `t < block` has room in `inputs`.
+        // SAFETY: `patch_of` gives 8 x 8 pixels of `cin` channels; tile `t < block` has room in `inputs`.
         unsafe {
             let to = inputs.as_mut_ptr().add(t * cin);
-            transform_input::<L>(from, pitch, cin, to, map.pitch(cin));
+            transform_input::<L>(from, pitch, cin, half, to, map.pitch(cin));
         }
     }
     for p in 0..POINTS {
@@ -263,27 +267,60 @@ unsafe fn block<L: Lanes>(
         let sums = &mut sums[p * map.pitch(cout)..][..count * cout];
         // SAFETY: the slices have `count` rows of `cin` and `cout`, the weights of a point are cin x cout.
         unsafe { products::<L>(inputs, &packed[p * cin * cout..], sums, (count, cin, cout)) };
+        ask_ahead(job, map, out, image, tiles, p);
     }
     for t in 0..count {
         let (ty, tx) = ((tiles.0 + t) / map.across, (tiles.0 + t) % map.across);
         let place = (image, ty * map.step, tx * map.step);
-        for i in 0..map.step {
-            let row = (image * map.height + place.1 + i) * map.width;
-            let next = (row + place.2 + map.step) * cout;
-            prefetch_all(out.line(next), cout * map.step);
-        }
-        // SAFETY: the caller's contract; sums of all 36 points were written for tile `t`.
+        // SAFETY: the caller's contract; sums of all 64 points were written for tile `t`.
         unsafe {
             let from = sums.as_ptr().add(t * cout);
             match map.step {
-                4 => transform_output::<L, 4>(job, map, from, out, place),
-                _ => transform_output::<L, 2>(job, map, from, out, place),
+                6 => transform_output::<L, 6>(job, map, from, half, out, place),
+                _ => transform_output::<L, 4>(job, map, from, half, out, place),
             }
         }
     }
 }
 
-/// The 6 x 6 inputs of the output tile at (y, x), and the distance of their rows: where they lie or, at
+/// Asks for a part of what this block writes, and the next one reads, while there is little else to wait for: part `point`
+/// of [`POINTS`].
+#[inline(always)]
+fn ask_ahead(
+    job: &Job<'_>,
+    map: &Map,
+    out: SendPtr,
+    image: usize,
+    tiles: (usize, usize),
+    point: usize,
+) {
+    let (row, first) = (point % SIDE, point / SIDE);
+    let (down, across) = (tiles.0 / map.across, tiles.0 % map.across);
+    let place = |k: usize| {
+        let (mut y, mut x) = (down, across + k);
+        // A division takes as long as the products of a pixel.
+        while x >= map.across {
+            (y, x) = (y + 1, x - map.across);
+        }
+        (y * map.step + row, x * map.step)
+    };
+    let count = tiles.1 - tiles.0;
+    for k in (first..count).step_by(SIDE) {
+        if row < map.step {
+            let (y, x) = place(k);
+            let at = ((image * map.height + y) * map.width + x) * job.cout;
+            prefetch_far(out.line(at), map.step * job.cout);
+            if let Some(residual) = job.epilogue.residual {
+                prefetch_far(residual.as_ptr().wrapping_add(at), map.step * job.cout);
+            }
+        }
+        let (y, x) = place(k + count);
+        let at = ((image * map.in_height + y) * map.in_width + x) * job.cin;
+        prefetch_far(job.input.as_ptr().wrapping_add(at), map.step * job.cin);
+    }
+}
+
+/// The 8 x 8 inputs of the output tile at (y, x), and the distance of their rows: where they lie or, at
 /// the border, copied to `patch` with zeros around.
 #[inline(always)]
 fn patch_of(
@@ -317,39 +354,48 @@ fn patch_of(
     (patch.as_ptr(), SIDE * cin)
 }
 
-/// `B^T d B` for all channels of a tile; point `p` goes to `to + p * to_pitch`.
+/// `B^T d B` for all channels of a tile; point `p` goes to `to + p * to_pitch`. The rows are read one after the other,
+/// since those of pictures of common widths lie in the same few lines of a cache.
 ///
 /// # Safety
-/// `from` must have six rows, `pitch` apart, of six pixels; `to` must have room.
+/// `from` must have eight rows, `pitch` apart, of eight pixels; `to` and `half` must have room for 64 points.
 #[inline(always)]
 unsafe fn transform_input<L: Lanes>(
     from: *const f32,
     pitch: usize,
     cin: usize,
+    half: *mut f32,
     to: *mut f32,
     to_pitch: usize,
 ) {
     // SAFETY: the caller vouches for all addresses; `cin` is a multiple of LANES.
     unsafe {
-        for c in (0..cin).step_by(LANES) {
-            let mut rows = [[L::splat(0.0); SIDE]; SIDE];
-            for i in 0..SIDE {
-                let row = from.add(i * pitch + c);
+        let pixels = Pixels::new(cin);
+        for i in 0..SIDE {
+            for c in (0..cin).step_by(LANES) {
+                let row = pixels.bases(from.add(i * pitch + c));
                 let mut d = [L::splat(0.0); SIDE];
                 for j in 0..SIDE {
-                    d[j] = L::load(row.add(j * cin));
+                    d[j] = L::load(pixels.at(&row, j));
                 }
-                rows[i] = six(d);
+                let d = eight(d);
+                for j in 0..SIDE {
+                    d[j].store(half.add(c * POINTS + (i * SIDE + j) * LANES));
+                }
             }
-            for j in 0..SIDE {
+        }
+        let points = Pixels::new(SIDE * to_pitch);
+        for j in 0..SIDE {
+            for c in (0..cin).step_by(LANES) {
+                let to = points.bases(to.add(j * to_pitch + c));
                 let mut d = [L::splat(0.0); SIDE];
                 for i in 0..SIDE {
-                    d[i] = rows[i][j];
+                    d[i] = L::load(half.add(c * POINTS + (i * SIDE + j) * LANES));
                 }
-                let d = six(d);
+                let d = eight(d);
                 for i in 0..SIDE {
-                    let to = to.add((i * SIDE + j) * to_pitch + c);
-                    d[i].store(to);
+                    let to = points.at(&to, i);
+                    d[i].store(to.cast_mut());
                     // Of the next tile.
                     prefetch(to.wrapping_add(cin));
                 }
@@ -409,47 +455,57 @@ unsafe fn products<L: Lanes>(
     }
 }
 
-/// `A^T m A` for all channels of a tile, the epilogue, and the outputs that lie in the picture.
+/// `A^T m A` for all channels of a tile, the epilogue, and the outputs that lie in the picture, row by row as in
+/// [`transform_input`].
 ///
 /// # Safety
-/// `from` must have the sums of all 36 points; the outputs must be this thread's own.
+/// `from` must have the sums of all 64 points and `half` room for as many; the outputs must be this thread's own.
 #[inline(always)]
 unsafe fn transform_output<L: Lanes, const S: usize>(
     job: &Job<'_>,
     map: &Map,
     from: *const f32,
+    half: *mut f32,
     out: SendPtr,
     (image, y, x): (usize, usize, usize),
 ) {
     let (cout, pitch, epilogue) = (job.cout, map.pitch(job.cout), job.epilogue);
     let (high, wide) = (S.min(map.height - y), S.min(map.width - x));
-    let (first, pitch_out) = (
-        ((image * map.height + y) * map.width + x) * cout,
-        map.width * cout,
-    );
-    for c in (0..cout).step_by(LANES) {
-        // SAFETY: the caller vouches for `from`; positions below `high` and `wide` lie in the output.
-        unsafe {
-            let mut columns = [[L::splat(0.0); SIDE]; S];
-            for i in 0..SIDE {
+    let points = Pixels::new(SIDE * pitch);
+    for j in 0..SIDE {
+        for c in (0..cout).step_by(LANES) {
+            // SAFETY: the caller vouches for `from` and `half`.
+            unsafe {
+                let from = points.bases(from.add(j * pitch + c));
                 let mut m = [L::splat(0.0); SIDE];
-                for j in 0..SIDE {
-                    m[j] = L::load(from.add((i * SIDE + j) * pitch + c));
+                for i in 0..SIDE {
+                    m[i] = L::load(points.at(&from, i));
                 }
                 let sums = sums_of::<L, S>(m);
-                for j in 0..S {
-                    columns[j][i] = sums[j];
+                for i in 0..S {
+                    sums[i].store(half.add(c * POINTS + (i * SIDE + j) * LANES));
                 }
             }
-            for j in 0..wide {
-                let sums = sums_of::<L, S>(columns[j]);
-                let at = first + j * cout + c;
-                if high == S {
-                    epilogue.store_lanes(sums, c, (at, pitch_out), out);
+        }
+    }
+    for i in 0..high {
+        let first = ((image * map.height + y + i) * map.width + x) * cout;
+        // What the next tile writes.
+        prefetch_all(out.line(first + S * cout), S * cout);
+        for c in (0..cout).step_by(LANES) {
+            // SAFETY: as above; positions below `high` and `wide` lie in the output.
+            unsafe {
+                let mut m = [L::splat(0.0); SIDE];
+                for j in 0..SIDE {
+                    m[j] = L::load(half.add(c * POINTS + (i * SIDE + j) * LANES));
+                }
+                let sums = sums_of::<L, S>(m);
+                if wide == S {
+                    epilogue.store_lanes(sums, c, (first + c, cout), out);
                     continue;
                 }
-                for i in 0..high {
-                    epilogue.store_lanes([sums[i]], c, (at + i * pitch_out, 0), out);
+                for j in 0..wide {
+                    epilogue.store_lanes([sums[j]], c, (first + j * cout + c, 0), out);
                 }
             }
         }
