@@ -6,7 +6,7 @@ use bytemuck::Zeroable;
 use memmap2::MmapMut;
 use std::ops::Range;
 
-pub(crate) use super::team::{for_ranges, together};
+pub(crate) use super::team::{fair_share, for_ranges, together};
 
 /// Alignment and size unit of every buffer: one cache line, one AVX-512 register.
 pub const ALIGN: usize = 64;

@@ -137,7 +137,9 @@ pub(crate) fn prefetch_far(p: *const f32, len: usize) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as in `prefetch`.
         unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(p.wrapping_add(at).cast());
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(
+                p.wrapping_add(at).cast(),
+            );
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = (p, at);

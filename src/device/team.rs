@@ -246,6 +246,16 @@ pub(crate) fn for_ranges(count: usize, f: &Body<'_>) {
     }
 }
 
+/// How many of `count` items a thread best takes at a time, at most `most`, so that all threads end together.
+pub(crate) fn fair_share(count: usize, most: usize) -> usize {
+    let threads = rayon::current_num_threads();
+    let rounds = |share: usize| count.div_ceil(share).div_ceil(threads);
+    let shares = (1..=most.min(count)).rev();
+    shares
+        .min_by_key(|&share| share * rounds(share))
+        .unwrap_or(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,6 +285,16 @@ mod tests {
                 });
             });
         }
+    }
+
+    #[test]
+    fn shares_end_together() {
+        let shares = [(36, 8), (9, 8), (18, 18), (5, 8), (1, 8), (0, 8)];
+        let of = |threads: usize| {
+            pool(threads).install(|| shares.map(|(count, most)| fair_share(count, most)))
+        };
+        assert_eq!(of(1), [6, 3, 18, 5, 1, 1]);
+        assert_eq!(of(2), [6, 5, 9, 3, 1, 1]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::geometry::{Axis, AxisSize, MAX_K, Segment};
 use super::kernel::{NR, Tap, dots, most_rows, tile};
 use super::pack::{DOT_CHANNELS, Weight, pack, packed_len, panel_width};
 use super::{pointwise, winograd};
-use crate::device::cpu::{SendPtr, for_ranges};
+use crate::device::cpu::{SendPtr, fair_share, for_ranges};
 use crate::device::simd::{LANES, Lanes, dispatch_lanes, prefetch};
 use crate::ops::Activation;
 
@@ -195,9 +195,7 @@ fn run_phase(job: &Job<'_>, (ay, ax): (Axis, Axis), packed: &[f32], out: &mut [f
         out_image: out_dims.0 * out_dims.1 * job.cout,
         packed,
     };
-    let threads = rayon::current_num_threads();
-    let share = (job.batch * phase.ay.count).div_ceil(2 * threads);
-    let band = share.clamp(1, BAND);
+    let band = fair_share(job.batch * phase.ay.count, BAND);
     let bands = phase.ay.count.div_ceil(band);
     let target = SendPtr::new(out);
     for_ranges(job.batch * bands, &|range| {

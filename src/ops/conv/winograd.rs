@@ -14,7 +14,9 @@ use super::kernel::{MR, NR, Tap, most_rows, tile};
 use super::pack::{Weight, panel_width};
 use super::transform::{SIDE, eight, g, sums_of};
 use crate::device::cpu::{SendPtr, for_chunks_of_work, for_ranges};
-use crate::device::simd::{LANES, Lanes, Pixels, dispatch_lanes, prefetch, prefetch_all, prefetch_far};
+use crate::device::simd::{
+    LANES, Lanes, Pixels, dispatch_lanes, prefetch, prefetch_all, prefetch_far,
+};
 use std::ops::Range;
 
 /// Products for a tile and a pair of channels.

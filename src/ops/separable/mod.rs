@@ -141,9 +141,6 @@ struct SeparableConv2d {
     naive: bool,
 }
 
-/// Parts that the CPU works on, for each thread.
-const PARTS: usize = 2;
-
 /// What a part keeps while it goes down its rows; each length whole in cache lines.
 struct Slot {
     /// `g(x)` of the rows under a window, unless `g` does nothing.
@@ -193,7 +190,7 @@ impl SeparableConv2d {
 
     /// Elements of scratch for an output of this many rows.
     fn slots_len<T>(&self, x: Shape, w1: Shape, rows: usize) -> usize {
-        let parts = (PARTS * rayon::current_num_threads()).clamp(1, rows.max(1));
+        let parts = rayon::current_num_threads().clamp(1, rows.max(1));
         parts * self.slot::<T>(x, w1).len()
     }
 
@@ -307,6 +304,7 @@ impl SeparableConv2d {
             }
             Ok(())
         };
+        // One part for each thread: a part computes the leaky ReLU above its first row again.
         let parts = (scratch.len() / slot.len()).clamp(1, n * rows.len());
         let per_part = (n * rows.len()).div_ceil(parts);
         let (len, target) = (y.len(), SendPtr::new(y));
