@@ -114,7 +114,7 @@ pub(crate) fn cases() -> Vec<Case> {
         true,
         false,
     );
-    // Enough tiles of 6 x 6 for the convolution of fewer products, cut at the borders.
+    // Enough tiles of 8 x 8 for the convolution of fewer products, cut at the borders.
     add(
         "tiles",
         [1, 21, 23, 8],
@@ -124,10 +124,10 @@ pub(crate) fn cases() -> Vec<Case> {
         true,
         true,
     );
-    add("tiles, 5x5", [2, 9, 10, 8], (5, 5), 8, same, true, false);
+    add("tiles, 5x5", [2, 11, 12, 8], (5, 5), 8, same, true, false);
     add(
         "tiles, a short panel",
-        [1, 17, 24, 16],
+        [1, 22, 24, 16],
         (3, 3),
         24,
         same,
@@ -136,7 +136,7 @@ pub(crate) fn cases() -> Vec<Case> {
     );
     add(
         "tiles, valid",
-        [1, 23, 22, 16],
+        [1, 24, 23, 16],
         (3, 3),
         8,
         with(1, 1, Padding::Valid, Activation::Sigmoid),

@@ -1,11 +1,9 @@
 //! Dense 3 x 3 and 5 x 5 convolutions of stride 1 with fewer products, in f32.
 //!
-//! A tile of 6 x 6 inputs gives 4 x 4 outputs of a 3 x 3 kernel or 2 x 2 of a 5 x 5 one as
-//! `A^T [(G w G^T) * (B^T x B)] A`, so a pair of channels costs 36 products instead of 144 or 100
-//! (Lavin, Gray: "Fast Algorithms for Convolutional Neural Networks", 2016). Both kernels share B: the
-//! points of interpolation are 0, +-sqrt(1/2), +-sqrt(2) and infinity, whose errors are a quarter of those
-//! of the usual 0, +-1, +-2 (Alam, Anderson, Barabasz, Gregg: "Winograd Convolution for Deep Neural
-//! Networks: Efficient Point Selection", 2022; our figures are in docs/numerics.md).
+//! A tile of 8 x 8 inputs gives 6 x 6 outputs of a 3 x 3 kernel or 4 x 4 of a 5 x 5 one as
+//! `A^T [(G w G^T) * (B^T x B)] A`, so a pair of channels costs 64 products instead of 324 or 400
+//! (Lavin, Gray: "Fast Algorithms for Convolutional Neural Networks", 2016). Both kernels share B: the points of
+//! interpolation are 0, +-1, +-1/2, +-2 and infinity. Rounding errors are in docs/numerics.md.
 
 #![allow(clippy::needless_range_loop)] // indices are register numbers here
 
@@ -24,7 +22,7 @@ const POINTS: usize = SIDE * SIDE;
 /// Floats of transformed tiles that a thread works on: with the weights they stay in a second-level cache.
 const BLOCK_FLOATS: usize = 64 * 1024;
 /// Fewer tiles than this do not pay for the transformed weights.
-const FEW_TILES: usize = 24;
+const FEW_TILES: usize = 16;
 /// Keeps the 64 lines of a position apart in the first-level cache.
 const GAP: usize = 16;
 
@@ -511,5 +509,54 @@ unsafe fn transform_output<L: Lanes, const S: usize>(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fast::Epilogue;
+    use super::super::geometry::AxisSize;
+    use super::*;
+    use crate::ops::Activation;
+
+    #[test]
+    fn cases_called_tiles_run_here() {
+        let cases = super::super::cases();
+        let cases = cases.iter().filter(|case| case.label.contains("tiles"));
+        let mut count = 0;
+        for case in cases {
+            let [batch, h, w, cin] = case.inputs[0].shape.padded4();
+            let [k, _, _, cout] = case.inputs[1].shape.padded4();
+            let pad = if case.label.contains("valid") {
+                0
+            } else {
+                k / 2
+            };
+            let axis = |x: usize| AxisSize {
+                x,
+                y: x + 2 * pad + 1 - k,
+                k,
+                stride: 1,
+                dilation: 1,
+                pad,
+            };
+            let job = Job {
+                input: &[],
+                batch,
+                rows: axis(h),
+                cols: axis(w),
+                cin,
+                cout,
+                epilogue: Epilogue {
+                    bias: None,
+                    activation: Activation::None,
+                    residual: None,
+                },
+                transposed: false,
+            };
+            assert!(suits(&job), "{}", case.label);
+            count += 1;
+        }
+        assert_eq!(count, 4);
     }
 }
