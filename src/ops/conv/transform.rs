@@ -1,5 +1,7 @@
 //! The matrices of [`super::winograd`], which follow from its points of interpolation: 0, +-1, +-1/2, +-2 and infinity.
 
+#![allow(clippy::needless_range_loop)] // indices are powers here
+
 use crate::device::simd::Lanes;
 
 /// Side of an input tile.
