@@ -1,11 +1,14 @@
-//! The matrices of [`super::winograd`], which follow from its points of interpolation: 0, +-1, +-1/2, +-2 and infinity.
+//! The transforms of [`super::winograd`]; their matrices follow from the points of interpolation 0, +-1, +-1/2, +-2 and
+//! infinity.
 
-#![allow(clippy::needless_range_loop)] // indices are powers here
+#![allow(clippy::needless_range_loop)] // indices are powers and register numbers here
 
-use crate::device::simd::Lanes;
+use crate::device::simd::{LANES, Lanes, Pixels, prefetch};
 
 /// Side of an input tile.
 pub(super) const SIDE: usize = 8;
+/// Products for a tile and a pair of channels.
+pub(super) const POINTS: usize = SIDE * SIDE;
 /// The finite points.
 const AT: [f64; SIDE - 1] = [0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0];
 
@@ -28,7 +31,7 @@ pub(super) fn g(k: usize) -> [[f64; 5]; SIDE] {
 /// # Safety
 /// `L`'s instruction set must be available.
 #[inline(always)]
-pub(super) unsafe fn eight<L: Lanes>(d: [L; SIDE]) -> [L; SIDE] {
+unsafe fn eight<L: Lanes>(d: [L; SIDE]) -> [L; SIDE] {
     // SAFETY: the caller's contract.
     unsafe {
         let ends = L::splat(5.25);
@@ -87,6 +90,56 @@ pub(super) unsafe fn sums_of<L: Lanes, const S: usize>(m: [L; SIDE]) -> [L; S] {
         }
         y[S - 1] = y[S - 1].add(m[SIDE - 1]);
         y
+    }
+}
+
+/// `B^T d B` for all channels of a tile; point `p` goes to `to + p * to_pitch`. The rows are read one after the other,
+/// since those of pictures of common widths lie in the same few lines of a cache.
+///
+/// # Safety
+/// `from` must have eight rows, `pitch` apart, of eight pixels; `to` and `half` must have room for 64 points.
+#[inline(always)]
+pub(super) unsafe fn transform_input<L: Lanes>(
+    from: *const f32,
+    pitch: usize,
+    cin: usize,
+    half: *mut f32,
+    to: *mut f32,
+    to_pitch: usize,
+) {
+    // SAFETY: the caller vouches for all addresses; `cin` is a multiple of LANES.
+    unsafe {
+        let pixels = Pixels::new(cin);
+        for i in 0..SIDE {
+            for c in (0..cin).step_by(LANES) {
+                let row = pixels.bases(from.add(i * pitch + c));
+                let mut d = [L::splat(0.0); SIDE];
+                for j in 0..SIDE {
+                    d[j] = L::load(pixels.at(&row, j));
+                }
+                let d = eight(d);
+                for j in 0..SIDE {
+                    d[j].store(half.add(c * POINTS + (i * SIDE + j) * LANES));
+                }
+            }
+        }
+        let points = Pixels::new(SIDE * to_pitch);
+        for j in 0..SIDE {
+            for c in (0..cin).step_by(LANES) {
+                let to = points.bases(to.add(j * to_pitch + c));
+                let mut d = [L::splat(0.0); SIDE];
+                for i in 0..SIDE {
+                    d[i] = L::load(half.add(c * POINTS + (i * SIDE + j) * LANES));
+                }
+                let d = eight(d);
+                for i in 0..SIDE {
+                    let to = points.at(&to, i);
+                    d[i].store(to.cast_mut());
+                    // Of the next tile.
+                    prefetch(to.wrapping_add(cin));
+                }
+            }
+        }
     }
 }
 

@@ -10,15 +10,11 @@
 use super::fast::{Job, check};
 use super::kernel::{MR, NR, Tap, most_rows, tile};
 use super::pack::{Weight, panel_width};
-use super::transform::{SIDE, eight, g, sums_of};
+use super::transform::{POINTS, SIDE, g, sums_of, transform_input};
 use crate::device::cpu::{SendPtr, for_chunks_of_work, for_ranges};
-use crate::device::simd::{
-    LANES, Lanes, Pixels, dispatch_lanes, prefetch, prefetch_all, prefetch_far,
-};
+use crate::device::simd::{LANES, Lanes, Pixels, dispatch_lanes, prefetch_all, prefetch_far};
 use std::ops::Range;
 
-/// Products for a tile and a pair of channels.
-const POINTS: usize = SIDE * SIDE;
 /// Floats of transformed tiles that a thread works on: with the weights they stay in a second-level cache.
 const BLOCK_FLOATS: usize = 64 * 1024;
 /// Fewer tiles than this do not pay for the transformed weights.
@@ -352,56 +348,6 @@ fn patch_of(
         }
     }
     (patch.as_ptr(), SIDE * cin)
-}
-
-/// `B^T d B` for all channels of a tile; point `p` goes to `to + p * to_pitch`. The rows are read one after the other,
-/// since those of pictures of common widths lie in the same few lines of a cache.
-///
-/// # Safety
-/// `from` must have eight rows, `pitch` apart, of eight pixels; `to` and `half` must have room for 64 points.
-#[inline(always)]
-unsafe fn transform_input<L: Lanes>(
-    from: *const f32,
-    pitch: usize,
-    cin: usize,
-    half: *mut f32,
-    to: *mut f32,
-    to_pitch: usize,
-) {
-    // SAFETY: the caller vouches for all addresses; `cin` is a multiple of LANES.
-    unsafe {
-        let pixels = Pixels::new(cin);
-        for i in 0..SIDE {
-            for c in (0..cin).step_by(LANES) {
-                let row = pixels.bases(from.add(i * pitch + c));
-                let mut d = [L::splat(0.0); SIDE];
-                for j in 0..SIDE {
-                    d[j] = L::load(pixels.at(&row, j));
-                }
-                let d = eight(d);
-                for j in 0..SIDE {
-                    d[j].store(half.add(c * POINTS + (i * SIDE + j) * LANES));
-                }
-            }
-        }
-        let points = Pixels::new(SIDE * to_pitch);
-        for j in 0..SIDE {
-            for c in (0..cin).step_by(LANES) {
-                let to = points.bases(to.add(j * to_pitch + c));
-                let mut d = [L::splat(0.0); SIDE];
-                for i in 0..SIDE {
-                    d[i] = L::load(half.add(c * POINTS + (i * SIDE + j) * LANES));
-                }
-                let d = eight(d);
-                for i in 0..SIDE {
-                    let to = points.at(&to, i);
-                    d[i].store(to.cast_mut());
-                    // Of the next tile.
-                    prefetch(to.wrapping_add(cin));
-                }
-            }
-        }
-    }
 }
 
 /// `sums [count, cout] = inputs [count, cin] * weights [cin, cout]`, the latter in panels.
