@@ -55,7 +55,7 @@ impl Notes {
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 pub struct Stages {
     pub decode: f64,
-    /// On a card with waiting for it.
+    /// With preparing it, as far as that took longer than decoding; on a card with waiting for it.
     pub network: f64,
     pub encode: f64,
 }
@@ -111,13 +111,14 @@ fn steps(
         };
     // Too large a picture is better refused before it is in memory.
     with_size(Fuser::check)?;
-    let (pair, prepared) = rayon::join(
-        || read_pair(&job.a, &job.b),
+    let ((pair, decode), prepared) = rayon::join(
+        || (read_pair(&job.a, &job.b), begun.elapsed().as_secs_f64()),
         || with_size(|fuser, _, size| fuser.prepare(size)),
     );
     let (a, b) = pair?;
     prepared?;
-    stages.decode = begun.elapsed().as_secs_f64();
+    stages.decode = decode;
+    let waited = begun.elapsed().as_secs_f64() - decode;
     for (picture, path) in [(&a, &job.a), (&b, &job.b)] {
         if picture.oriented {
             notes.oriented.push(path.display().to_string());
@@ -131,7 +132,7 @@ fn steps(
         let mut fuser = fuser.lock().unwrap_or_else(|e| e.into_inner());
         fuser.fuse(&job.a, &a, &b)?
     };
-    stages.network = begun.elapsed().as_secs_f64();
+    stages.network = waited + begun.elapsed().as_secs_f64();
     let begun = Instant::now();
     let bit_depth = a.bit_depth.max(b.bit_depth);
     // What is not needed any more may be large.

@@ -40,8 +40,8 @@ type Stems = BTreeMap<String, PathBuf>;
 /// [`Error::Input`] if one cannot be read or their sizes differ.
 pub fn read_pair(a: &Path, b: &Path) -> Result<(Picture, Picture)> {
     let (path, other) = (a, b);
-    let small = Picture::size(a).is_ok_and(|(w, h)| w * h <= BOTH_AT_ONCE);
-    let (a, b) = if small {
+    let small = |path| Picture::size(path).is_ok_and(|(w, h)| w * h <= BOTH_AT_ONCE);
+    let (a, b) = if small(a) && small(b) {
         rayon::join(|| Picture::read(a), || Picture::read(b))
     } else {
         (Picture::read(a), Picture::read(b))

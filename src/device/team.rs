@@ -97,6 +97,13 @@ impl Team {
                 .0
                 .store(self.bound(share, count), Ordering::Relaxed);
         }
+        // Left by a loop whose leader panicked too.
+        drop(
+            self.panic
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
         // SAFETY: only the lifetime changes: `End` keeps this call from returning or unwinding while a member may use it.
         let body = unsafe { std::mem::transmute::<&Body<'_>, &'static Body<'static>>(body) };
         // SAFETY: no loop is open and nobody is active since the last `End`.
@@ -136,6 +143,10 @@ impl Team {
 
     /// Member: takes part in all loops until the team is closed.
     fn help(&self) {
+        // A leader, or one inside a loop, that waits in rayon and finds this invitation would wait for itself.
+        if !matches!(PLACE.get(), Place::Alone) {
+            return;
+        }
         let slot = self.joined.fetch_add(1, Ordering::Relaxed);
         let _at = At::new(Place::Inside);
         let mut last = NONE;
@@ -233,8 +244,8 @@ pub(crate) fn for_ranges(count: usize, f: &Body<'_>) {
     match PLACE.get() {
         _ if count < 2 => f(0..count),
         Place::Inside => f(0..count),
-        // SAFETY: `together` keeps the team while this thread leads it, and no loop of it is open: those inside one are not
-        // its leader's.
+        // SAFETY: `together` keeps the team while this thread leads it, and no loop of it is open: inside one the place of
+        // its threads is `Inside`.
         Place::Lead(team) => unsafe { (*team).run(count, f) },
         Place::Alone => rayon::iter::ParallelIterator::for_each(
             rayon::iter::split(0..count, |r| match r.len() {
@@ -307,6 +318,27 @@ mod tests {
                     for_ranges(2, &|range| range.for_each(|_| _ = barrier.wait()));
                 }
             });
+        });
+    }
+
+    #[test]
+    fn a_leader_may_wait_in_rayon() {
+        // Waiting, it takes whatever the pool has, and finds the invitation to its own team.
+        pool(4).install(|| {
+            for _ in 0..300 {
+                let sum = AtomicUsize::new(0);
+                together(|| {
+                    rayon::scope(|s| {
+                        for _ in 0..8 {
+                            s.spawn(|_| _ = sum.fetch_add(1, Ordering::Relaxed));
+                        }
+                    });
+                    for_ranges(8, &|range| {
+                        _ = sum.fetch_add(range.len(), Ordering::Relaxed)
+                    });
+                });
+                assert_eq!(sum.into_inner(), 16);
+            }
         });
     }
 

@@ -358,7 +358,6 @@ impl Engine {
         }
     }
 
-    /// The plan for this size, made if it is not the last one's.
     /// Plans for pictures of a size and makes what their fusion needs beside them. The first fusion of a size does so by itself.
     ///
     /// # Errors
@@ -367,6 +366,7 @@ impl Engine {
         self.plan(n, height, width).map(|_| ())
     }
 
+    /// The plan for this size, made if it is not the last one's.
     fn plan(&mut self, n: usize, height: usize, width: usize) -> Result<&mut Plan> {
         let key = [n, height, width];
         let plan = match self.plan.take() {

@@ -94,6 +94,7 @@ pub(super) fn run(job: &Job<'_>, packed: &[f32], out: &mut [f32], locals: &mut [
     };
     let len = local_len(job.cin, job.cout);
     let count = locals.len() / len;
+    assert!(count > 0, "scratch of a convolution");
     if count < rayon::current_num_threads() {
         // Planned for a smaller pool.
         for_chunks_of_work(usize::MAX, &mut locals[..count * len], len, |k, local| {
@@ -279,8 +280,8 @@ unsafe fn block<L: Lanes>(
     }
 }
 
-/// Asks for a part of what this block writes, and the next one reads, while there is little else to wait for: part `point`
-/// of [`POINTS`].
+/// Asks for a part of what this block writes, and of what the next block of the picture reads, which mostly is this thread's
+/// too, while there is little else to wait for: part `point` of [`POINTS`].
 #[inline(always)]
 fn ask_ahead(
     job: &Job<'_>,

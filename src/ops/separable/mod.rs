@@ -308,12 +308,18 @@ impl SeparableConv2d {
         let parts = (scratch.len() / slot.len()).clamp(1, n * rows.len());
         let per_part = (n * rows.len()).div_ceil(parts);
         let (len, target) = (y.len(), SendPtr::new(y));
+        assert_eq!(
+            len,
+            n * rows.len() * row_out,
+            "rows of a separable convolution"
+        );
         let slots = SendPtr::new(&mut scratch[..parts * slot.len()]);
         let failed = Mutex::new(Ok(()));
         for_ranges(len.div_ceil(per_part * row_out), &|range| {
             for i in range {
                 let at = i * per_part * row_out;
-                // SAFETY: `i` is below the number of parts, of which `y` and `scratch` have room; each is handed out once.
+                // SAFETY: `i` is below the number of parts, of which `y` (just asserted) and `scratch` have room; each is handed out
+                // once.
                 let (y, slot_memory) = unsafe {
                     let y = target.slice(at, (per_part * row_out).min(len - at));
                     (y, slots.slice(i * slot.len(), slot.len()))
