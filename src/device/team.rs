@@ -324,13 +324,16 @@ mod tests {
     #[test]
     fn a_leader_may_wait_in_rayon() {
         // Waiting, it takes whatever the pool has, and finds the invitation to its own team.
-        pool(4).install(|| {
-            for _ in 0..300 {
+        pool(3).install(|| {
+            for _ in 0..100 {
                 let sum = AtomicUsize::new(0);
                 together(|| {
                     rayon::scope(|s| {
                         for _ in 0..8 {
-                            s.spawn(|_| _ = sum.fetch_add(1, Ordering::Relaxed));
+                            s.spawn(|_| {
+                                std::thread::sleep(std::time::Duration::from_micros(200));
+                                sum.fetch_add(1, Ordering::Relaxed);
+                            });
                         }
                     });
                     for_ranges(8, &|range| {
