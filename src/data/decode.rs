@@ -203,6 +203,7 @@ fn split<T: Sample + Sync>(width: usize, height: usize, samples: &[T], channels:
         let [luma, cb, cr] = split_colour(width * height, samples, channels);
         (luma, Some(Chroma { cb, cr }))
     } else if channels == 1 {
+        // A loop that the compiler vectorises.
         (samples.iter().map(|v| v.unit()).collect(), None)
     } else {
         (pixels().map(|p| p[0].unit()).collect(), None)

@@ -12,7 +12,8 @@ const MODALITIES: [&str; 12] = [
     "ir", "infrared", "thermal", "vi", "vis", "visible", "rgb", "mri", "mr", "ct", "pet", "spect",
 ];
 
-/// Pixels of pictures that are decoded side by side; larger ones one after the other, since files and samples take memory too.
+/// Pixels of a picture beside which the other one is decoded, whatever its size; while a larger one is decoded its file and
+/// samples take too much.
 const BOTH_AT_ONCE: usize = 1 << 20;
 
 /// Two pictures of one scene.
@@ -40,13 +41,12 @@ type Stems = BTreeMap<String, PathBuf>;
 /// [`Error::Input`] if one cannot be read or their sizes differ.
 pub fn read_pair(a: &Path, b: &Path) -> Result<(Picture, Picture)> {
     let (path, other) = (a, b);
-    let small = |path| Picture::size(path).is_ok_and(|(w, h)| w * h <= BOTH_AT_ONCE);
-    let (a, b) = if small(a) && small(b) {
-        rayon::join(|| Picture::read(a), || Picture::read(b))
+    let (a, b) = if Picture::size(a).is_ok_and(|(w, h)| w * h <= BOTH_AT_ONCE) {
+        let (a, b) = rayon::join(|| Picture::read(a), || Picture::read(b));
+        (a?, b?)
     } else {
-        (Picture::read(a), Picture::read(b))
+        (Picture::read(a)?, Picture::read(b)?)
     };
-    let (a, b) = (a?, b?);
     let (w, h) = (a.width, a.height);
     if (w, h) == (b.width, b.height) {
         return Ok((a, b));

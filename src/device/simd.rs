@@ -120,38 +120,38 @@ pub(crate) const LANES: usize = 8;
 /// cache holds up all stores after it.
 #[inline(always)]
 pub(crate) fn prefetch(p: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: part of the base instruction set; a prefetch never faults.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = p;
-}
-
-/// Asks for the `len` floats from `p` on, which need not be readable, to come as far as the second-level cache.
-#[inline(always)]
-pub(crate) fn prefetch_far(p: *const f32, len: usize) {
-    const LINE: usize = 16;
-    for at in (0..len).step_by(LINE) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as in `prefetch`.
-        unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(
-                p.wrapping_add(at).cast(),
-            );
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (p, at);
-    }
+    prefetch_lines::<false>(p, 1);
 }
 
 /// [`prefetch`] of `len` floats from `p` on.
 #[inline(always)]
 pub(crate) fn prefetch_all(p: *const f32, len: usize) {
+    prefetch_lines::<false>(p, len);
+}
+
+/// [`prefetch_all`] as far as the second-level cache.
+#[inline(always)]
+pub(crate) fn prefetch_far(p: *const f32, len: usize) {
+    prefetch_lines::<true>(p, len);
+}
+
+#[inline(always)]
+fn prefetch_lines<const FAR: bool>(p: *const f32, len: usize) {
     const LINE: usize = 16;
     for at in (0..len).step_by(LINE) {
-        prefetch(p.wrapping_add(at));
+        let p = p.wrapping_add(at);
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: part of the base instruction set; a prefetch never faults.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+            if FAR {
+                _mm_prefetch::<_MM_HINT_T1>(p.cast());
+            } else {
+                _mm_prefetch::<_MM_HINT_T0>(p.cast());
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = p;
     }
 }
 

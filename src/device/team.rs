@@ -3,6 +3,7 @@
 //! A run is hundreds of loops of some 10 to 100 microseconds. Between two of them a pool puts its idle threads to sleep,
 //! and waking one takes as long as such a loop. Members of a [`together`] watch for the next loop instead.
 
+use rayon::iter::ParallelIterator;
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::hint::spin_loop;
@@ -10,7 +11,7 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::from_ref;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A loop: called with parts of its range, by several threads at a time.
 type Body<'a> = dyn Fn(Range<usize>) + Sync + 'a;
@@ -69,8 +70,11 @@ struct Team {
     /// Written by the leader while `open` is [`NONE`] and nobody is active.
     work: UnsafeCell<Option<(&'static Body<'static>, usize)>>,
     shares: [Share; SHARES],
-    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    panic: Mutex<Panic>,
 }
+
+/// The first panic of a member in the present loop.
+type Panic = Option<Box<dyn Any + Send>>;
 
 // SAFETY: `loops` is the leader's alone; `work` is read by members only while `open` names a loop and they are counted in
 // `active`, and then the leader does not write.
@@ -98,12 +102,7 @@ impl Team {
                 .store(self.bound(share, count), Ordering::Relaxed);
         }
         // Left by a loop whose leader panicked too.
-        drop(
-            self.panic
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
+        *self.panic() = None;
         // SAFETY: only the lifetime changes: `End` keeps this call from returning or unwinding while a member may use it.
         let body = unsafe { std::mem::transmute::<&Body<'_>, &'static Body<'static>>(body) };
         // SAFETY: no loop is open and nobody is active since the last `End`.
@@ -115,10 +114,14 @@ impl Team {
             let _at = At::new(Place::Inside);
             self.take(body, count, 0);
         }
-        let mut panic = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(panic) = panic.take() {
+        let panic = self.panic().take();
+        if let Some(panic) = panic {
             resume_unwind(panic);
         }
+    }
+
+    fn panic(&self) -> MutexGuard<'_, Panic> {
+        self.panic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first item of a share of `count`.
@@ -167,8 +170,7 @@ impl Team {
                 if let Some((body, count)) = unsafe { *self.work.get() } {
                     let taken = catch_unwind(AssertUnwindSafe(|| self.take(body, count, slot)));
                     if let Err(panic) = taken {
-                        let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
-                        first.get_or_insert(panic);
+                        self.panic().get_or_insert(panic);
                     }
                 }
             }
@@ -247,13 +249,11 @@ pub(crate) fn for_ranges(count: usize, f: &Body<'_>) {
         // SAFETY: `together` keeps the team while this thread leads it, and no loop of it is open: inside one the place of
         // its threads is `Inside`.
         Place::Lead(team) => unsafe { (*team).run(count, f) },
-        Place::Alone => rayon::iter::ParallelIterator::for_each(
-            rayon::iter::split(0..count, |r| match r.len() {
-                0 | 1 => (r, None),
-                len => (r.start..r.start + len / 2, Some(r.start + len / 2..r.end)),
-            }),
-            f,
-        ),
+        Place::Alone => rayon::iter::split(0..count, |r| match r.len() {
+            0 | 1 => (r, None),
+            len => (r.start..r.start + len / 2, Some(r.start + len / 2..r.end)),
+        })
+        .for_each(f),
     }
 }
 
@@ -276,24 +276,27 @@ mod tests {
         pool.build().expect("threads")
     }
 
+    /// Runs `f` as the leader of a team.
+    fn led<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
+        pool(threads).install(|| together(f))
+    }
+
     #[test]
     fn every_item_is_done_once() {
         for threads in 1..=4 {
-            pool(threads).install(|| {
-                together(|| {
-                    for count in [0, 1, 2, 3, 7, 64, 1000] {
-                        let done: Vec<AtomicUsize> = (0..count).map(|_| 0.into()).collect();
-                        for_ranges(count, &|range| {
-                            for i in range {
-                                // Loops inside do not wait for threads that are busy with this one.
-                                for_ranges(2, &|range| {
-                                    done[i].fetch_add(range.len(), Ordering::Relaxed);
-                                });
-                            }
-                        });
-                        assert!(done.iter().all(|d| d.load(Ordering::Relaxed) == 2));
-                    }
-                });
+            led(threads, || {
+                for count in [0, 1, 2, 3, 7, 64, 1000] {
+                    let done: Vec<AtomicUsize> = (0..count).map(|_| 0.into()).collect();
+                    for_ranges(count, &|range| {
+                        for i in range {
+                            // Loops inside do not wait for threads that are busy with this one.
+                            for_ranges(2, &|range| {
+                                done[i].fetch_add(range.len(), Ordering::Relaxed);
+                            });
+                        }
+                    });
+                    assert!(done.iter().all(|d| d.load(Ordering::Relaxed) == 2));
+                }
             });
         }
     }
@@ -311,13 +314,11 @@ mod tests {
     #[test]
     fn threads_share_a_loop() {
         // Two items that wait for each other.
-        pool(2).install(|| {
-            together(|| {
-                for _ in 0..100 {
-                    let barrier = std::sync::Barrier::new(2);
-                    for_ranges(2, &|range| range.for_each(|_| _ = barrier.wait()));
-                }
-            });
+        led(2, || {
+            for _ in 0..100 {
+                let barrier = std::sync::Barrier::new(2);
+                for_ranges(2, &|range| range.for_each(|_| _ = barrier.wait()));
+            }
         });
     }
 
@@ -347,29 +348,27 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_caller_and_the_next_loop_runs() {
-        pool(2).install(|| {
-            together(|| {
-                for bad in 0..2 {
-                    // Each thread has one of the two items.
-                    let barrier = std::sync::Barrier::new(2);
-                    let run = || {
-                        for_ranges(2, &|range| {
-                            barrier.wait();
-                            assert!(range.start != bad, "item {bad}");
-                        });
-                    };
-                    let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("a panic");
-                    let text = panic.downcast_ref::<String>().map(String::as_str);
-                    assert_eq!(text, Some(format!("item {bad}").as_str()));
-                }
-                let sum = AtomicUsize::new(0);
-                for_ranges(10, &|range| {
-                    sum.fetch_add(range.sum::<usize>(), Ordering::Relaxed);
-                });
-                assert_eq!(sum.into_inner(), 45);
+        led(2, || {
+            for bad in 0..2 {
+                // Each thread has one of the two items.
+                let barrier = std::sync::Barrier::new(2);
+                let run = || {
+                    for_ranges(2, &|range| {
+                        barrier.wait();
+                        assert!(range.start != bad, "item {bad}");
+                    });
+                };
+                let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("a panic");
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                assert_eq!(text, Some(format!("item {bad}").as_str()));
+            }
+            let sum = AtomicUsize::new(0);
+            for_ranges(10, &|range| {
+                sum.fetch_add(range.sum::<usize>(), Ordering::Relaxed);
             });
+            assert_eq!(sum.into_inner(), 45);
         });
-        let run = || pool(2).install(|| together(|| panic!("the leader")));
+        let run = || led(2, || panic!("the leader"));
         assert!(catch_unwind(run).is_err());
     }
 }

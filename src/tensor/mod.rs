@@ -124,20 +124,13 @@ impl Tensor {
         if dtype == self.dtype() {
             return self.clone();
         }
-        if let (Data::F16(v), DType::F32) = (&self.data, dtype) {
+        let values = || self.to_f64().into_iter();
+        let data = match (&self.data, dtype) {
             // Most models are stored so; this way is the fast one.
-            let mut values = vec![0.0; v.len()];
-            v.convert_to_f32_slice(&mut values);
-            return Self {
-                shape: self.shape,
-                data: Data::F32(values),
-            };
-        }
-        let values = self.to_f64();
-        let data = match dtype {
-            DType::F16 => Data::F16(values.iter().map(|&v| half::f16::from_f64(v)).collect()),
-            DType::F32 => Data::F32(values.iter().map(|&v| v as f32).collect()),
-            DType::F64 => Data::F64(values),
+            (Data::F16(v), DType::F32) => Data::F32(v.to_f32_vec()),
+            (_, DType::F16) => Data::F16(values().map(half::f16::from_f64).collect()),
+            (_, DType::F32) => Data::F32(values().map(|v| v as f32).collect()),
+            (_, DType::F64) => Data::F64(self.to_f64()),
         };
         Self {
             shape: self.shape,

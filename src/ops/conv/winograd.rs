@@ -154,6 +154,14 @@ impl Map {
         }
     }
 
+    /// Row and column of the first output of a tile.
+    fn place(&self, tile: usize) -> (usize, usize) {
+        (
+            tile / self.across * self.step,
+            tile % self.across * self.step,
+        )
+    }
+
     /// See [`pitch`].
     fn pitch(&self, channels: usize) -> usize {
         pitch(self.block, channels)
@@ -247,8 +255,7 @@ unsafe fn block<L: Lanes>(
     let half = half.as_mut_ptr();
     let count = tiles.1 - tiles.0;
     for t in 0..count {
-        let (ty, tx) = ((tiles.0 + t) / map.across, (tiles.0 + t) % map.across);
-        let (from, pitch) = patch_of(job, map, image, (ty * map.step, tx * map.step), patch);
+        let (from, pitch) = patch_of(job, map, image, map.place(tiles.0 + t), patch);
         // What the next tile reads.
         for i in 0..SIDE {
             prefetch_all(from.wrapping_add(i * pitch + SIDE * cin), cin * map.step);
@@ -267,8 +274,8 @@ unsafe fn block<L: Lanes>(
         ask_ahead(job, map, out, image, tiles, p);
     }
     for t in 0..count {
-        let (ty, tx) = ((tiles.0 + t) / map.across, (tiles.0 + t) % map.across);
-        let place = (image, ty * map.step, tx * map.step);
+        let (y, x) = map.place(tiles.0 + t);
+        let place = (image, y, x);
         // SAFETY: the caller's contract; sums of all 64 points were written for tile `t`.
         unsafe {
             let from = sums.as_ptr().add(t * cout);
@@ -292,27 +299,17 @@ fn ask_ahead(
     point: usize,
 ) {
     let (row, first) = (point % SIDE, point / SIDE);
-    let (down, across) = (tiles.0 / map.across, tiles.0 % map.across);
-    let place = |k: usize| {
-        let (mut y, mut x) = (down, across + k);
-        // A division takes as long as the products of a pixel.
-        while x >= map.across {
-            (y, x) = (y + 1, x - map.across);
-        }
-        (y * map.step + row, x * map.step)
-    };
-    let count = tiles.1 - tiles.0;
-    for k in (first..count).step_by(SIDE) {
+    for tile in (tiles.0 + first..tiles.1).step_by(SIDE) {
         if row < map.step {
-            let (y, x) = place(k);
-            let at = ((image * map.height + y) * map.width + x) * job.cout;
+            let (y, x) = map.place(tile);
+            let at = ((image * map.height + y + row) * map.width + x) * job.cout;
             prefetch_far(out.line(at), map.step * job.cout);
             if let Some(residual) = job.epilogue.residual {
                 prefetch_far(residual.as_ptr().wrapping_add(at), map.step * job.cout);
             }
         }
-        let (y, x) = place(k + count);
-        let at = ((image * map.in_height + y) * map.in_width + x) * job.cin;
+        let (y, x) = map.place(tile + tiles.1 - tiles.0);
+        let at = ((image * map.in_height + y + row) * map.in_width + x) * job.cin;
         prefetch_far(job.input.as_ptr().wrapping_add(at), map.step * job.cin);
     }
 }

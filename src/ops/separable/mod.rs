@@ -8,7 +8,7 @@ pub(crate) use cases::cases;
 use super::conv::{Conv2d, ConvOptions, Convolve, Forward, Kernels};
 use super::depthwise::{self, DepthwiseOptions, depthwise_conv2d};
 use super::{Activation, Padding, leaky_relu};
-use crate::device::cpu::{CpuIo, SendPtr, for_ranges};
+use crate::device::cpu::{CpuIo, SendPtr, for_chunks_of_work};
 use crate::device::launch::CudaIo;
 use crate::device::simd::simd_fn;
 use crate::export::{Graph, Operand, Value};
@@ -307,26 +307,18 @@ impl SeparableConv2d {
         // One part for each thread: a part computes the leaky ReLU above its first row again.
         let parts = (scratch.len() / slot.len()).clamp(1, n * rows.len());
         let per_part = (n * rows.len()).div_ceil(parts);
-        let (len, target) = (y.len(), SendPtr::new(y));
         assert_eq!(
-            len,
+            y.len(),
             n * rows.len() * row_out,
             "rows of a separable convolution"
         );
         let slots = SendPtr::new(&mut scratch[..parts * slot.len()]);
         let failed = Mutex::new(Ok(()));
-        for_ranges(len.div_ceil(per_part * row_out), &|range| {
-            for i in range {
-                let at = i * per_part * row_out;
-                // SAFETY: `i` is below the number of parts, of which `y` (just asserted) and `scratch` have room; each is handed out
-                // once.
-                let (y, slot_memory) = unsafe {
-                    let y = target.slice(at, (per_part * row_out).min(len - at));
-                    (y, slots.slice(i * slot.len(), slot.len()))
-                };
-                if let Err(e) = part(i * per_part, y, slot_memory) {
-                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Err(e);
-                }
+        for_chunks_of_work(usize::MAX, y, per_part * row_out, |i, y| {
+            // SAFETY: `i` is below the number of parts, as `y` has that many rows (just asserted); each slot is handed out once.
+            let slot_memory = unsafe { slots.slice(i * slot.len(), slot.len()) };
+            if let Err(e) = part(i * per_part, y, slot_memory) {
+                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Err(e);
             }
         });
         failed.into_inner().unwrap_or_else(PoisonError::into_inner)
