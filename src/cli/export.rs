@@ -4,18 +4,19 @@ use super::info::parse_size;
 use super::{open_model, output, terminal};
 use crate::Result;
 use crate::export::{Dims, OPSET, onnx};
+use crate::infer::DEFAULT_MODEL;
 use crate::tensor::io::write_atomic;
 use prost::Message;
 use std::path::{Path, PathBuf};
 
 const AFTER_HELP: &str = "\
 Examples:
-  hafuse export --onnx ivif.onnx                                  pictures of any size, any batch
+  hafuse export --onnx fusion.onnx                                pictures of any size, any batch
   hafuse export --onnx mif.onnx --model mif --size 256x256        one size, any batch
   hafuse export --onnx mine.onnx --model runs/m/model.safetensors --size 640x512 --batch 1
 
 In Python, with two grey pictures as arrays of float32 in [0, 1]:
-  session = onnxruntime.InferenceSession(\"ivif.onnx\")
+  session = onnxruntime.InferenceSession(\"fusion.onnx\")
   fused = session.run(None, {\"a\": a[None, None], \"b\": b[None, None]})[0][0, 0]
 
 The file is ONNX of opset 17, standard operators in f32. Inputs a (infrared or MRI) and b (visible or PET) and the
@@ -31,7 +32,7 @@ pub struct ExportArgs {
     #[arg(long, value_name = "FILE")]
     pub onnx: PathBuf,
     /// A built-in model by name (see `hafuse info`) or a file that `hafuse train` wrote
-    #[arg(long, value_name = "NAME|FILE", default_value = "ivif")]
+    #[arg(long, value_name = "NAME|FILE", default_value = DEFAULT_MODEL)]
     pub model: String,
     /// Fix width and height of the pictures [default: any]
     #[arg(long, value_name = "WxH", value_parser = parse_size)]

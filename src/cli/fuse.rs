@@ -7,6 +7,7 @@ use super::memory::{self, Limit};
 use super::{output, terminal};
 use crate::baseline::Baseline;
 use crate::data::{Picture, WriteOptions, check_output_path, list_pairs};
+use crate::infer::DEFAULT_MODEL;
 use crate::tensor::io::PART;
 use crate::{Error, Result};
 use clap::ValueEnum;
@@ -20,6 +21,7 @@ use std::time::Instant;
 const AFTER_HELP: &str = "\
 Examples:
   hafuse fuse ir.png vi.png -o fused.png
+  hafuse fuse ir.png vi.png -o fused.png --model ivif      a larger network
   hafuse fuse mri.png pet.png -o fused.png --model mif
   hafuse fuse data/ir data/vi -o data/fused --format jpg --quality 90
   hafuse fuse ir.png vi.png -o fused.tif --bits 16 --model runs/mine/model.safetensors
@@ -54,7 +56,7 @@ pub struct FuseArgs {
     #[arg(short, long, value_name = "OUT")]
     pub out: PathBuf,
     /// A built-in model by name (see `hafuse info`) or a file that `hafuse train` wrote
-    #[arg(long, value_name = "NAME|FILE", default_value = "ivif")]
+    #[arg(long, value_name = "NAME|FILE", default_value = DEFAULT_MODEL)]
     pub model: String,
     /// Fuse by a rule instead of a network: mean, maximum, Laplacian pyramids, guided-filter fusion
     #[arg(long, value_name = "RULE", conflicts_with = "model", value_parser = rules())]

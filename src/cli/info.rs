@@ -4,7 +4,7 @@ use super::device::{DeviceArg, PrecisionArg};
 use super::memory::{lacking, peak_bytes};
 use super::{open_model, terminal};
 use crate::device::Device;
-use crate::infer::{BUILTIN, Engine, Model};
+use crate::infer::{BUILTIN, DEFAULT_MODEL, Engine, Model};
 use crate::net::{Genotype, count_parts, format_counts, initial_params, param_specs};
 use crate::tape::{NodeReport, format_table};
 use crate::tape::{ParamStore, SessionOptions};
@@ -19,7 +19,7 @@ use std::time::Instant;
 
 const AFTER_HELP: &str = "\
 Examples:
-  hafuse info                                     built-in models and the cost of the first
+  hafuse info                                     built-in models and the cost of the default one
   hafuse info --model mif --size 256x256 --run    time and memory on this machine
   hafuse info --genotype mine.json                cost of a network that is not trained yet
   hafuse info --tape --run                        time of every operator
@@ -29,7 +29,7 @@ runs; the process also holds the weights, the program itself and the pictures.";
 
 /// Show version, models, and size, work, speed and memory of a network
 ///
-/// Without --model or --genotype, the first built-in model is shown. With --run the network really
+/// Without --model or --genotype, the model is shown that `fuse` takes by default. With --run the network really
 /// fuses random noise of the given size: once to begin with, then once more with warm memory.
 #[derive(clap::Args, Clone, Debug)]
 #[command(verbatim_doc_comment, after_help = AFTER_HELP)]
@@ -78,16 +78,13 @@ struct Measured {
 /// # Errors
 /// [`Error`] if the model or genotype cannot be read.
 pub fn run(args: &InfoArgs) -> Result<()> {
-    let model = match (&args.model, &args.genotype, BUILTIN.first()) {
-        (Some(name), ..) => Some(open_model(name)?),
-        (None, Some(path), _) => Some(untrained(Genotype::load(path)?)?),
-        (None, None, Some((name, _))) => Some(Model::builtin(name)?),
-        (None, None, None) => None,
+    let model = match (&args.model, &args.genotype) {
+        (Some(name), _) => open_model(name)?,
+        (None, Some(path)) => untrained(Genotype::load(path)?)?,
+        (None, None) => Model::builtin(DEFAULT_MODEL)?,
     };
     let (mut text, mut json) = builtin_models()?;
-    if let Some(model) = &model {
-        describe(args, model, &mut text, &mut json)?;
-    }
+    describe(args, &model, &mut text, &mut json)?;
     if args.json {
         terminal::print(&json.to_string())
     } else {

@@ -43,7 +43,7 @@ Examples:
   hafuse compare ir/ vi/ --method a=fa/ --model ivif   the same to look at: sheets and a page
   hafuse experiment table3 --config lab.toml       a table of the paper as one command
   hafuse report runs/s                             a page about a search
-  hafuse export --onnx ivif.onnx                   a model for ONNX Runtime, TensorRT, OpenVINO
+  hafuse export --onnx fusion.onnx                 a model for ONNX Runtime, TensorRT, OpenVINO
   hafuse info --size 640x480 --run                 size, speed and memory on this machine
   hafuse doctor                                    which devices are there and work
   hafuse bench ops --device cuda                   latency of each operator
@@ -103,6 +103,7 @@ enum Command {
 /// # Errors
 /// Any [`Error`]; its [`Error::exit_code`] is meant for the process.
 pub fn run(cli: Cli) -> Result<()> {
+    crate::device::simd::check_simd()?;
     if let Some(n) = cli.threads {
         rayon::ThreadPoolBuilder::new()
             .num_threads(n.into())
@@ -169,6 +170,7 @@ fn cpu_features() -> String {
         ("fma", is_x86_feature_detected!("fma")),
         ("f16c", is_x86_feature_detected!("f16c")),
         ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx512vl", is_x86_feature_detected!("avx512vl")),
     ] {
         if has {
             found.push(name);

@@ -6,14 +6,17 @@
 //! - [`Lanes`] with [`dispatch_lanes`] for register tiles, which are only fast when every
 //!   accumulator stays in a register; the compiler does not manage that from arrays.
 
-use std::hint::black_box;
-
-/// Whether the wide versions may run.
+mod level;
+mod peak;
 #[cfg(target_arch = "x86_64")]
-#[inline]
-pub(crate) fn wide_available() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
-}
+mod x86;
+
+pub(crate) use level::{Simd, check_simd, simd};
+pub(crate) use peak::{CHAINS, multiply_adds, vector_bits};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512};
+
+use std::hint::black_box;
 
 /// Defines a function, over a [`Real`](crate::tensor::Real) type or over none, whose body is compiled
 /// with and without AVX2; the call picks by CPU. What the body calls must be `#[inline(always)]`.
@@ -30,7 +33,7 @@ macro_rules! simd_fn {
                 fn wide$(<$t: $crate::tensor::Real>)?($($arg: $ty),*) {
                     body($($arg),*)
                 }
-                if $crate::device::simd::wide_available() {
+                if $crate::device::simd::simd() >= $crate::device::simd::Simd::Avx2 {
                     // SAFETY: the CPU has the features that `wide` is compiled for.
                     return unsafe { wide($($arg),*) };
                 }
@@ -63,48 +66,94 @@ pub(crate) fn add_block<T: crate::tensor::Real, const B: usize>(acc: &mut [T; B]
     }
 }
 
-/// Eight f32 values in one register (or two).
-pub(crate) trait Lanes: Copy {
-    /// Sums that a register tile may hold, so that weights and inputs have registers too.
-    const SUMS: usize;
+/// Some f32 values in one register, or in two.
+pub(crate) trait Vector: Copy {
+    const WIDTH: usize;
 
     /// # Safety
-    /// All methods: the instruction set of the implementor must be available, and pointers must be
-    /// good for eight values.
+    /// All methods, here and in [`Lanes`] and [`Pair`]: the instruction set of the implementor must be available, and
+    /// pointers must be good for as many values as it holds.
     unsafe fn splat(v: f32) -> Self;
     /// # Safety
-    /// See [`Lanes::splat`].
+    /// See [`Vector::splat`].
     unsafe fn load(p: *const f32) -> Self;
-    /// # Safety
-    /// See [`Lanes::splat`].
-    unsafe fn store(self, p: *mut f32);
-    /// # Safety
-    /// See [`Lanes::splat`].
-    unsafe fn add(self, b: Self) -> Self;
-    /// # Safety
-    /// See [`Lanes::splat`].
-    unsafe fn sub(self, b: Self) -> Self;
-    /// # Safety
-    /// See [`Lanes::splat`].
-    unsafe fn mul(self, b: Self) -> Self;
     /// `self * b + c`.
     /// # Safety
-    /// See [`Lanes::splat`].
+    /// See [`Vector::splat`].
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+}
+
+/// Sixteen values.
+pub(crate) trait Pair: Vector {
+    type Half;
+
+    /// # Safety
+    /// See [`Vector::splat`].
+    unsafe fn halves(self) -> [Self::Half; 2];
+}
+
+impl<L: Vector> Vector for [L; 2] {
+    const WIDTH: usize = 2 * L::WIDTH;
+
+    #[inline(always)]
+    unsafe fn splat(v: f32) -> Self {
+        // SAFETY: the caller's contract, as below.
+        let v = unsafe { L::splat(v) };
+        [v, v]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: twice as many values.
+        unsafe { [L::load(p), L::load(p.add(L::WIDTH))] }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: as above.
+        unsafe { [self[0].mul_add(b[0], c[0]), self[1].mul_add(b[1], c[1])] }
+    }
+}
+
+impl<L: Lanes> Pair for [L; 2] {
+    type Half = L;
+
+    #[inline(always)]
+    unsafe fn halves(self) -> [L; 2] {
+        self
+    }
+}
+
+/// Eight values in one register (or two).
+pub(crate) trait Lanes: Vector {
+    /// Sums that a register tile may hold, so that weights and inputs have registers too; half as many pairs.
+    const SUMS: usize;
+    type Pair: Pair<Half = Self>;
+
+    /// # Safety
+    /// See [`Vector::splat`].
+    unsafe fn store(self, p: *mut f32);
+    /// # Safety
+    /// See [`Vector::splat`].
+    unsafe fn add(self, b: Self) -> Self;
+    /// # Safety
+    /// See [`Vector::splat`].
+    unsafe fn sub(self, b: Self) -> Self;
+    /// # Safety
+    /// See [`Vector::splat`].
+    unsafe fn mul(self, b: Self) -> Self;
     /// `c - self * b`.
     /// # Safety
-    /// See [`Lanes::splat`].
+    /// See [`Vector::splat`].
     unsafe fn neg_mul_add(self, b: Self, c: Self) -> Self;
     /// `self` where it is positive, else `self * slope`.
     /// # Safety
-    /// See [`Lanes::splat`].
+    /// See [`Vector::splat`].
     unsafe fn leaky(self, slope: Self) -> Self;
-    /// One value of `a * b + c` with the rounding of [`Lanes::mul_add`].
+    /// One value of `a * b + c` with the rounding of [`Vector::mul_add`].
     fn mul_add_one(a: f32, b: f32, c: f32) -> f32;
 
     /// Sum of the lanes, in a fixed order.
     /// # Safety
-    /// See [`Lanes::splat`].
+    /// See [`Vector::splat`].
     #[inline(always)]
     unsafe fn sum(self) -> f32 {
         let mut v = [0.0f32; LANES];
@@ -187,9 +236,8 @@ impl Pixels {
 #[derive(Clone, Copy)]
 pub(crate) struct Portable([f32; LANES]);
 
-impl Lanes for Portable {
-    // Two registers each: x86-64 without AVX has 16, others have 32.
-    const SUMS: usize = if cfg!(target_arch = "x86_64") { 4 } else { 12 };
+impl Vector for Portable {
+    const WIDTH: usize = LANES;
 
     #[inline(always)]
     unsafe fn splat(v: f32) -> Self {
@@ -200,6 +248,19 @@ impl Lanes for Portable {
         // SAFETY: the caller gives eight readable values.
         Self(unsafe { p.cast::<[f32; LANES]>().read_unaligned() })
     }
+    #[inline(always)]
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+        Self(std::array::from_fn(|i| {
+            Self::mul_add_one(self.0[i], b.0[i], c.0[i])
+        }))
+    }
+}
+
+impl Lanes for Portable {
+    // Two registers each: x86-64 without AVX has 16, others have 32.
+    const SUMS: usize = if cfg!(target_arch = "x86_64") { 4 } else { 12 };
+    type Pair = [Self; 2];
+
     #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
         // SAFETY: the caller gives room for eight values.
@@ -216,12 +277,6 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn mul(self, b: Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] * b.0[i]))
-    }
-    #[inline(always)]
-    unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-        Self(std::array::from_fn(|i| {
-            Self::mul_add_one(self.0[i], b.0[i], c.0[i])
-        }))
     }
     #[inline(always)]
     unsafe fn neg_mul_add(self, b: Self, c: Self) -> Self {
@@ -251,128 +306,6 @@ impl Lanes for Portable {
     }
 }
 
-/// AVX2 with FMA.
-#[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy)]
-pub(crate) struct Avx2(std::arch::x86_64::__m256);
-
-#[cfg(target_arch = "x86_64")]
-impl Lanes for Avx2 {
-    const SUMS: usize = 12;
-
-    #[inline(always)]
-    unsafe fn splat(v: f32) -> Self {
-        // SAFETY: the caller promises AVX2.
-        Self(unsafe { std::arch::x86_64::_mm256_set1_ps(v) })
-    }
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> Self {
-        // SAFETY: the caller promises AVX2 and eight readable values.
-        Self(unsafe { std::arch::x86_64::_mm256_loadu_ps(p) })
-    }
-    #[inline(always)]
-    unsafe fn store(self, p: *mut f32) {
-        // SAFETY: the caller promises AVX2 and room for eight values.
-        unsafe { std::arch::x86_64::_mm256_storeu_ps(p, self.0) }
-    }
-    #[inline(always)]
-    unsafe fn add(self, b: Self) -> Self {
-        // SAFETY: the caller promises AVX2.
-        Self(unsafe { std::arch::x86_64::_mm256_add_ps(self.0, b.0) })
-    }
-    #[inline(always)]
-    unsafe fn sub(self, b: Self) -> Self {
-        // SAFETY: the caller promises AVX2.
-        Self(unsafe { std::arch::x86_64::_mm256_sub_ps(self.0, b.0) })
-    }
-    #[inline(always)]
-    unsafe fn mul(self, b: Self) -> Self {
-        // SAFETY: the caller promises AVX2.
-        Self(unsafe { std::arch::x86_64::_mm256_mul_ps(self.0, b.0) })
-    }
-    #[inline(always)]
-    unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-        // SAFETY: the caller promises FMA.
-        Self(unsafe { std::arch::x86_64::_mm256_fmadd_ps(self.0, b.0, c.0) })
-    }
-    #[inline(always)]
-    unsafe fn neg_mul_add(self, b: Self, c: Self) -> Self {
-        // SAFETY: the caller promises FMA.
-        Self(unsafe { std::arch::x86_64::_mm256_fnmadd_ps(self.0, b.0, c.0) })
-    }
-    #[inline(always)]
-    unsafe fn leaky(self, slope: Self) -> Self {
-        use std::arch::x86_64::{_CMP_GT_OQ, _mm256_blendv_ps, _mm256_cmp_ps, _mm256_setzero_ps};
-        // SAFETY: the caller promises AVX2.
-        unsafe {
-            let positive = _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, _mm256_setzero_ps());
-            Self(_mm256_blendv_ps(self.mul(slope).0, self.0, positive))
-        }
-    }
-    #[inline(always)]
-    fn mul_add_one(a: f32, b: f32, c: f32) -> f32 {
-        a.mul_add(b, c)
-    }
-}
-
-/// Independent chains of [`multiply_adds`]: more than a multiply-add takes cycles times those begun in one.
-pub(crate) const CHAINS: usize = 12;
-
-/// Vector widths in bits that [`multiply_adds`] has code for here, ascending.
-pub(crate) fn vector_bits() -> Vec<usize> {
-    #[cfg(target_arch = "x86_64")]
-    if wide_available() {
-        return vec![128, 256];
-    }
-    vec![128]
-}
-
-/// `rounds` multiply-adds of each of [`CHAINS`] vectors in registers: what a core computes at most.
-pub(crate) fn multiply_adds(bits: usize, rounds: usize) -> f32 {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{
-            _mm_cvtss_f32, _mm_fmadd_ps, _mm_set1_ps, _mm256_cvtss_f32, _mm256_fmadd_ps,
-            _mm256_set1_ps,
-        };
-        macro_rules! chains {
-            ($name:ident, $set:ident, $fma:ident, $first:ident) => {
-                #[target_feature(enable = "avx2,fma")]
-                fn $name(rounds: usize) -> f32 {
-                    let (x, y) = ($set(black_box(0.999)), $set(black_box(0.001)));
-                    let mut v = [$set(1.0); CHAINS];
-                    for _ in 0..rounds {
-                        for v in &mut v {
-                            *v = $fma(*v, x, y);
-                        }
-                    }
-                    v.map(|v| $first(v)).iter().sum()
-                }
-            };
-        }
-        chains!(wide, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_cvtss_f32);
-        chains!(narrow, _mm_set1_ps, _mm_fmadd_ps, _mm_cvtss_f32);
-        if wide_available() {
-            // SAFETY: the CPU has the features that both are compiled for.
-            return unsafe {
-                match bits {
-                    256 => wide(rounds),
-                    _ => narrow(rounds),
-                }
-            };
-        }
-    }
-    let _ = bits;
-    let (x, y) = (black_box(0.999), black_box(0.001));
-    let mut v = [[1.0f32; 4]; CHAINS];
-    for _ in 0..rounds {
-        for v in v.iter_mut().flatten() {
-            *v = Portable::mul_add_one(*v, x, y);
-        }
-    }
-    v.iter().flatten().sum()
-}
-
 /// Calls `$body::<L>(args)` with the widest [`Lanes`] that this machine has. `$body` must be an
 /// `#[inline(always)] unsafe fn` generic over `L: Lanes`; its contract is the caller's to keep.
 macro_rules! dispatch_lanes {
@@ -384,9 +317,17 @@ macro_rules! dispatch_lanes {
                 // SAFETY: AVX2 and FMA are enabled here; the rest is the caller's contract.
                 unsafe { $body::<$crate::device::simd::Avx2>($($arg),*) }
             }
-            if $crate::device::simd::wide_available() {
-                // SAFETY: the features were just found.
-                return unsafe { avx2($($arg),*) };
+            #[target_feature(enable = "avx2,fma,avx512f,avx512vl")]
+            unsafe fn avx512($($arg: $ty),*) {
+                // SAFETY: all of these are enabled here; the rest is the caller's contract.
+                unsafe { $body::<$crate::device::simd::Avx512>($($arg),*) }
+            }
+            match $crate::device::simd::simd() {
+                // SAFETY: the CPU has the features.
+                $crate::device::simd::Simd::Avx512 => return unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                $crate::device::simd::Simd::Avx2 => return unsafe { avx2($($arg),*) },
+                $crate::device::simd::Simd::Portable => {}
             }
         }
         // SAFETY: the caller's contract; `Portable` needs no instruction set.

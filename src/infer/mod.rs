@@ -4,4 +4,4 @@ mod engine;
 mod model;
 
 pub use engine::{Engine, Precision};
-pub use model::{BUILTIN, Model};
+pub use model::{BUILTIN, DEFAULT_MODEL, Model};

@@ -1,6 +1,7 @@
 //! What a latency table was measured for.
 
 use crate::device::Device;
+use crate::device::simd::{Simd, simd};
 use crate::tensor::DType;
 use serde::{Deserialize, Serialize};
 
@@ -63,13 +64,11 @@ fn cpu_name(model: &str, threads: usize) -> String {
 
 /// The vector extension that the kernels take.
 fn extension() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    if crate::device::simd::wide_available() {
-        return ", AVX2";
-    }
-    match cfg!(target_arch = "aarch64") {
-        true => ", NEON",
-        false => "",
+    match simd() {
+        Simd::Avx512 => ", AVX-512",
+        Simd::Avx2 => ", AVX2",
+        Simd::Portable if cfg!(target_arch = "aarch64") => ", NEON",
+        Simd::Portable => "",
     }
 }
 

@@ -6,6 +6,7 @@ use crate::cli::device::{DeviceArg, PrecisionArg};
 use crate::cli::fuser::Fuser;
 use crate::cli::terminal;
 use crate::data::{Pair, Picture, WriteOptions, list_pairs, read_pair};
+use crate::infer::DEFAULT_MODEL;
 use crate::search::Timing;
 use crate::{Error, Result};
 use serde_json::json;
@@ -28,7 +29,7 @@ pub struct BatchArgs {
     /// Folder of the second source, files of the same names
     pub b: PathBuf,
     /// A built-in model by name or a model file
-    #[arg(long, value_name = "NAME|FILE", default_value = "ivif")]
+    #[arg(long, value_name = "NAME|FILE", default_value = DEFAULT_MODEL)]
     pub model: String,
     /// Pairs to fuse; those of the folders again and again
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]

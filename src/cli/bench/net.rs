@@ -3,7 +3,7 @@
 use crate::cli::device::{DeviceArg, PrecisionArg};
 use crate::cli::info::parse_size;
 use crate::cli::{open_model, terminal};
-use crate::infer::Engine;
+use crate::infer::{DEFAULT_MODEL, Engine};
 use crate::search::Timing;
 use crate::tape::SessionOptions;
 use crate::tensor::io;
@@ -16,7 +16,7 @@ use std::time::Instant;
 #[derive(clap::Args, Clone, Debug)]
 pub struct NetArgs {
     /// A built-in model by name or a model file
-    #[arg(long, value_name = "NAME|FILE", default_value = "ivif")]
+    #[arg(long, value_name = "NAME|FILE", default_value = DEFAULT_MODEL)]
     pub model: String,
     /// Width and height of the pictures
     #[arg(long, value_name = "WxH", default_value = "620x448", value_parser = parse_size)]

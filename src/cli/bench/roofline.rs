@@ -5,6 +5,7 @@ use super::cards::{CARDS, Peak, find};
 use crate::cli::device::PrecisionName;
 use crate::cli::info::parse_size;
 use crate::cli::{open_model, terminal};
+use crate::infer::DEFAULT_MODEL;
 use crate::net::{Builder, record_fusion};
 use crate::tape::{Cost, Source, Tape};
 use crate::tensor::{DType, Shape};
@@ -23,7 +24,7 @@ pub struct RooflineArgs {
     #[arg(long, value_name = "NAME")]
     pub card: String,
     /// A built-in model by name or a model file
-    #[arg(long, value_name = "NAME|FILE", default_value = "ivif")]
+    #[arg(long, value_name = "NAME|FILE", default_value = DEFAULT_MODEL)]
     pub model: String,
     /// Width and height of the pictures
     #[arg(long, value_name = "WxH", default_value = "620x448", value_parser = parse_size)]

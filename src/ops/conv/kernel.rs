@@ -6,7 +6,7 @@
 
 #![allow(clippy::needless_range_loop)] // indices are register numbers here
 
-use crate::device::simd::{LANES, Lanes, Pixels};
+use crate::device::simd::{LANES, Lanes, Pair, Pixels, Vector};
 
 /// Width of a panel: two registers. The last one is half as wide if that holds what is left.
 pub(super) const NR: usize = 2 * LANES;
@@ -27,7 +27,7 @@ pub(super) struct Tap {
     pub len: usize,
 }
 
-/// `acc[m] = sum over taps and k of a[m * pitch + tap.a + k] * panel[tap.row + k]`, rows of `8 V`.
+/// `acc[m] = sum over taps and k of a[m * pitch + tap.a + k] * panel[tap.row + k]`, rows of `8 V`, V 1 or 2.
 ///
 /// # Safety
 /// Every address of the formula must be readable, and `L`'s instruction set available.
@@ -41,23 +41,46 @@ pub(super) unsafe fn tile<L: Lanes, const M: usize, const V: usize>(
     // SAFETY: the caller vouches for all addresses.
     unsafe {
         let mut acc = [[L::splat(0.0); V]; M];
+        if V == 1 {
+            let sums = sums::<L, M>(a, pitch, taps, panel);
+            for m in 0..M {
+                acc[m][0] = sums[m];
+            }
+        } else {
+            let sums = sums::<L::Pair, M>(a, pitch, taps, panel);
+            for m in 0..M {
+                [acc[m][0], acc[m][V - 1]] = sums[m].halves();
+            }
+        }
+        acc
+    }
+}
+
+/// [`tile`] of a panel as wide as a vector.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+unsafe fn sums<R: Vector, const M: usize>(
+    a: *const f32,
+    pitch: usize,
+    taps: &[Tap],
+    panel: *const f32,
+) -> [R; M] {
+    // SAFETY: the caller vouches for all addresses.
+    unsafe {
+        let mut acc = [R::splat(0.0); M];
         let pixels = Pixels::new(pitch);
         for tap in taps {
             let mut a = pixels.bases(a.offset(tap.a));
-            let mut b = panel.add(tap.row * V * LANES);
+            let mut b = panel.add(tap.row * R::WIDTH);
             for _ in 0..tap.len {
-                let mut w = [L::splat(0.0); V];
-                for v in 0..V {
-                    w[v] = L::load(b.add(v * LANES));
-                }
+                let w = R::load(b);
                 for m in 0..M {
-                    let x = L::splat(*pixels.at(&a, m));
-                    for v in 0..V {
-                        acc[m][v] = x.mul_add(w[v], acc[m][v]);
-                    }
+                    acc[m] = R::splat(*pixels.at(&a, m)).mul_add(w, acc[m]);
                 }
                 a = a.map(|a| a.wrapping_add(1));
-                b = b.add(V * LANES);
+                b = b.add(R::WIDTH);
             }
         }
         acc
@@ -183,5 +206,60 @@ pub(super) unsafe fn dots<L: Lanes, const M: usize, const C: usize>(
             }
         }
         sums
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+    use crate::device::simd::{Avx2, Avx512, Simd, simd};
+
+    const COUNT: usize = 40;
+
+    /// Sums of six pixels of `COUNT` values, for sixteen channels.
+    #[inline(always)]
+    unsafe fn six<L: Lanes>(x: &[f32], panel: &[f32]) -> Vec<f32> {
+        let taps = [Tap {
+            a: 0,
+            row: 0,
+            len: COUNT,
+        }];
+        let mut out = vec![0.0; 6 * NR];
+        // SAFETY: the caller gives six pixels, a panel, and the instruction set.
+        unsafe {
+            let acc = tile::<L, 6, 2>(x.as_ptr(), COUNT, &taps, panel.as_ptr());
+            for (acc, out) in acc.as_flattened().iter().zip(out.chunks_exact_mut(LANES)) {
+                acc.store(out.as_mut_ptr());
+            }
+        }
+        out
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn narrow(x: &[f32], panel: &[f32]) -> Vec<f32> {
+        // SAFETY: the features are enabled; the rest is the caller's.
+        unsafe { six::<Avx2>(x, panel) }
+    }
+
+    #[target_feature(enable = "avx2,fma,avx512f,avx512vl")]
+    unsafe fn wide(x: &[f32], panel: &[f32]) -> Vec<f32> {
+        // SAFETY: the features are enabled; the rest is the caller's.
+        unsafe { six::<Avx512>(x, panel) }
+    }
+
+    #[test]
+    fn both_widths_give_the_same_bits() {
+        if simd() < Simd::Avx512 {
+            println!("skipped: no AVX-512 here");
+            return;
+        }
+        let wave = |n: usize, f: f32| (0..n).map(|i| (i as f32 * f).sin()).collect::<Vec<_>>();
+        let (x, panel) = (wave(6 * COUNT, 0.37), wave(COUNT * NR, 0.73));
+        // SAFETY: the CPU has both, and the slices are that long.
+        let (narrow, wide) = unsafe { (narrow(&x, &panel), wide(&x, &panel)) };
+        assert_eq!(narrow, wide);
+        let product = |k: usize| f64::from(x[5 * COUNT + k]) * f64::from(panel[k * NR + 15]);
+        let exact: f64 = (0..COUNT).map(product).sum();
+        assert!((f64::from(wide[6 * NR - 1]) - exact).abs() < 1e-5);
     }
 }

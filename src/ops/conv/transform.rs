@@ -146,7 +146,7 @@ pub(super) unsafe fn transform_input<L: Lanes>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::simd::Portable;
+    use crate::device::simd::{Portable, Vector};
 
     /// One dimension: every output of a window of eight values, by the definition.
     fn check<const S: usize>(k: usize) {
