@@ -90,15 +90,16 @@ run() {
     else
         printf '\ncompute-sanitizer: not run (not found, or CHECK_SANITIZE=0).\n' >>"$md"
     fi
-    local precision
+    # The network that fills a card.
+    local precision net=(bench net --device cuda --model ivif)
     for precision in f32 f16; do
         section "Operators in $precision" "$hafuse" bench ops --device cuda --precision $precision \
             --size "$size" --runs "$runs" --effort "${CHECK_EFFORT:-256}" --json "$work/ops_$precision.json"
-        section "Network in $precision" "$hafuse" bench net --device cuda --precision $precision \
+        section "Network in $precision" "$hafuse" "${net[@]}" --precision $precision \
             --size "$size" --runs "$runs"
-        section "Network in $precision, kernels one by one" "$hafuse" bench net --device cuda \
+        section "Network in $precision, kernels one by one" "$hafuse" "${net[@]}" \
             --precision $precision --size "$size" --runs "$runs" --eager
-        "$hafuse" bench net --device cuda --precision $precision --size "$size" --runs "$runs" --json \
+        "$hafuse" "${net[@]}" --precision $precision --size "$size" --runs "$runs" --json \
             >"$work/net_$precision.json" 2>/dev/null || echo null >"$work/net_$precision.json"
     done
     section "A fused sample" "$hafuse" fuse "$here/samples/street_1_ir.png" "$here/samples/street_1_vi.png" \

@@ -23,11 +23,11 @@
 //!
 //! ```no_run
 //! use hafuse::data::{Picture, WriteOptions};
-//! use hafuse::infer::{Engine, Model};
+//! use hafuse::infer::{DEFAULT_MODEL, Engine, Model};
 //!
 //! let infrared = Picture::read("ir.png".as_ref())?;
 //! let visible = Picture::read("vi.png".as_ref())?;
-//! let mut engine = Engine::new(&Model::builtin("ivif")?)?;
+//! let mut engine = Engine::new(&Model::builtin(DEFAULT_MODEL)?)?;
 //! let luma = engine.fuse(visible.height, visible.width, &infrared.luma, &visible.luma)?;
 //! let fused = Picture::with_chroma_of(luma, &visible)?;
 //! fused.write("fused.png".as_ref(), WriteOptions::default())?;

@@ -3,8 +3,9 @@
 use super::{cpu_features, terminal};
 use crate::Result;
 use crate::device::cuda::{self, Card, Cuda};
+use crate::device::simd::simd;
 use crate::device::{Device, kernels};
-use crate::infer::{Engine, Model, Precision};
+use crate::infer::{DEFAULT_MODEL, Engine, Model, Precision};
 use crate::tape::SessionOptions;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -16,7 +17,8 @@ Examples:
 
 Each card that can be used fuses a small picture in f32 and f16, compared with the CPU's result.
 HAFUSE_SYNC=1 checks after every kernel and names the operator that failed.
-HAFUSE_KERNELS=DIR loads kernels from DIR instead of those in the binary.";
+HAFUSE_KERNELS=DIR loads kernels from DIR instead of those in the binary.
+HAFUSE_SIMD=avx2 or portable has the CPU run narrower code than its best, to compare.";
 
 /// Show driver, cards, kernels and CPU, and try every card
 #[derive(clap::Args, Clone, Debug)]
@@ -49,6 +51,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
                 "version": env!("CARGO_PKG_VERSION"),
                 "target": format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
                 "cpu_features": cpu_features(),
+                "simd": simd().name(),
                 "threads": rayon::current_num_threads(),
                 "driver": driver.as_ref().ok().map(|(major, minor)| format!("{major}.{minor}")),
                 "driver_problem": driver.as_ref().err().map(ToString::to_string),
@@ -64,12 +67,13 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
-        "hafuse   {} for {}-{}\ncpu      {} threads, {}\nkernels  {}\ndriver   {driver_text}",
+        "hafuse   {} for {}-{}\ncpu      {} threads, {}; runs {}\nkernels  {}\ndriver   {driver_text}",
         env!("CARGO_PKG_VERSION"),
         std::env::consts::ARCH,
         std::env::consts::OS,
         rayon::current_num_threads(),
         cpu_features(),
+        simd().name(),
         kernels::describe(),
     );
     for (card, trial) in &tried {
@@ -101,7 +105,7 @@ struct Trial {
 
 fn try_card(card: &Card) -> Result<Trial> {
     let device = Device::Cuda(Cuda::open(card.ordinal)?);
-    let model = Model::builtin("ivif-fast")?;
+    let model = Model::builtin(DEFAULT_MODEL)?;
     let (h, w) = (48, 64);
     let wave = |k: usize| (0..h * w).map(|i| (i * k % 97) as f32 / 96.0).collect();
     let (a, b): (Vec<f32>, Vec<f32>) = (wave(5), wave(11));

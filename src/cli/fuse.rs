@@ -21,7 +21,7 @@ use std::time::Instant;
 const AFTER_HELP: &str = "\
 Examples:
   hafuse fuse ir.png vi.png -o fused.png
-  hafuse fuse ir.png vi.png -o fused.png --model ivif      a larger network
+  hafuse fuse ir.png vi.png -o fused.png --model ivif      a larger network: slightly better, slower
   hafuse fuse mri.png pet.png -o fused.png --model mif
   hafuse fuse data/ir data/vi -o data/fused --format jpg --quality 90
   hafuse fuse ir.png vi.png -o fused.tif --bits 16 --model runs/mine/model.safetensors

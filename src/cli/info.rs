@@ -29,7 +29,7 @@ runs; the process also holds the weights, the program itself and the pictures.";
 
 /// Show version, models, and size, work, speed and memory of a network
 ///
-/// Without --model or --genotype, the model is shown that `fuse` takes by default. With --run the network really
+/// Without --model or --genotype, the default model is shown. With --run the network really
 /// fuses random noise of the given size: once to begin with, then once more with warm memory.
 #[derive(clap::Args, Clone, Debug)]
 #[command(verbatim_doc_comment, after_help = AFTER_HELP)]
@@ -100,17 +100,19 @@ fn builtin_models() -> Result<(String, Value)> {
         let model = Model::builtin(name)?;
         let _ = writeln!(
             text,
-            "model {name:<12} {}  {:>10}  {}",
+            "model {name:<12} {}  {:>10}  {}{}",
             hash(&model)?,
             terminal::bytes(bytes.len() as u64),
-            model.about
+            model.about,
+            if *name == DEFAULT_MODEL {
+                " (default)"
+            } else {
+                ""
+            }
         );
         list.push(json!({
             "name": name, "hash": hash(&model)?, "file_bytes": bytes.len(), "about": model.about,
         }));
-    }
-    if BUILTIN.is_empty() {
-        text.push_str("no models are built in; give --model FILE or --genotype FILE\n");
     }
     let version = env!("CARGO_PKG_VERSION");
     Ok((text, json!({"version": version, "builtin": list})))

@@ -11,14 +11,14 @@ use crate::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
 
-/// Whether convolutions round a multiply-add once on this CPU, as with AVX2 and NEON; else those of fewer products have up to
-/// twice the error (`docs/numerics.md`).
+/// Whether convolutions round a multiply-add once on this CPU (AVX2, AVX-512, NEON). Without, their tolerance of f32 is
+/// twice as large (`docs/numerics.md`).
 ///
 /// ```
 /// println!("fused multiply-adds: {}", hafuse::device::fuses_multiply_adds());
 /// ```
 pub fn fuses_multiply_adds() -> bool {
-    cfg!(target_arch = "aarch64") || simd::simd() >= simd::Simd::Avx2
+    simd::Portable::FUSES || simd::simd() >= simd::Simd::Avx2
 }
 
 /// A device that a [`Session`](crate::tape::Session) can run on: that of its

@@ -124,7 +124,8 @@ impl<L: Lanes> Pair for [L; 2] {
 
 /// Eight values in one register (or two).
 pub(crate) trait Lanes: Vector {
-    /// Sums that a register tile may hold, so that weights and inputs have registers too; half as many pairs.
+    /// Sums that a register tile may hold, so that weights and inputs have registers too; half as many pairs. AVX-512 has
+    /// room for more, but larger tiles were slower (docs/decisions.md, 55).
     const SUMS: usize;
     type Pair: Pair<Half = Self>;
 
@@ -236,6 +237,10 @@ impl Pixels {
 #[derive(Clone, Copy)]
 pub(crate) struct Portable([f32; LANES]);
 
+impl Portable {
+    pub(crate) const FUSES: bool = cfg!(target_arch = "aarch64");
+}
+
 impl Vector for Portable {
     const WIDTH: usize = LANES;
 
@@ -298,7 +303,7 @@ impl Lanes for Portable {
     #[inline(always)]
     fn mul_add_one(a: f32, b: f32, c: f32) -> f32 {
         // Without the instruction `f32::mul_add` is a slow library call.
-        if cfg!(target_arch = "aarch64") {
+        if Self::FUSES {
             a.mul_add(b, c)
         } else {
             a * b + c

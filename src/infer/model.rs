@@ -23,7 +23,8 @@ pub const BUILTIN: &[(&str, &[u8])] = &[
     ("mif", include_bytes!("../../models/mif.safetensors")),
 ];
 
-/// What commands take unless another is named: scores within half a percent of `ivif`, in a fifth of its time.
+/// What `fuse`, `export`, `info` and `bench` take unless another is named: nearly as good as `ivif` and several times as
+/// fast (`docs/decisions.md`, 56).
 pub const DEFAULT_MODEL: &str = "ivif-fast";
 
 #[derive(Serialize, Deserialize)]

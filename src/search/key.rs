@@ -1,7 +1,7 @@
 //! What a latency table was measured for.
 
 use crate::device::Device;
-use crate::device::simd::{Simd, simd};
+use crate::device::simd::{Portable, Simd, simd};
 use crate::tensor::DType;
 use serde::{Deserialize, Serialize};
 
@@ -59,15 +59,15 @@ impl LatencyKey {
 /// `cpu (AMD EPYC 7B13, 2 threads, AVX2)`.
 fn cpu_name(model: &str, threads: usize) -> String {
     let s = if threads == 1 { "" } else { "s" };
-    format!("cpu ({model}, {threads} thread{s}{})", extension())
+    format!("cpu ({model}, {threads} thread{s}{})", extension(simd()))
 }
 
 /// The vector extension that the kernels take.
-fn extension() -> &'static str {
-    match simd() {
+fn extension(simd: Simd) -> &'static str {
+    match simd {
         Simd::Avx512 => ", AVX-512",
         Simd::Avx2 => ", AVX2",
-        Simd::Portable if cfg!(target_arch = "aarch64") => ", NEON",
+        Simd::Portable if Portable::FUSES => ", NEON",
         Simd::Portable => "",
     }
 }
@@ -103,6 +103,10 @@ mod tests {
         let name = cpu_name("AMD EPYC 7B13", 2);
         assert!(name.starts_with("cpu (AMD EPYC 7B13, 2 threads"), "{name}");
         assert!(cpu_name("X", 1).starts_with("cpu (X, 1 thread"));
+        assert_eq!(
+            [Simd::Avx2, Simd::Avx512].map(extension),
+            [", AVX2", ", AVX-512"]
+        );
         let x86 =
             "processor\t: 0\nmodel\t\t: 1\nmodel name\t: AMD EPYC  7B13\nmodel name\t: other\n";
         assert_eq!(model_in(x86).as_deref(), Some("AMD EPYC 7B13"));

@@ -131,6 +131,51 @@ fn results_do_not_depend_on_threads_or_company() {
     assert_eq!(read("all/3.png"), read("3.png"));
 }
 
+/// The default model has convolutions of every kind.
+#[test]
+fn narrower_versions_of_the_kernels_give_the_same_picture() {
+    let world = World::new();
+    let run = |simd: &str, out: &str| {
+        let mut command =
+            world.command(&format!("fuse a.png b.png -o {out} --bits 16 --device cpu"));
+        command.env("HAFUSE_SIMD", simd).output().unwrap()
+    };
+    let widest = run("", "widest.tif");
+    assert_eq!(widest.status.code(), Some(0), "{}", text(&widest.stderr));
+    let read = |name: &str| open(&world.at(name)).to_luma16().into_raw();
+    let wanted = read("widest.tif");
+    if run("avx2", "avx2.tif").status.success() {
+        assert_eq!(read("avx2.tif"), wanted);
+    } else {
+        println!("skipped: no AVX2 here");
+    }
+    let portable = run("portable", "portable.tif");
+    assert_eq!(
+        portable.status.code(),
+        Some(0),
+        "{}",
+        text(&portable.stderr)
+    );
+    // Other roundings, 2^-16 of the range apart at most.
+    let off = |(a, b): (&u16, &u16)| a.abs_diff(*b) > 1;
+    assert!(!read("portable.tif").iter().zip(&wanted).any(off));
+
+    let refused = run("sse", "none.tif");
+    assert_eq!(refused.status.code(), Some(2));
+    let said = text(&refused.stderr);
+    assert!(
+        said.contains("HAFUSE_SIMD") && said.contains("portable"),
+        "{said}"
+    );
+    assert!(!world.at("none.tif").exists());
+    let doctor = world
+        .command("doctor --json")
+        .env("HAFUSE_SIMD", "portable")
+        .output();
+    let doctor: Value = serde_json::from_slice(&doctor.unwrap().stdout).unwrap();
+    assert_eq!(doctor["simd"], "portable");
+}
+
 #[test]
 fn info_tells_cost_and_memory() {
     let world = World::new();

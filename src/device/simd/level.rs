@@ -20,7 +20,7 @@ const VARIABLE: &str = "HAFUSE_SIMD";
 impl Simd {
     const ALL: [Simd; 3] = [Simd::Portable, Simd::Avx2, Simd::Avx512];
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Simd::Portable => "portable",
             Simd::Avx2 => "avx2",
@@ -58,11 +58,12 @@ impl Simd {
 }
 
 fn asked() -> Result<Simd> {
-    let wanted = std::env::var(VARIABLE).ok();
+    let wanted = std::env::var_os(VARIABLE).map(|v| v.to_string_lossy().into_owned());
     Simd::chosen(wanted.as_deref(), Simd::best())
 }
 
-/// The version that runs, the same for the whole process.
+/// The version that runs, the same for the whole process. Loops cannot refuse a bad name: the command line does, before
+/// anything runs ([`check_simd`]).
 #[inline]
 pub(crate) fn simd() -> Simd {
     static SIMD: OnceLock<Simd> = OnceLock::new();
@@ -86,7 +87,9 @@ mod tests {
         let of = |wanted, best| Simd::chosen(wanted, best).map_err(|e| e.to_string());
         assert_eq!(of(None, Simd::Avx2), Ok(Simd::Avx2));
         assert_eq!(of(Some(""), Simd::Avx512), Ok(Simd::Avx512));
-        assert_eq!(of(Some("portable"), Simd::Avx512), Ok(Simd::Portable));
+        for simd in Simd::ALL {
+            assert_eq!(of(Some(simd.name()), Simd::Avx512), Ok(simd));
+        }
         for wanted in ["avx512", "AVX2", "sse"] {
             let said = of(Some(wanted), Simd::Avx2).expect_err("refused");
             assert!(

@@ -1,4 +1,4 @@
-//! What a core computes at most.
+//! Multiply-adds and nothing else.
 
 use super::{Lanes, Portable, Simd, simd};
 use std::hint::black_box;

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(__m256);
 
-/// AVX-512: twice the registers, and pairs in one.
+/// AVX-512 F and VL, with AVX2 and FMA: twice the registers, and pairs in one.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(__m256);
 

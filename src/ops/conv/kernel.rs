@@ -8,7 +8,7 @@
 
 use crate::device::simd::{LANES, Lanes, Pair, Pixels, Vector};
 
-/// Width of a panel: two registers. The last one is half as wide if that holds what is left.
+/// Width of a panel: two registers, one of AVX-512. The last one is half as wide if that holds what is left.
 pub(super) const NR: usize = 2 * LANES;
 /// Most pixels in a tile of any instruction set: 6 x 2 accumulators + 2 weights + 1 pixel fill the 16 AVX2 registers.
 pub(super) const MR: usize = 6;
@@ -41,7 +41,8 @@ pub(super) unsafe fn tile<L: Lanes, const M: usize, const V: usize>(
     // SAFETY: the caller vouches for all addresses.
     unsafe {
         let mut acc = [[L::splat(0.0); V]; M];
-        if V == 1 {
+        const { assert!(V == 1 || V == 2) };
+        if const { V == 1 } {
             let sums = sums::<L, M>(a, pitch, taps, panel);
             for m in 0..M {
                 acc[m][0] = sums[m];
