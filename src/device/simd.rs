@@ -138,9 +138,6 @@ pub(crate) trait Lanes: Vector {
     /// # Safety
     /// See [`Vector::splat`].
     unsafe fn sub(self, b: Self) -> Self;
-    /// # Safety
-    /// See [`Vector::splat`].
-    unsafe fn mul(self, b: Self) -> Self;
     /// `c - self * b`.
     /// # Safety
     /// See [`Vector::splat`].
@@ -278,10 +275,6 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn sub(self, b: Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] - b.0[i]))
-    }
-    #[inline(always)]
-    unsafe fn mul(self, b: Self) -> Self {
-        Self(std::array::from_fn(|i| self.0[i] * b.0[i]))
     }
     #[inline(always)]
     unsafe fn neg_mul_add(self, b: Self, c: Self) -> Self {

@@ -92,11 +92,6 @@ macro_rules! lanes_of_256_bits {
                 Self(unsafe { _mm256_sub_ps(self.0, b.0) })
             }
             #[inline(always)]
-            unsafe fn mul(self, b: Self) -> Self {
-                // SAFETY: the caller promises AVX2.
-                Self(unsafe { _mm256_mul_ps(self.0, b.0) })
-            }
-            #[inline(always)]
             unsafe fn neg_mul_add(self, b: Self, c: Self) -> Self {
                 // SAFETY: the caller promises FMA.
                 Self(unsafe { _mm256_fnmadd_ps(self.0, b.0, c.0) })
@@ -106,7 +101,11 @@ macro_rules! lanes_of_256_bits {
                 // SAFETY: the caller promises AVX2.
                 unsafe {
                     let positive = _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, _mm256_setzero_ps());
-                    Self(_mm256_blendv_ps(self.mul(slope).0, self.0, positive))
+                    Self(_mm256_blendv_ps(
+                        _mm256_mul_ps(self.0, slope.0),
+                        self.0,
+                        positive,
+                    ))
                 }
             }
             #[inline(always)]

@@ -157,9 +157,10 @@ mod tests {
             std::array::from_fn(|p| (0..k).map(|u| g[p][u] * w[u]).sum::<f64>() as f32);
         // SAFETY: `Portable` needs no instruction set.
         let y = unsafe {
+            let zero = Portable::splat(0.0);
             let v = eight(d.map(|v| Portable::splat(v)));
             let m: [Portable; SIDE] =
-                std::array::from_fn(|p| v[p].mul(Portable::splat(weights[p])));
+                std::array::from_fn(|p| v[p].mul_add(Portable::splat(weights[p]), zero));
             sums_of::<Portable, S>(m)
         };
         assert_eq!(S, SIDE + 1 - k);
