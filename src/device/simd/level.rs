@@ -42,18 +42,15 @@ impl Simd {
         let Some(wanted) = wanted.filter(|w| !w.is_empty()) else {
             return Ok(best);
         };
-        let there: Vec<_> = Self::ALL.into_iter().filter(|s| *s <= best).collect();
-        there
-            .iter()
-            .copied()
-            .find(|s| s.name() == wanted)
-            .ok_or_else(|| {
-                let names: Vec<_> = there.iter().map(|s| s.name()).collect();
-                Error::config(
-                    VARIABLE,
-                    format!("is {wanted}; this CPU has {}", names.join(", ")),
-                )
-            })
+        let there = || Self::ALL.into_iter().filter(|s| *s <= best);
+        let found = there().find(|s| s.name() == wanted);
+        found.ok_or_else(|| {
+            let names: Vec<_> = there().map(Self::name).collect();
+            Error::config(
+                VARIABLE,
+                format!("is {wanted}; this CPU has {}", names.join(", ")),
+            )
+        })
     }
 }
 

@@ -15,25 +15,31 @@ pub(crate) struct Avx512(__m256);
 #[derive(Clone, Copy)]
 pub(crate) struct Zmm(__m512);
 
-impl Vector for Zmm {
-    const WIDTH: usize = 2 * LANES;
+/// [`Vector`] by the instructions of a register.
+macro_rules! vector {
+    ($name:ident, $width:expr, $set:ident, $load:ident, $fma:ident) => {
+        impl Vector for $name {
+            const WIDTH: usize = $width;
 
-    #[inline(always)]
-    unsafe fn splat(v: f32) -> Self {
-        // SAFETY: the caller promises AVX-512.
-        Self(unsafe { _mm512_set1_ps(v) })
-    }
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> Self {
-        // SAFETY: the caller promises AVX-512 and sixteen readable values.
-        Self(unsafe { _mm512_loadu_ps(p) })
-    }
-    #[inline(always)]
-    unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-        // SAFETY: the caller promises AVX-512.
-        Self(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
-    }
+            #[inline(always)]
+            unsafe fn splat(v: f32) -> Self {
+                // SAFETY: the caller promises the instruction set.
+                Self(unsafe { $set(v) })
+            }
+            #[inline(always)]
+            unsafe fn load(p: *const f32) -> Self {
+                // SAFETY: the caller promises the instruction set and `WIDTH` readable values.
+                Self(unsafe { $load(p) })
+            }
+            #[inline(always)]
+            unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+                // SAFETY: the caller promises the instruction set, FMA among it.
+                Self(unsafe { $fma(self.0, b.0, c.0) })
+            }
+        }
+    };
 }
+vector! { Zmm, 2 * LANES, _mm512_set1_ps, _mm512_loadu_ps, _mm512_fmadd_ps }
 
 impl Pair for Zmm {
     type Half = Avx512;
@@ -52,25 +58,7 @@ impl Pair for Zmm {
 /// [`Lanes`] in a register of 256 bits.
 macro_rules! lanes_of_256_bits {
     ($name:ident, $pair:ty) => {
-        impl Vector for $name {
-            const WIDTH: usize = LANES;
-
-            #[inline(always)]
-            unsafe fn splat(v: f32) -> Self {
-                // SAFETY: the caller promises AVX2.
-                Self(unsafe { _mm256_set1_ps(v) })
-            }
-            #[inline(always)]
-            unsafe fn load(p: *const f32) -> Self {
-                // SAFETY: the caller promises AVX2 and eight readable values.
-                Self(unsafe { _mm256_loadu_ps(p) })
-            }
-            #[inline(always)]
-            unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-                // SAFETY: the caller promises FMA.
-                Self(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
-            }
-        }
+        vector! { $name, LANES, _mm256_set1_ps, _mm256_loadu_ps, _mm256_fmadd_ps }
 
         impl Lanes for $name {
             const SUMS: usize = 12;
