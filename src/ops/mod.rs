@@ -47,7 +47,7 @@ pub use mixed::{MAX_TERMS, softmax, weighted_sum};
 pub use optim::{AdamOptions, SgdOptions, adam, sgd};
 pub use pool::max_pool2d;
 pub use reduce::{broadcast_to, mean_all, mean_positions, mean_samples, sum_all, sum_to};
-pub use reflect_pad::reflect_pad;
+pub use reflect_pad::{crop, reflect_pad};
 pub use resize::resize_bilinear;
 pub use separable::{SeparableOptions, SeparableWeights, separable_conv2d};
 pub use stencil::{gaussian_window, image_gradient, laplacian};

@@ -1,7 +1,7 @@
 //! The search configuration file.
 
 use super::latency::MAX_SIDE;
-use crate::net::SearchSpace;
+use crate::net::{FrameGene, SearchSpace};
 use crate::train::{
     DataConfig, LossConfig, Perceptual, Task, at_most, check_patches, load_toml, require,
 };
@@ -81,6 +81,7 @@ pub struct SpaceConfig {
     pub cells: usize,
     pub blocks: usize,
     pub recompute: bool,
+    pub frame: FrameGene,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -189,6 +190,7 @@ impl SearchConfig {
             channels: self.space.channels,
             cells: self.space.cells,
             blocks: self.space.blocks,
+            frame: self.space.frame,
             alpha_std: self.architecture.alpha_std,
             beta_std: self.architecture.beta_std,
             recompute: self.space.recompute,

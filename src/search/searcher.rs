@@ -219,7 +219,8 @@ impl Searcher {
 
     /// The arg-max of alpha and beta, the first of equals.
     pub fn genotype(&self) -> Result<Genotype> {
-        derive(self.config.space.channels, &self.layers()?)
+        let space = self.config.space;
+        derive(space.channels, space.frame, &self.layers()?)
             .ok_or_else(|| Error::Internal("a supernet without layers".into()))
     }
 

@@ -1,5 +1,6 @@
 //! The training configuration file.
 
+use crate::loss::ExposureOptions;
 use crate::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -93,10 +94,26 @@ pub struct StageConfig {
     pub schedule: Schedule,
 }
 
+/// Which terms are on, and their weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Recipe {
+    /// Terms of ours, see `default.toml`.
+    Fusion,
+    /// The paper's terms alone, weighted so that each counts.
+    Paper,
+    /// The paper's terms alone, each with weight 1.
+    PaperUnit,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossConfig {
+    pub recipe: Recipe,
     pub adaptive_scale: f64,
+    pub clamp: bool,
+    pub range: f64,
+    pub exposure: ExposureOptions,
     pub feature: FeatureLoss,
     pub object: ObjectLoss,
 }
@@ -106,6 +123,8 @@ pub struct LossConfig {
 pub struct FeatureLoss {
     pub ssim: f64,
     pub intensity: f64,
+    pub target: f64,
+    pub joint_gradient: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -116,11 +135,12 @@ pub struct ObjectLoss {
     pub intensity: f64,
     pub ssim: f64,
     pub feature: f64,
-    pub maximum: f64,
-    pub additive: f64,
-    pub additive_steepness: f64,
-    pub additive_centre: f64,
+    pub target: f64,
+    pub rows: f64,
+    pub structure: f64,
     pub joint_gradient: f64,
+    pub maximum: f64,
+    pub features: f64,
     pub correlation: f64,
     pub differences: f64,
 }
@@ -164,14 +184,25 @@ impl TrainConfig {
 impl LossConfig {
     /// Weights are 0 or above, scales above 0.
     pub(crate) fn check(&self) -> Result<()> {
-        let (f, o) = (self.feature, self.object);
+        let (f, o, e) = (self.feature, self.object, self.exposure);
         let scales = [
             ("loss.adaptive_scale", self.adaptive_scale),
-            ("loss.object.additive_steepness", o.additive_steepness),
-            ("loss.object.additive_centre", o.additive_centre),
+            ("loss.exposure.day - loss.exposure.night", e.day - e.night),
         ];
         require("above 0", |v| v > 0.0, scales)?;
+        let shares = [
+            ("loss.exposure.overlap_night", e.overlap_night),
+            ("loss.exposure.overlap_day", e.overlap_day),
+            ("loss.exposure.centre", e.centre),
+        ];
+        require("0 to 1", |v| (0.0..=1.0).contains(&v), shares)?;
         let weights = [
+            ("loss.range", self.range),
+            ("loss.exposure.night", e.night),
+            ("loss.exposure.detail_night", e.detail_night),
+            ("loss.exposure.detail_day", e.detail_day),
+            ("loss.feature.target", f.target),
+            ("loss.feature.joint_gradient", f.joint_gradient),
             ("loss.feature.ssim", f.ssim),
             ("loss.feature.intensity", f.intensity),
             ("loss.object.perceptual", o.perceptual),
@@ -179,8 +210,11 @@ impl LossConfig {
             ("loss.object.intensity", o.intensity),
             ("loss.object.ssim", o.ssim),
             ("loss.object.feature", o.feature),
+            ("loss.object.target", o.target),
+            ("loss.object.rows", o.rows),
+            ("loss.object.structure", o.structure),
             ("loss.object.maximum", o.maximum),
-            ("loss.object.additive", o.additive),
+            ("loss.object.features", o.features),
             ("loss.object.joint_gradient", o.joint_gradient),
             ("loss.object.correlation", o.correlation),
             ("loss.object.differences", o.differences),
@@ -226,7 +260,7 @@ pub(crate) fn require<'a>(
     Ok(())
 }
 
-/// `defaults`, overlaid by the file at `path` (if any), overlaid by `overrides` (`key.path=value`).
+/// `defaults`, overlaid by the recipe of the losses, by the file at `path` (if any) and by `overrides` (`key.path=value`).
 pub(crate) fn load_toml<C: DeserializeOwned>(
     what: &str,
     defaults: &str,
@@ -235,20 +269,37 @@ pub(crate) fn load_toml<C: DeserializeOwned>(
 ) -> Result<C> {
     let mut value = parse("built-in defaults", defaults)?;
     let mut source = what.to_string();
+    let mut given = toml::Table::new();
     if let Some(path) = path {
         let text = std::fs::read_to_string(path).map_err(|e| Error::input(path, e))?;
         source = path.display().to_string();
-        overlay(&mut value, parse(&source, &text)?);
+        given = parse(&source, &text)?;
     }
     for item in overrides {
         let (key, text) = item
             .split_once('=')
             .ok_or_else(|| Error::config("--set", format!("`{item}` is not KEY=VALUE")))?;
-        overlay(&mut value, override_table(key.trim(), text.trim()));
+        overlay(&mut given, override_table(key.trim(), text.trim()));
     }
+    for recipe in recipe_of(&given) {
+        overlay(&mut value, parse("built-in recipe", recipe)?);
+    }
+    overlay(&mut value, given);
     toml::Value::Table(value)
         .try_into()
         .map_err(|e: toml::de::Error| Error::config(source, one_line(e.message())))
+}
+
+/// What the recipe that is asked for lays over the defaults, in order. An unknown name is refused with the other keys.
+fn recipe_of(given: &toml::Table) -> &'static [&'static str] {
+    const PAPER: &str = include_str!("paper.toml");
+    const UNIT: &str = include_str!("paper-unit.toml");
+    let recipe = given.get("loss").and_then(|l| l.get("recipe"));
+    match recipe.and_then(toml::Value::as_str) {
+        Some("paper") => &[PAPER],
+        Some("paper-unit") => &[PAPER, UNIT],
+        _ => &[],
+    }
 }
 
 fn one_line(text: &str) -> String {
@@ -301,6 +352,30 @@ mod tests {
         assert_eq!((c.batch, c.patch), (8, 64));
         assert_eq!((c.stage1.epochs, c.stage2.epochs), (100, 1000));
         assert_eq!(c.stage1.lr, 0.0005);
+    }
+
+    #[test]
+    fn a_recipe_stands_between_defaults_and_what_is_given() {
+        let load = |keys: &[&str]| {
+            let keys: Vec<String> = keys.iter().map(|k| k.to_string()).collect();
+            TrainConfig::load(None, &keys)
+        };
+        let fusion = load(&[]).unwrap().loss;
+        assert!(fusion.clamp && fusion.object.target > 0.0 && fusion.object.intensity == 0.0);
+        let paper = load(&["loss.recipe=paper", "loss.object.gradient=7"])
+            .unwrap()
+            .loss;
+        assert_eq!(paper.recipe, Recipe::Paper);
+        assert!(!paper.clamp && paper.object.target == 0.0 && paper.feature.target == 0.0);
+        assert_eq!((paper.object.intensity, paper.object.gradient), (20.0, 7.0));
+        let unit = load(&["loss.recipe=paper-unit"]).unwrap().loss;
+        assert_eq!((unit.object.intensity, unit.object.perceptual), (1.0, 1.0));
+        assert_eq!(unit.object.rows, 0.0);
+        assert!(load(&["loss.recipe=papier"]).is_err());
+        // A saved configuration names every key, so its recipe changes nothing any more.
+        let saved: TrainConfig =
+            toml::from_str(&load(&["loss.recipe=paper"]).unwrap().to_toml().unwrap()).unwrap();
+        assert_eq!(saved.loss.object.intensity, 20.0);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use crate::data::dataset::{EpochSampler, PairDataset};
 use crate::device::{Device, cpu};
 use crate::loss::FeatureNet;
 use crate::net::{
-    Builder, Genotype, ParamSpec, initial_params, param_specs, record_ffm, record_fusion,
+    Builder, Genotype, NetworkPlan, ParamSpec, Sources, initial_params, param_specs, record_ffm,
+    record_fusion,
 };
 use crate::ops::{self, AdamOptions, SgdOptions};
 use crate::tape::{ParamStore, Session, Tape, Var};
@@ -205,6 +206,17 @@ impl Trainer {
                 .sample_batch(&mut self.progress.sampler, batch, patch, &mut a, &mut b)?;
             session.input_mut::<f32>("a")?.copy_from_slice(&a);
             session.input_mut::<f32>("b")?.copy_from_slice(&b);
+            for (name, x) in [("level_a", &a), ("level_b", &b)] {
+                if session.uses_input(name) {
+                    for (level, patch) in session
+                        .input_mut::<f32>(name)?
+                        .iter_mut()
+                        .zip(x.chunks(patch * patch))
+                    {
+                        *level = patch.iter().sum::<f32>() / patch.len() as f32;
+                    }
+                }
+            }
             let lr = learning_rate(self.stage(stage), self.progress.step, steps);
             session.set_scalar("lr", lr)?;
             if session.uses_input("step") {
@@ -242,19 +254,25 @@ impl Trainer {
         let mut t = Tape::new(DType::F32);
         let a = t.input("a", [n, p, p, 1])?;
         let b = t.input("b", [n, p, p, 1])?;
+        let levels = Some([
+            t.input("level_a", [n, 1, 1, 1])?,
+            t.input("level_b", [n, 1, 1, 1])?,
+        ]);
+        let sources = Sources { a, b, levels };
+        let plan = NetworkPlan::from(&self.genotype).without_border();
         let lr = t.input("lr", [])?;
         let step = t.input("step", [])?;
         let net = self.features.as_ref();
         let mut builder = Builder::new(&mut t);
         let (terms, specs): (Terms, Vec<ParamSpec>) = if stage == 1 {
-            let feature = record_ffm(&mut builder, &self.genotype, a, b)?;
+            let feature = record_ffm(&mut builder, plan, sources)?;
             let specs = builder.into_specs();
             (
-                record_feature_loss(&mut t, net, &self.config.loss, feature, (a, b))?,
+                record_feature_loss(&mut t, net, &self.config.loss, feature, sources)?,
                 specs,
             )
         } else {
-            let fused = record_fusion(&mut builder, &self.genotype, a, b)?;
+            let fused = record_fusion(&mut builder, plan, sources)?;
             let specs = builder.into_specs();
             (
                 record_object_loss(
@@ -263,7 +281,7 @@ impl Trainer {
                     self.config.task,
                     &self.config.loss,
                     &fused,
-                    (a, b),
+                    sources,
                 )?,
                 specs,
             )
