@@ -32,6 +32,21 @@ pub struct ExposureOptions {
     pub detail_day: f64,
 }
 
+/// As in `src/train/default.toml`.
+impl Default for ExposureOptions {
+    fn default() -> Self {
+        Self {
+            night: 0.5,
+            day: 0.75,
+            overlap_night: 0.5,
+            overlap_day: 1.0,
+            centre: 0.5,
+            detail_night: 1.1,
+            detail_day: 1.1,
+        }
+    }
+}
+
 /// Pictures of [`exposure_target`], each `[N, H, W, 1]` in \[0, 1\].
 #[derive(Clone, Copy, Debug)]
 pub struct ExposureTarget {
@@ -47,7 +62,8 @@ pub struct ExposureTarget {
 ///
 /// `T = tone(M + o m - e + g sum over scales i of (w_i a_i + (1 - w_i) b_i))`
 ///
-/// `M` and `m` are the brighter and the darker of both sources, smoothed; `a_i` and `b_i` the details of each
+/// `M` and `m` are the brighter and the darker of both sources, smoothed, by day with contrasts brought closer as in
+/// [`ops::balance`](crate::ops::balance); `a_i` and `b_i` the details of each
 /// source between two scales of smoothing; `w_i = E(a_i)^2 / (E(a_i)^2 + E(b_i)^2)` the share of the stronger one, with the local
 /// energy `E(x) = smooth(x^2)`. With `mu = mean A + mean B` of the whole pictures:
 ///
@@ -61,7 +77,8 @@ pub struct ExposureTarget {
 /// source that has them, whatever its level.
 ///
 /// # Shapes
-/// `a` and `b`: `[N, H, W, 1]`, `levels`: the means, `[N, 1, 1, 1]` each.
+/// `a` and `b`: `[N, H, W, 1]`, `levels`: [`ops::picture_levels`](crate::ops::picture_levels) of the whole
+/// pictures, `[N, 1, 1, 2]` each.
 ///
 /// # Gradient
 /// Not meant to be trained through; it has that of its parts.
@@ -77,12 +94,28 @@ pub fn exposure_target(
     same_shape("exposure_target", t, a, b)?;
     t.scope("exposure", |t| {
         let o = options;
-        let mu = ops::add(t, levels[0], levels[1])?;
+        let means = [
+            ops::slice_channels(t, levels[0], 0, 1)?,
+            ops::slice_channels(t, levels[1], 0, 1)?,
+        ];
+        let mu = ops::add(t, means[0], means[1])?;
         let day = smoothstep(t, mu, o.night, o.day)?;
         let overlap = affine(t, day, o.overlap_day - o.overlap_night, o.overlap_night)?;
         let gain = affine(t, day, o.detail_day - o.detail_night, o.detail_night)?;
 
         let (low_a, of_a, low_b, of_b, fused) = details(t, a, b)?;
+        // Closer contrasts by day.
+        let r = ops::balance_factor(t, levels)?;
+        let inverse = ops::recip(t, r)?;
+        let mut balanced = |low, mean, r| -> Result<Var> {
+            let change = affine(t, r, 1.0, -1.0)?;
+            let change = ops::mul(t, change, day)?;
+            let centred = ops::sub(t, low, mean)?;
+            let more = ops::mul(t, centred, change)?;
+            ops::add(t, low, more)
+        };
+        let low_a = balanced(low_a, means[0], r)?;
+        let low_b = balanced(low_b, means[1], inverse)?;
         let bright = ops::maximum(t, low_a, low_b)?;
         let both = ops::add(t, low_a, low_b)?;
         let dark = ops::sub(t, both, bright)?;

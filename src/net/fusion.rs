@@ -32,7 +32,7 @@ pub struct Sources {
     pub a: Var,
     /// Visible, PET: as `a`.
     pub b: Var,
-    /// Mean of each whole picture, `[N, 1, 1, 1]`, where `a` and `b` are parts of it. `None`: they are whole.
+    /// [`ops::picture_levels`] of each whole picture, `[N, 1, 1, 2]`, where `a` and `b` are parts of it. `None`: they are whole.
     pub levels: Option<[Var; 2]>,
 }
 
@@ -45,7 +45,7 @@ impl From<(Var, Var)> for Sources {
 /// FFM: concat(A, B) -> conv 3x3 -> C -> cells -> conv 3x3 -> 1 = I_f.
 ///
 /// `plan`: a [`Genotype`] or a [`NetworkPlan`]. With [`FrameGene::levels`](super::FrameGene) the stem takes
-/// concat(A, B, A - mean A, B - mean B).
+/// [`ops::balance`]`(A, B)` instead.
 pub fn record_ffm(
     b: &mut Builder<'_>,
     plan: impl Into<NetworkPlan>,
@@ -59,14 +59,10 @@ pub fn record_ffm(
 
 fn ffm(b: &mut Builder<'_>, plan: &NetworkPlan, sources: Sources) -> Result<Var> {
     b.part("ffm", |b| {
-        let mut planes = vec![sources.a, sources.b];
-        for (x, mean) in [sources.a, sources.b]
-            .into_iter()
-            .zip(sources.levels.iter().flatten())
-        {
-            planes.push(ops::sub(b.tape, x, *mean)?);
-        }
-        let pair = ops::concat(b.tape, &planes)?;
+        let pair = match sources.levels {
+            Some(levels) => ops::balance(b.tape, sources.a, sources.b, levels)?,
+            None => ops::concat(b.tape, &[sources.a, sources.b])?,
+        };
         let x = b.conv("stem", pair, Layer::new(3, plan.channels))?;
         let x = plan.ffm.iter().enumerate().try_fold(x, |x, (i, layer)| {
             b.part(&format!("cell{i}"), |b| record_layer(b, layer, plan, x))
@@ -80,7 +76,7 @@ fn frame(b: &mut Builder<'_>, plan: &NetworkPlan, s: Sources) -> Result<Sources>
     b.tape.scope("frame", |t| {
         let levels = match (plan.frame.levels, s.levels) {
             (false, _) => None,
-            (true, None) => Some([ops::mean_samples(t, s.a)?, ops::mean_samples(t, s.b)?]),
+            (true, None) => Some([ops::picture_levels(t, s.a)?, ops::picture_levels(t, s.b)?]),
             (true, given) => given,
         };
         let border = plan.frame.border;

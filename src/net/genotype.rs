@@ -158,8 +158,8 @@ pub struct Genotype {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FrameGene {
-    /// The stem sees each source without the mean of its whole picture too, so that the network knows how bright
-    /// the scene is.
+    /// The stem also sees both sources without the means of their whole pictures, at contrasts brought closer
+    /// ([`ops::balance`](crate::ops::balance)), so that the network knows how bright the scene is.
     pub levels: bool,
     /// Pixels of mirror image around both sources: the zeros around every convolution stay away from the picture.
     pub border: usize,

@@ -5,12 +5,10 @@ use super::registry::{Case, CaseInput};
 use super::sum;
 use crate::device::cpu::CpuIo;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::export::{Attribute, Graph, Operand, Value};
-use crate::tape::{Banded, Meta, Operator, Tape, Var, check_inputs};
+use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::Shape;
 use crate::{Error, Result, dispatch_real};
 use bytemuck::{Pod, Zeroable};
-use std::ops::Range;
 
 /// `y = sum of x over the axes that shape lacks or has as 1`: the adjoint of [`broadcast_to`].
 ///
@@ -206,32 +204,6 @@ impl Operator for SumTo {
 
     fn workspace(&self, inputs: &[Meta], _output: Meta) -> usize {
         8 * Repeat::new(inputs[0].shape, self.shape).map_or(0, Repeat::sum_scratch)
-    }
-
-    /// The mean of grey pictures, which is what inference records.
-    fn onnx(&self, g: &mut Graph, inputs: &[Operand]) -> Result<Value> {
-        if self.shape.padded4()[1..] != [1, 1, 1] {
-            let detail = format!(
-                "sum_to {} has no ONNX form, a mean of pictures has",
-                self.shape
-            );
-            return Err(Error::config("export", detail));
-        }
-        let x = inputs[0].value("sum_to")?;
-        let axes = [("axes", Attribute::Ints(vec![1, 2, 3]))];
-        Ok(g.node("ReduceMean", &[x], &axes))
-    }
-
-    fn banded(&self) -> Option<&dyn Banded> {
-        // A sum over channels alone has rows of its own.
-        (self.shape.padded4()[1] == 1).then_some(self as &dyn Banded)
-    }
-}
-
-impl Banded for SumTo {
-    /// The one row of the output needs all rows of the picture, which should be an input: those lie in memory whole.
-    fn reads(&self, _i: usize, whole: &[Meta], _rows: Range<usize>) -> Range<usize> {
-        0..whole[0].shape.padded4()[1]
     }
 }
 

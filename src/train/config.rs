@@ -352,6 +352,7 @@ mod tests {
         assert_eq!((c.batch, c.patch), (8, 64));
         assert_eq!((c.stage1.epochs, c.stage2.epochs), (100, 1000));
         assert_eq!(c.stage1.lr, 0.0005);
+        assert_eq!(c.loss.exposure, ExposureOptions::default());
     }
 
     #[test]

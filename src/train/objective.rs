@@ -41,7 +41,7 @@ impl Sources {
         t.scope("sources", |t| {
             let levels = match levels {
                 Some(levels) => levels,
-                None => [ops::mean_samples(t, a)?, ops::mean_samples(t, b)?],
+                None => [ops::picture_levels(t, a)?, ops::picture_levels(t, b)?],
             };
             let target = loss::exposure_target(t, (a, b), levels, &loss.exposure)?;
             let (features, weights) = match net {

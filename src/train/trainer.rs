@@ -255,8 +255,8 @@ impl Trainer {
         let a = t.input("a", [n, p, p, 1])?;
         let b = t.input("b", [n, p, p, 1])?;
         let levels = Some([
-            t.input("level_a", [n, 1, 1, 1])?,
-            t.input("level_b", [n, 1, 1, 1])?,
+            t.input("level_a", [n, 1, 1, 2])?,
+            t.input("level_b", [n, 1, 1, 2])?,
         ]);
         let sources = Sources { a, b, levels };
         let plan = NetworkPlan::from(&self.genotype).without_border();
