@@ -42,7 +42,7 @@ impl Default for ExposureOptions {
             overlap_day: 1.0,
             centre: 0.5,
             detail_night: 1.1,
-            detail_day: 1.1,
+            detail_day: 1.0,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The search configuration file.
 
 use super::latency::MAX_SIDE;
+use crate::data::Augment;
 use crate::net::{FrameGene, SearchSpace};
 use crate::train::{
     DataConfig, LossConfig, Perceptual, Task, at_most, check_patches, load_toml, require,
@@ -10,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The commented defaults, as TOML.
-pub const DEFAULT_CONFIG: &str = include_str!("default.toml");
+pub const DEFAULT_CONFIG: &str = concat!(
+    include_str!("default.toml"),
+    include_str!("../data/augment.toml")
+);
 
 /// In which order things are searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +66,7 @@ pub struct SearchConfig {
     pub architecture: ArchitectureConfig,
     pub latency: LatencyConfig,
     pub loss: LossConfig,
+    pub augment: Augment,
 }
 
 /// The numbers of Algorithm 1.
@@ -181,6 +186,7 @@ impl SearchConfig {
             ));
         }
         self.loss.check()?;
+        self.augment.check()?;
         check_patches(self.batch, self.patch, &self.data)
     }
 

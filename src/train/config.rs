@@ -1,5 +1,6 @@
 //! The training configuration file.
 
+use crate::data::{AUGMENT_MIF, Augment, Folders, PairDataset};
 use crate::loss::ExposureOptions;
 use crate::{Error, Result};
 use serde::de::DeserializeOwned;
@@ -7,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The commented defaults, as TOML.
-pub const DEFAULT_CONFIG: &str = include_str!("default.toml");
+pub const DEFAULT_CONFIG: &str = concat!(
+    include_str!("default.toml"),
+    include_str!("../data/augment.toml")
+);
 
 /// What the two sources are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,18 +76,41 @@ pub struct TrainConfig {
     pub checkpoint_every: u64,
     pub preview_every: u64,
     pub log_every: u64,
+    pub validate_every: u64,
     pub data: DataConfig,
     pub stage1: StageConfig,
     pub stage2: StageConfig,
     pub loss: LossConfig,
+    pub augment: Augment,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    pub a: PathBuf,
-    pub b: PathBuf,
+    pub a: Folders,
+    pub b: Folders,
+    pub exclude: Vec<String>,
     pub patches_per_pair: usize,
+    pub balance: f64,
+    pub hold_out: Vec<String>,
+    pub validation: f64,
+    pub scene_gap: u64,
+}
+
+impl DataConfig {
+    /// What is trained on, balanced, and what is held out for validation.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a pattern of `hold_out` matches nothing or nothing is left to train on.
+    pub fn parts(
+        &self,
+        data: &PairDataset,
+        seed: u64,
+    ) -> Result<(PairDataset, Option<PairDataset>)> {
+        let (train, held) = data.hold_out(&self.hold_out, self.validation, self.scene_gap, seed)?;
+        let balanced = |d: PairDataset| d.balanced(self.balance);
+        Ok((balanced(train), held.map(balanced)))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -161,6 +188,7 @@ impl TrainConfig {
             ("checkpoint_every", self.checkpoint_every as f64),
             ("preview_every", self.preview_every as f64),
             ("log_every", self.log_every as f64),
+            ("validate_every", self.validate_every as f64),
             ("stage1.lr", self.stage1.lr),
             ("stage2.lr", self.stage2.lr),
         ];
@@ -172,6 +200,7 @@ impl TrainConfig {
         // So many patches can be counted.
         at_most(epochs.map(|(key, value)| (key, value, 1e6)))?;
         self.loss.check()?;
+        self.augment.check()?;
         check_patches(self.batch, self.patch, &self.data)
     }
 
@@ -231,6 +260,11 @@ pub(crate) fn check_patches(batch: usize, patch: usize, data: &DataConfig) -> Re
         ("data.patches_per_pair", data.patches_per_pair as f64),
     ];
     require("above 0", |v| v > 0.0, counts)?;
+    let shares = [
+        ("data.balance", data.balance),
+        ("data.validation", data.validation),
+    ];
+    require("in [0, 1]", |v| (0.0..=1.0).contains(&v), shares)?;
     let all = counts.into_iter().chain([("patch", patch as f64)]);
     at_most(all.map(|(key, value)| (key, value, 65_536.0)))
 }
@@ -267,7 +301,6 @@ pub(crate) fn load_toml<C: DeserializeOwned>(
     path: Option<&Path>,
     overrides: &[String],
 ) -> Result<C> {
-    let mut value = parse("built-in defaults", defaults)?;
     let mut source = what.to_string();
     let mut given = toml::Table::new();
     if let Some(path) = path {
@@ -280,6 +313,11 @@ pub(crate) fn load_toml<C: DeserializeOwned>(
             .split_once('=')
             .ok_or_else(|| Error::config("--set", format!("`{item}` is not KEY=VALUE")))?;
         overlay(&mut given, override_table(key.trim(), text.trim()));
+    }
+    let mut value = parse("built-in defaults", defaults)?;
+    let mif = given.get("task").and_then(|t| t.as_str()) == Some(Task::Mif.name());
+    if mif && value.contains_key("augment") {
+        overlay(&mut value, parse("built-in defaults", AUGMENT_MIF)?);
     }
     for recipe in recipe_of(&given) {
         overlay(&mut value, parse("built-in recipe", recipe)?);
