@@ -92,6 +92,24 @@ pub fn absolute(t: &mut Tape, a: Var, b: Var) -> Result<Var> {
     ops::mean_all(t, d)
 }
 
+/// Absolute loss of derivatives, beyond the paper: `mean |da - db|`, the mean over both directions of
+/// [`ops::image_gradient`].
+///
+/// # Shapes
+/// `a` and `b`: `[N, H, W, C]`, H and W at least 3; the loss is `[]`.
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes differ.
+pub fn absolute_gradient(t: &mut Tape, a: Var, b: Var) -> Result<Var> {
+    same_shape("absolute_gradient", t, a, b)?;
+    let d = ops::sub(t, a, b)?;
+    let (gx, gy) = ops::image_gradient(t, d)?;
+    let (gx, gy) = (ops::abs(t, gx)?, ops::abs(t, gy)?);
+    let sum = ops::add(t, gx, gy)?;
+    let mean = ops::mean_all(t, sum)?;
+    ops::scale(t, mean, 0.5)
+}
+
 /// Joint gradient loss, beyond the paper: `mean | |dF| - max(|dA|, |dB|) |`, the mean over both directions, with the
 /// derivatives of [`ops::image_gradient`] (Sobel / 8: a unit ramp has 1).
 ///

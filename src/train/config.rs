@@ -151,7 +151,7 @@ pub struct FeatureLoss {
     pub ssim: f64,
     pub intensity: f64,
     pub target: f64,
-    pub joint_gradient: f64,
+    pub edges: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -163,6 +163,7 @@ pub struct ObjectLoss {
     pub ssim: f64,
     pub feature: f64,
     pub target: f64,
+    pub edges: f64,
     pub rows: f64,
     pub structure: f64,
     pub joint_gradient: f64,
@@ -231,7 +232,7 @@ impl LossConfig {
             ("loss.exposure.detail_night", e.detail_night),
             ("loss.exposure.detail_day", e.detail_day),
             ("loss.feature.target", f.target),
-            ("loss.feature.joint_gradient", f.joint_gradient),
+            ("loss.feature.edges", f.edges),
             ("loss.feature.ssim", f.ssim),
             ("loss.feature.intensity", f.intensity),
             ("loss.object.perceptual", o.perceptual),
@@ -240,6 +241,7 @@ impl LossConfig {
             ("loss.object.ssim", o.ssim),
             ("loss.object.feature", o.feature),
             ("loss.object.target", o.target),
+            ("loss.object.edges", o.edges),
             ("loss.object.rows", o.rows),
             ("loss.object.structure", o.structure),
             ("loss.object.maximum", o.maximum),

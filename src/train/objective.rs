@@ -134,12 +134,9 @@ fn feature_terms(
     sum.add(t, "feature_target", factor * f.target, |t| {
         loss::absolute(t, seen, s.target.fused)
     })?;
-    sum.add(
-        t,
-        "feature_joint_gradient",
-        factor * f.joint_gradient,
-        |t| loss::joint_gradient(t, seen, s.a, s.b),
-    )?;
+    sum.add(t, "feature_edges", factor * f.edges, |t| {
+        loss::absolute_gradient(t, seen, s.target.fused)
+    })?;
     sum.add(t, "feature_range", factor * loss.range, |t| {
         loss::out_of_range(t, image)
     })
@@ -246,6 +243,9 @@ fn fusion_terms(
     let output = shown(t, loss, fused.output)?;
     sum.add(t, "target", o.target, |t| {
         loss::absolute(t, output, s.target.fused)
+    })?;
+    sum.add(t, "edges", o.edges, |t| {
+        loss::absolute_gradient(t, output, s.target.fused)
     })?;
     sum.add(t, "rows", o.rows, |t| {
         let target = shown(t, loss, fused.target)?;
