@@ -9,7 +9,7 @@
 //!
 //! At most 1, without unit; below 0 where the table's detail is not F's. Lower is better: 1 says that F is a tone curve of the two levels
 //! at each pixel and takes nothing from their surroundings. A measure of hafuse's own gates. The Gaussian has 17 taps along each
-//! axis; beyond the border the picture is mirrored with its outermost pixels repeated (`dcb a | a bcd`), as by SciPy's `gaussian_filter`. The
+//! axis; beyond the border the picture is mirrored with its outermost pixels repeated (`dcba | abcd | dcba`), as by SciPy's `gaussian_filter`. The
 //! ridge 1e-6 (in squared levels for each value of T) decides about values that no pixel needs. Undefined for a picture of one level.
 //!
 //! ```

@@ -52,23 +52,25 @@ impl Scores {
     pub(super) fn gate_remarks(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for gate in Gate::ALL {
-            let found = || {
-                let of = |j: &'_ Judged, v: &Verdict| (j.whose(), v.clone());
-                self.gates.iter().flat_map(move |j| {
-                    let verdicts = j.verdicts.iter().filter(|v| v.gate == gate);
-                    verdicts.map(move |v| of(j, v)).collect::<Vec<_>>()
-                })
-            };
-            if found().any(|(_, v)| v.passes == Some(false)) {
+            let of = |j| verdicts_of(j, gate).map(move |v| (j, v));
+            let found: Vec<(&Judged, &Verdict)> = self.gates.iter().flat_map(of).collect();
+            if found.iter().any(|(_, v)| v.passes == Some(false)) {
                 lines.push(format!("gate {}: {}", gate.label(), gate.why()));
             }
-            for (whose, verdict) in found() {
-                if let Err(reason) = verdict.value {
-                    lines.push(format!(
-                        "gate {} of {whose}: no value: {reason}",
-                        gate.label()
-                    ));
+            for (judged, verdict) in &found {
+                if let (Err(reason), Some(_)) = (verdict.value, verdict.passes) {
+                    let (gate, whose) = (gate.label(), judged.whose());
+                    lines.push(format!("gate {gate} of {whose}: no value: {reason}"));
                 }
+            }
+            // Of a folder as of any other.
+            if let Some((_, verdict)) = found.iter().find(|(_, v)| v.passes.is_none())
+                && let Err(reason) = verdict.value
+            {
+                lines.push(format!(
+                    "gate {}, where there is none: {reason}",
+                    gate.label()
+                ));
             }
         }
         lines
@@ -184,6 +186,10 @@ impl Scores {
             false => self.gates.iter().map(judged).collect(),
         }
     }
+}
+
+fn verdicts_of(judged: &Judged, gate: Gate) -> impl Iterator<Item = &Verdict> {
+    judged.verdicts.iter().filter(move |v| v.gate == gate)
 }
 
 /// The limit, and what it is of: `>= 0.5812 (maximum - 0.07)`.
@@ -306,7 +312,7 @@ mod tests {
             "| VIF | >= 0.6500 (0.95 average) | 0.7000 | yes |",
             "| border error, levels | <= 1.5 | - | - |",
             "- gate new black of the worst picture, %: a mean hides",
-            "- gate border error, levels of x_1: no value: only what is fused here",
+            "- gate border error, levels, where there is none: only what is fused here",
         ] {
             assert!(text.contains(part), "no {part} in {text}");
         }
