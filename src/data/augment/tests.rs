@@ -2,7 +2,7 @@ use super::super::dataset::{Batch, PairDataset};
 use super::super::sampler::EpochSampler;
 use super::*;
 use proptest::prelude::*;
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 
 /// Every part off.
 fn off() -> Augment {
