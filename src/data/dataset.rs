@@ -134,10 +134,8 @@ impl PairDataset {
 
     /// Name of each pair, and the place of its folders in their lists.
     pub fn names(&self) -> impl ExactSizeIterator<Item = (usize, &str)> {
-        let name = |e: &'_ Arc<Entry>| e.folder as usize;
-        self.entries
-            .iter()
-            .map(move |e| (name(e), e.scene.name.as_str()))
+        let each = self.entries.iter();
+        each.map(|e| (e.folder as usize, e.scene.name.as_str()))
     }
 
     /// Pictures of the folders that have no partner and were left out.
@@ -349,6 +347,12 @@ pub fn list_all(
     b: &Folders,
     exclude: &[String],
 ) -> Result<(Vec<(u32, Pair)>, Vec<PathBuf>)> {
+    if a.is_empty() {
+        return Err(Error::config(
+            "data.a",
+            "names no folder; name at least one",
+        ));
+    }
     if a.len() != b.len() {
         return Err(Error::config(
             "data.a",
