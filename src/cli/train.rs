@@ -153,8 +153,9 @@ fn list_held(trainer: &Trainer, path: &Path) -> Result<()> {
     }
     write_atomic(path, text.as_bytes())?;
     terminal::say(&format!(
-        "{} pairs to train on, {} in {} scenes held out ({})",
+        "{} pairs in {} scenes to train on, {} in {} scenes held out ({})",
         train.len(),
+        train.scene_groups(data.scene_gap).len(),
         held.len(),
         held.scene_groups(data.scene_gap).len(),
         path.display()

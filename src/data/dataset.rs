@@ -134,10 +134,8 @@ impl PairDataset {
 
     /// Name of each pair, and the place of its folders in their lists.
     pub fn names(&self) -> impl ExactSizeIterator<Item = (usize, &str)> {
-        let name = |e: &'_ Arc<Entry>| e.folder as usize;
-        self.entries
-            .iter()
-            .map(move |e| (name(e), e.scene.name.as_str()))
+        let each = self.entries.iter();
+        each.map(|e| (e.folder as usize, e.scene.name.as_str()))
     }
 
     /// Pictures of the folders that have no partner and were left out.
@@ -165,7 +163,8 @@ impl PairDataset {
     }
 
     /// Sets scenes aside, whole: those with a pair whose name matches a pattern, and a `share` of the others, rounded and
-    /// drawn by `seed`. Returns what is left, and what was set aside if that is anything.
+    /// drawn by `seed`. A scene of more than that share of all pairs is not drawn: it may be all there is of its set.
+    /// Returns what is left, and what was set aside if that is anything.
     ///
     /// # Errors
     /// [`Error::Config`] if a pattern matches nothing, or if nothing is left.
@@ -183,9 +182,10 @@ impl PairDataset {
         let (mut held, mut left): (Vec<_>, Vec<_>) =
             self.scene_groups(gap).into_iter().partition(named);
         left.shuffle(&mut Pcg64Mcg::seed_from_u64(seed ^ HELD));
-        // The share is at most 1, so this is no more than there are.
         let drawn = (share * left.len() as f64).round() as usize;
-        held.extend(left.drain(..drawn.min(left.len())));
+        let most = ((share * self.len() as f64).ceil() as usize).max(1);
+        let small = |scene: &mut Vec<usize>| scene.len() <= most;
+        held.extend(left.extract_if(.., small).take(drawn));
         if left.is_empty() {
             return Err(Error::config(
                 "data.hold_out",
@@ -353,6 +353,12 @@ pub fn list_all(
     b: &Folders,
     exclude: &[String],
 ) -> Result<(Vec<(u32, Pair)>, Vec<PathBuf>)> {
+    if a.is_empty() {
+        return Err(Error::config(
+            "data.a",
+            "names no folder; name at least one",
+        ));
+    }
     if a.len() != b.len() {
         return Err(Error::config(
             "data.a",

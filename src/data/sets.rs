@@ -179,3 +179,112 @@ pub fn scenes_of(pairs: &[(u32, &str)], gap: u64) -> Vec<Vec<usize>> {
     scenes.sort_unstable();
     scenes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scenes(names: &[&str], gap: u64) -> Vec<Vec<String>> {
+        let pairs: Vec<(u32, &str)> = names.iter().map(|n| (0, *n)).collect();
+        let name = |i: &usize| names[*i].to_string();
+        let each = scenes_of(&pairs, gap).into_iter();
+        each.map(|s| s.iter().map(name).collect()).collect()
+    }
+
+    #[test]
+    fn sets_are_what_is_before_the_first_underline() {
+        let names = [
+            ("LLVIP_010002_q0", "LLVIP"),
+            ("FLIR_video_02807", "FLIR"),
+            ("25015", "25015"),
+            ("_x_1", "_x_1"),
+            ("a-b_", "a-b"),
+        ];
+        for (name, set) in names {
+            assert_eq!(set_name(name), set);
+        }
+    }
+
+    #[test]
+    fn scenes_are_runs_of_numbers() {
+        let names = [
+            "L_010002_q0",
+            "L_010030",
+            "L_010080_q3",
+            "L_010131",
+            "M_0111_1716_0000",
+            "M_0111_1716_0019",
+            "M_0111_1753_0000",
+            "N_00003N",
+            "N_00004D",
+            "N_00005-big",
+            "man",
+            "manwithbag",
+        ];
+        assert_eq!(
+            scenes(&names, 50),
+            [
+                vec!["L_010002_q0", "L_010030", "L_010080_q3"],
+                vec!["L_010131"],
+                vec!["M_0111_1716_0000", "M_0111_1716_0019"],
+                vec!["M_0111_1753_0000"],
+                vec!["N_00003N", "N_00004D"],
+                vec!["N_00005-big"],
+                vec!["man"],
+                vec!["manwithbag"],
+            ]
+        );
+        assert_eq!(scenes(&names[..4], 0).len(), 4);
+        assert_eq!(scenes(&names[..4], 51).len(), 1);
+        // The order of the list does not matter, and parts of one frame stay together whatever the gap.
+        assert_eq!(
+            scenes(&["x_9", "x_7_q1", "x_8", "x_7_q0"], 0),
+            [vec!["x_9"], vec!["x_7_q1", "x_7_q0"], vec!["x_8"]]
+        );
+        // Numbers that do not fit are no panic; letters of any script are none either.
+        let long = "1".repeat(40);
+        let names = [format!("x_{long}"), "x_é7é".into(), "é".into(), "_".into()];
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(scenes(&names, 50).len(), 4);
+        // A suffix that is all there is of a number counts.
+        assert_eq!(scenes(&["x-a1", "x-a2"], 50).len(), 1);
+    }
+
+    #[test]
+    fn sets_of_other_folders_are_other_scenes() {
+        assert_eq!(scenes_of(&[(0, "x_1"), (1, "x_1"), (0, "x_2")], 5).len(), 2);
+    }
+
+    #[test]
+    fn folders_are_one_or_more() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Data {
+            a: Folders,
+        }
+        for (text, count) in [
+            ("a = \"\"\n", 0),
+            ("a = \"x\"\n", 1),
+            ("a = [\"x\", \"y\"]\n", 2),
+        ] {
+            let data: Data = toml::from_str(text).unwrap();
+            assert_eq!(data.a.len(), count);
+            assert_eq!(toml::to_string(&data).unwrap(), text);
+        }
+        let one: Data = toml::from_str("a = [\"x\"]").unwrap();
+        assert_eq!(toml::to_string(&one).unwrap(), "a = \"x\"\n");
+        let wrong = toml::from_str::<Data>("a = 3").unwrap_err().to_string();
+        assert!(wrong.contains("a folder, or a list of folders"), "{wrong}");
+    }
+
+    #[test]
+    fn patterns_match_whole_names() {
+        let patterns = Patterns::new(&["L_*".into(), "x?".into()]);
+        for (name, hit) in [("L_1", true), ("xL_1", false), ("x1", true), ("x12", false)] {
+            assert_eq!(patterns.matches(name), hit, "{name}");
+        }
+        assert!(patterns.check_used("key", &["L_", "xy"]).is_ok());
+        let text = patterns.check_used("key", &["L_"]).unwrap_err().to_string();
+        assert!(text.contains("key") && text.contains("`x?`"), "{text}");
+        assert!(Patterns::new(&[]).check_used("key", &[]).is_ok());
+    }
+}

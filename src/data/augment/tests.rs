@@ -2,7 +2,7 @@ use super::super::dataset::{Batch, PairDataset};
 use super::super::sampler::EpochSampler;
 use super::*;
 use proptest::prelude::*;
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 
 /// Every part off.
 fn off() -> Augment {
@@ -37,8 +37,11 @@ fn picture(width: usize, height: usize, seed: u64) -> Vec<f32> {
             let (x, y) = ((i % width) as f32, (i / width) as f32);
             let wave = 0.5 + 0.5 * (0.3 * fx * x + 0.2 * fy * y).sin();
             let v = low + (high - low) * wave * x / width as f32;
-            // As from a file of 8 bits.
-            (v.clamp(0.0, 1.0) * 255.0).round() / 255.0
+            // Half of them as from a file of 8 bits.
+            match seed % 4 < 2 {
+                true => (v.clamp(0.0, 1.0) * 255.0).round() / 255.0,
+                false => v.clamp(0.0, 1.0),
+            }
         })
         .collect()
 }
@@ -49,8 +52,8 @@ fn whole(side: usize, seed: u64) -> PairDataset {
         name: format!("p{i}"),
         width: side,
         height: side,
-        a: picture(side, side, seed + 2 * i),
-        b: picture(side, side, seed + 2 * i + 1),
+        a: picture(side, side, seed.wrapping_add(2 * i)),
+        b: picture(side, side, seed.wrapping_add(2 * i + 1)),
     };
     PairDataset::from_scenes((0..3).map(scene).collect()).unwrap()
 }
@@ -94,7 +97,7 @@ proptest! {
             let n = 48 * 48;
             for (plane, levels) in [(&batch.a, &batch.level_a), (&batch.b, &batch.level_b)] {
                 for (patch, level) in plane.chunks(n).zip(levels) {
-                    prop_assert!((mean(patch) - level).abs() < 0.002, "{} and {level}", mean(patch));
+                    prop_assert!((mean(patch) - level).abs() < 0.005, "{} and {level}", mean(patch));
                     prop_assert!(patch.iter().all(|v| (0.0..=1.0).contains(v)));
                 }
             }
