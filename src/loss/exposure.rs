@@ -1,14 +1,16 @@
 //! The exposure-aware target: what a fused picture should look like, from the two sources alone.
 
 use super::{affine, same_shape};
-use crate::Result;
 use crate::ops;
 use crate::tape::{Tape, Var};
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Radii of the box filters, each applied twice, that make the scales of the details: about Gaussians of standard
 /// deviation 1.2, 2, 3.7 and 6.9.
 const SCALES: [usize; 4] = [1, 2, 4, 8];
+/// Scales that the rows of the OFM choose at: they do not see further than that.
+const FINE: usize = 2;
 /// Widest end of the tone curve that is bent, in grey values.
 const KNEE: f64 = 40.0 / 255.0;
 /// Added to the energies of details, in squared grey values: below a quarter of an 8-bit level both sources count alike.
@@ -52,9 +54,9 @@ impl Default for ExposureOptions {
 pub struct ExposureTarget {
     /// Details of the stronger source at each scale.
     pub fused: Var,
-    /// The same levels with the details of A alone.
+    /// The same with the details of A alone at the two finest scales.
     pub of_a: Var,
-    /// The same levels with the details of B alone.
+    /// The same with the details of B alone there.
     pub of_b: Var,
 }
 
@@ -103,7 +105,7 @@ pub fn exposure_target(
         let overlap = affine(t, day, o.overlap_day - o.overlap_night, o.overlap_night)?;
         let gain = affine(t, day, o.detail_day - o.detail_night, o.detail_night)?;
 
-        let (low_a, of_a, low_b, of_b, fused) = details(t, a, b)?;
+        let Details { low, fused, of } = details(t, a, b)?;
         // Closer contrasts by day.
         let r = ops::balance_factor(t, levels)?;
         let inverse = ops::recip(t, r)?;
@@ -114,8 +116,8 @@ pub fn exposure_target(
             let more = ops::mul(t, centred, change)?;
             ops::add(t, low, more)
         };
-        let low_a = balanced(low_a, means[0], r)?;
-        let low_b = balanced(low_b, means[1], inverse)?;
+        let low_a = balanced(low[0], means[0], r)?;
+        let low_b = balanced(low[1], means[1], inverse)?;
         let bright = ops::maximum(t, low_a, low_b)?;
         let both = ops::add(t, low_a, low_b)?;
         let dark = ops::sub(t, both, bright)?;
@@ -145,19 +147,27 @@ pub fn exposure_target(
         };
         Ok(ExposureTarget {
             fused: picture(fused)?,
-            of_a: picture(of_a)?,
-            of_b: picture(of_b)?,
+            of_a: picture(of[0])?,
+            of_b: picture(of[1])?,
         })
     })
 }
 
-/// Smoothed A, its details, the same of B, and the details of the stronger source.
-fn details(t: &mut Tape, a: Var, b: Var) -> Result<(Var, Var, Var, Var, Var)> {
-    let (mut last_a, mut last_b) = (a, b);
-    let mut fused = None;
-    for radius in SCALES {
-        let (next_a, next_b) = (smooth(t, a, radius)?, smooth(t, b, radius)?);
-        let (da, db) = (ops::sub(t, last_a, next_a)?, ops::sub(t, last_b, next_b)?);
+/// What becomes of both sources' details.
+struct Details {
+    /// Smoothed A and B.
+    low: [Var; 2],
+    /// Of the stronger source at each scale; at fine scales of A alone; of B alone.
+    fused: Var,
+    of: [Var; 2],
+}
+
+fn details(t: &mut Tape, a: Var, b: Var) -> Result<Details> {
+    let mut low = [a, b];
+    let mut all: Vec<[Var; 3]> = Vec::with_capacity(SCALES.len());
+    for (i, radius) in SCALES.into_iter().enumerate() {
+        let next = [smooth(t, low[0], radius)?, smooth(t, low[1], radius)?];
+        let (da, db) = (ops::sub(t, low[0], next[0])?, ops::sub(t, low[1], next[1])?);
         let mut strength = |d| -> Result<Var> {
             let squares = ops::square(t, d)?;
             let energy = smooth(t, squares, radius + radius / 2)?;
@@ -165,19 +175,27 @@ fn details(t: &mut Tape, a: Var, b: Var) -> Result<(Var, Var, Var, Var, Var)> {
             ops::square(t, energy)
         };
         let (ea, eb) = (strength(da)?, strength(db)?);
-        let all = ops::add(t, ea, eb)?;
-        let share = ops::div(t, ea, all)?;
-        let difference = ops::sub(t, da, db)?;
-        let extra = ops::mul(t, share, difference)?;
-        let stronger = ops::add(t, db, extra)?;
-        fused = Some(match fused {
-            None => stronger,
-            Some(sum) => ops::add(t, sum, stronger)?,
+        let sum = ops::add(t, ea, eb)?;
+        let share = ops::div(t, ea, sum)?;
+        let stronger = ops::lerp(t, da, db, share)?;
+        all.push(match i < FINE {
+            true => [stronger, da, db],
+            false => [stronger; 3],
         });
-        (last_a, last_b) = (next_a, next_b);
+        low = next;
     }
-    let (of_a, of_b) = (ops::sub(t, a, last_a)?, ops::sub(t, b, last_b)?);
-    Ok((last_a, of_a, last_b, of_b, fused.unwrap_or(of_a)))
+    let mut sum = |which: usize| {
+        let mut terms = all.iter().map(|d| d[which]);
+        let first = terms
+            .next()
+            .ok_or_else(|| Error::Internal("no scales".into()))?;
+        terms.try_fold(first, |sum, d| ops::add(t, sum, d))
+    };
+    Ok(Details {
+        fused: sum(0)?,
+        of: [sum(1)?, sum(2)?],
+        low,
+    })
 }
 
 /// A box filter twice: close to a Gaussian.

@@ -106,7 +106,20 @@ pub fn record_fusion(
     sources: impl Into<Sources>,
 ) -> Result<Fused> {
     let plan = &plan.into();
-    let s = frame(b, plan, sources.into())?;
+    let framed = framed(b, plan, sources.into())?;
+    let mut unframe = |x| unframe(b.tape, plan, x);
+    Ok(Fused {
+        feature: unframe(framed.feature)?,
+        target: unframe(framed.target)?,
+        detail: unframe(framed.detail)?,
+        mask: unframe(framed.mask)?,
+        output: unframe(framed.output)?,
+    })
+}
+
+/// The whole network with its border.
+fn framed(b: &mut Builder<'_>, plan: &NetworkPlan, sources: Sources) -> Result<Fused> {
+    let s = frame(b, plan, sources)?;
     let feature = ffm(b, plan, s)?;
     let (target_features, target) =
         b.part("ofm.target", |b| row(b, plan, &plan.target, feature, s.a))?;
@@ -119,14 +132,12 @@ pub fn record_fusion(
         let difference = ops::sub(t, target, detail)?;
         ops::gate(t, difference, mask, Some(detail))
     })?;
-    // Crops that nobody reads are dropped before execution.
-    let mut unframe = |x| unframe(b.tape, plan, x);
     Ok(Fused {
-        feature: unframe(feature)?,
-        target: unframe(target)?,
-        detail: unframe(detail)?,
-        mask: unframe(mask)?,
-        output: unframe(output)?,
+        feature,
+        target,
+        detail,
+        mask,
+        output,
     })
 }
 
@@ -163,8 +174,10 @@ pub fn fusion_tape(
     let mut t = Tape::new(dtype);
     let a = t.input("a", [n, height, width, 1])?;
     let b = t.input("b", [n, height, width, 1])?;
-    let fused = record_fusion(&mut Builder::new(&mut t), genotype, (a, b))?;
-    t.output("fused", fused.output)?;
+    let plan = &NetworkPlan::from(genotype);
+    let fused = framed(&mut Builder::new(&mut t), plan, (a, b).into())?;
+    let output = unframe(&mut t, plan, fused.output)?;
+    t.output("fused", output)?;
     Ok(t)
 }
 
