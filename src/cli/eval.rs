@@ -14,6 +14,7 @@ Examples:
   hafuse eval ir/ vi/ --method a=fused_a/ --method b=fused_b/ --model ivif --out report
   hafuse eval ir/ vi/ --model old=runs/1/model.safetensors --model new=runs/2/model.safetensors
   hafuse eval ir/ vi/ --method a=fused/ --metrics paper      the four of the paper's Table 1
+  hafuse eval ir/ vi/ --method a=fused/ --model ivif --tone auto    both toned alike before they are judged
   hafuse eval --list                                         all metrics and whose convention each follows
 
 Pictures are matched by name, as in `hafuse fuse`. All are judged as 8-bit grey (BT.601). Without --metrics:

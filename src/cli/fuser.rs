@@ -9,6 +9,7 @@ use crate::device::Device;
 use crate::infer::Engine;
 use crate::metrics::Grey;
 use crate::tape::SessionOptions;
+use crate::tone::Tone;
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -174,10 +175,11 @@ impl Fuser {
         self.finish(a.luma.len())
     }
 
-    /// Both sources of a pair and what becomes of them, as the metrics take them.
-    pub fn grey(&mut self, pair: &Pair) -> Result<[Grey; 3]> {
+    /// Both sources of a pair and the fused picture of this tone, as the metrics take them.
+    pub fn grey(&mut self, pair: &Pair, tone: Tone) -> Result<[Grey; 3]> {
         let (a, b) = read_pair(&pair.a, &pair.b)?;
-        let fused = self.fuse(&pair.a, &a, &b)?;
+        let mut fused = self.fuse(&pair.a, &a, &b)?;
+        tone.apply(&mut fused)?;
         Ok([
             Grey::from_picture(&a)?,
             Grey::from_picture(&b)?,

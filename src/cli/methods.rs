@@ -7,13 +7,14 @@ use crate::baseline::Baseline;
 use crate::data::{Pair, Picture, list_pairs, match_names, sample_names};
 use crate::metrics::{Grey, Metric, Score, measure};
 use crate::report::scores::{Row, Scores};
+use crate::tone::Tone;
 use crate::{Error, Result};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// `--method`, `--model` and where models run.
+/// `--method`, `--model`, `--tone` and where models run.
 #[derive(clap::Args, Clone, Debug)]
 pub struct MethodArgs {
     /// A folder of fused pictures, or a rule (average, maximum, laplacian, gff); may be repeated
@@ -22,6 +23,10 @@ pub struct MethodArgs {
     /// A built-in model by name or a model file, fused on the fly, under a name of its own if given; may be repeated
     #[arg(long, value_name = "[NAME=]MODEL|FILE")]
     pub model: Vec<String>,
+    /// Contrast of all methods, folders too, in memory: none, auto, or percentages as in 0.5,99.5
+    /// [default: that of `hafuse fuse` for rules and models, folders as they are]
+    #[arg(long, value_name = "none|auto|LOW,HIGH")]
+    pub tone: Option<Tone>,
     #[command(flatten)]
     pub device: DeviceArg,
     #[command(flatten)]
@@ -39,6 +44,7 @@ enum Fused {
 pub struct Method {
     pub name: String,
     origin: String,
+    tone: Tone,
     fused: Fused,
 }
 
@@ -85,11 +91,16 @@ impl MethodArgs {
                 (DeviceArg { device }, PrecisionArg { precision: None })
             }
         };
+        let tone = self.tone.unwrap_or_default();
         let mut methods = Vec::new();
         for text in &self.method {
             let method = match split(text)? {
-                Named::Rule(rule) => Fuser::rule(rule, &device, precision)?.try_into()?,
-                Named::Folder(name, dir) => folder(name, dir, dir_a, &list.pairs, &mut problems)?,
+                Named::Rule(rule) => Method::of(Fuser::rule(rule, &device, precision)?, tone)?,
+                Named::Folder(name, dir) => Method {
+                    // The pictures have had theirs unless another one is asked for.
+                    tone: self.tone.unwrap_or(Tone::None),
+                    ..folder(name, dir, dir_a, &list.pairs, &mut problems)?
+                },
             };
             methods.push(method);
         }
@@ -97,8 +108,8 @@ impl MethodArgs {
             let device = self.device.open()?;
             for text in &self.model {
                 let (name, model) = split_model(text);
-                let mut method: Method =
-                    Fuser::network(model, &device, self.precision)?.try_into()?;
+                let fuser = Fuser::network(model, &device, self.precision)?;
+                let mut method = Method::of(fuser, tone)?;
                 if let Some(name) = name {
                     method.name = name.to_string();
                 }
@@ -193,20 +204,9 @@ fn folder(
     Ok(Method {
         name,
         origin: dir.display().to_string(),
+        tone: Tone::None,
         fused: Fused::Folder(dir, by_a),
     })
-}
-
-impl TryFrom<Fuser> for Method {
-    type Error = Error;
-
-    fn try_from(fuser: Fuser) -> Result<Self> {
-        Ok(Self {
-            name: fuser.name().to_string(),
-            origin: fuser.origin()?,
-            fused: Fused::Fuser(fuser),
-        })
-    }
 }
 
 impl Methods {
@@ -263,6 +263,16 @@ pub fn report_problems(scores: &Scores) -> Result<()> {
 }
 
 impl Method {
+    /// Fusion on the fly.
+    fn of(fuser: Fuser, tone: Tone) -> Result<Self> {
+        Ok(Self {
+            name: fuser.name().to_string(),
+            origin: fuser.origin()?,
+            tone,
+            fused: Fused::Fuser(fuser),
+        })
+    }
+
     /// All pictures of a method. What is fused here is fused one by one, folders are read and all are measured in parallel.
     fn judge(
         &mut self,
@@ -271,7 +281,7 @@ impl Method {
         bar: &ProgressBar,
         problems: &mut Vec<String>,
     ) -> Result<Row> {
-        let mut scored = Vec::new();
+        let (mut scored, tone) = (Vec::new(), self.tone);
         // So few at a time that pictures of a large folder are not all in memory.
         for group in sources.chunks(4 * rayon::current_num_threads()) {
             let judged: Vec<Result<Option<Vec<Score>>>> = match &mut self.fused {
@@ -279,14 +289,14 @@ impl Method {
                     .par_iter()
                     .map(|s| {
                         let path = by_a.get(&s.a);
-                        let scores = path.map(|path| read_and_measure(s, path, metrics));
+                        let scores = path.map(|path| read_and_measure(s, path, tone, metrics));
                         bar.inc(1);
                         scores.transpose()
                     })
                     .collect(),
                 Fused::Fuser(fuser) => {
                     let fused: Vec<Result<[Grey; 3]>> =
-                        group.iter().map(|s| fuser.grey(s)).collect();
+                        group.iter().map(|s| fuser.grey(s, tone)).collect();
                     fused
                         .into_par_iter()
                         .map(|greys| {
@@ -308,12 +318,13 @@ impl Method {
         }
         Ok(Row {
             name: self.name.clone(),
-            origin: self.origin.clone(),
+            origin: format!("{}, tone {tone}", self.origin),
+            tone,
             scores: scored,
         })
     }
 
-    /// The fused picture of a pair whose sources are at hand; `None` if the folder has none.
+    /// The fused picture, toned, of a pair whose sources are at hand; `None` if the folder has none.
     ///
     /// # Errors
     /// [`Error::Input`] if it cannot be read or has another size than the sources; those of a fusion.
@@ -323,7 +334,7 @@ impl Method {
                 let Some(path) = by_a.get(&pair.a) else {
                     return Ok(None);
                 };
-                let fused = Picture::read(path)?;
+                let mut fused = Picture::read(path)?;
                 if (fused.width, fused.height) != (a.width, a.height) {
                     return Err(Error::input(
                         path,
@@ -333,10 +344,12 @@ impl Method {
                         ),
                     ));
                 }
+                self.tone.apply(&mut fused.luma)?;
                 Ok(Some(fused))
             }
             Fused::Fuser(fuser) => {
-                let luma = fuser.fuse(&pair.a, a, b)?;
+                let mut luma = fuser.fuse(&pair.a, a, b)?;
+                self.tone.apply(&mut luma)?;
                 Ok(Some(Picture::with_chroma_of_either(luma, a, b)?))
             }
         }
@@ -347,6 +360,9 @@ fn read(path: &Path) -> Result<Grey> {
     Grey::from_picture(&Picture::read(path)?)
 }
 
-fn read_and_measure(s: &Pair, fused: &Path, metrics: &[Metric]) -> Result<Vec<Score>> {
-    measure(&read(&s.a)?, &read(&s.b)?, &read(fused)?, metrics)
+fn read_and_measure(s: &Pair, fused: &Path, tone: Tone, metrics: &[Metric]) -> Result<Vec<Score>> {
+    let mut picture = Picture::read(fused)?;
+    tone.apply(&mut picture.luma)?;
+    let fused = Grey::from_picture(&picture)?;
+    measure(&read(&s.a)?, &read(&s.b)?, &fused, metrics)
 }
