@@ -20,6 +20,7 @@ Examples:
 Pictures are matched by name, as in `hafuse fuse`. All are judged as 8-bit grey (BT.601). Without --metrics:
 en, sd, sf, ag, mi, cc, scd, vif, qabf, ssim. In the table **best** and <u>second</u> of each column are marked, equal
 figures alike. A mean over fewer pictures than others says so (n = 5) and is not marked.
+--tone changes pictures in memory only; those of a folder are toned as they are read, so 8 bits stay 8.
 
 What --out DIR holds: eval.md, eval.tex, eval.json (everything), eval.csv (a line for each method and picture).
 Exit codes: 0 done, 1 some pictures had no counterpart or could not be judged, 2 usage, 3 input, 4 output, 5 device.";

@@ -63,8 +63,7 @@ pub struct FuseArgs {
     /// Fuse by a rule instead of a network: mean, maximum, Laplacian pyramids, guided-filter fusion
     #[arg(long, value_name = "RULE", conflicts_with = "model", value_parser = rules())]
     pub method: Option<Baseline>,
-    /// Contrast of the result: none, auto (a stretch of at most 1.5 that clips nothing), or the percentages of pixels
-    /// that become black and white, as in 0.5,99.5
+    /// Contrast: none, auto (at most 1.5 times, clips nothing) or LOW,HIGH, percentiles as in 0.5,99.5
     #[arg(long, value_name = "none|auto|LOW,HIGH", default_value_t = Tone::DEFAULT)]
     pub tone: Tone,
     /// JPEG quality, 1 to 100

@@ -23,8 +23,7 @@ pub struct MethodArgs {
     /// A built-in model by name or a model file, fused on the fly, under a name of its own if given; may be repeated
     #[arg(long, value_name = "[NAME=]MODEL|FILE")]
     pub model: Vec<String>,
-    /// Contrast of all methods, folders too, in memory: none, auto, or percentages as in 0.5,99.5
-    /// [default: that of `hafuse fuse` for rules and models, folders as they are]
+    /// Contrast of all methods, as in `hafuse fuse` [default: its default, but folders as they are]
     #[arg(long, value_name = "none|auto|LOW,HIGH")]
     pub tone: Option<Tone>,
     #[command(flatten)]

@@ -1,6 +1,7 @@
 //! Distribution of a plane's values.
 
 use crate::device::cpu::{SERIAL_BELOW, for_chunks_of_work};
+use crate::device::simd::simd_fn;
 
 /// Bins over \[0, 1\].
 pub(super) const BINS: usize = 4096;
@@ -14,12 +15,25 @@ pub(super) struct Histogram {
     pub max: f64,
 }
 
-/// Counts of one part of a plane.
+/// Counts of one part of a plane. Neighbours often have one level, and a count that was just
+/// written is slow to read, so they are counted in tables of their own.
 struct Part {
-    counts: Vec<u32>,
-    min: f32,
-    max: f32,
+    /// With a bin for what is not finite.
+    counts: [Vec<u32>; 2],
+    extremes: Extremes,
 }
+
+/// Least and greatest value, as bits: those of numbers that are not negative have their order.
+struct Extremes {
+    min: u32,
+    max: u32,
+}
+
+/// Bits of 1, and what is right of a bin's bits in a mantissa.
+const ONE: u32 = 1.0f32.to_bits();
+const SHIFT: u32 = f32::MANTISSA_DIGITS - 1 - BINS.ilog2();
+/// Values whose bins are found at a time.
+const BLOCK: usize = 512;
 
 impl Histogram {
     /// Of all finite values, clamped to \[0, 1\]; `None` if there are none.
@@ -33,21 +47,19 @@ impl Histogram {
             part.iter_mut().for_each(|part| part.add(values));
         });
         let mut counts = vec![0; BINS];
-        for part in &parts {
-            for (sum, &count) in counts.iter_mut().zip(&part.counts) {
+        for table in parts.iter().flat_map(|part| &part.counts) {
+            for (sum, &count) in counts.iter_mut().zip(table) {
                 *sum += u64::from(count);
             }
         }
         let pixels = counts.iter().sum();
-        let extremes = |part: &Part| [f64::from(part.min), f64::from(part.max)];
-        let [min, max] = { parts.iter() }
-            .map(extremes)
-            .reduce(|[a, b], [c, d]| [a.min(c), b.max(d)])?;
-        (pixels > 0).then_some(Self {
+        let min = parts.iter().map(|p| p.extremes.min).min()?;
+        let max = parts.iter().map(|p| p.extremes.max).max()?;
+        (pixels > 0).then(|| Self {
             counts,
             pixels,
-            min,
-            max,
+            min: f32::from_bits(min).into(),
+            max: f32::from_bits(max).into(),
         })
     }
 
@@ -84,20 +96,48 @@ impl Histogram {
 impl Part {
     fn new() -> Self {
         Self {
-            counts: vec![0; BINS],
-            min: f32::INFINITY,
-            max: f32::NEG_INFINITY,
+            counts: [(); 2].map(|_| vec![0; BINS + 1]),
+            extremes: Extremes {
+                min: u32::MAX,
+                max: 0,
+            },
         }
     }
 
     fn add(&mut self, values: &[f32]) {
-        for &v in values {
-            if v.is_finite() {
-                let v = v.clamp(0.0, 1.0);
-                self.counts[((v * BINS as f32) as usize).min(BINS - 1)] += 1;
-                self.min = self.min.min(v);
-                self.max = self.max.max(v);
+        let [even, odd] = &mut self.counts;
+        let mut bins = [0; BLOCK];
+        for values in values.chunks(BLOCK) {
+            let bins = &mut bins[..values.len()];
+            find_bins(values, bins, &mut self.extremes);
+            let pairs = bins.chunks_exact(2);
+            for &bin in pairs.remainder() {
+                even[bin as usize] += 1;
+            }
+            for pair in pairs {
+                even[pair[0] as usize] += 1;
+                odd[pair[1] as usize] += 1;
             }
         }
+    }
+}
+
+simd_fn! {
+    /// The bin of each value, [`BINS`] for what is not finite; `extremes` are widened to the others.
+    fn find_bins(values: &[f32], bins: &mut [u32], extremes: &mut Extremes) {
+        let (mut min, mut max) = (extremes.min, extremes.max);
+        for (bin, &v) in bins.iter_mut().zip(values) {
+            // 0 and not -0, which has other bits.
+            let level = if v > 0.0 { v } else { 0.0 };
+            let level = if level < 1.0 { level } else { 1.0 };
+            // The first bits of the mantissa: a conversion to integers would not be vectorised.
+            let found = (1.0 + level).to_bits().wrapping_sub(ONE) >> SHIFT;
+            let found = found.min(BINS as u32 - 1);
+            let finite = v.is_finite();
+            *bin = if finite { found } else { BINS as u32 };
+            min = min.min(if finite { level.to_bits() } else { u32::MAX });
+            max = max.max(if finite { level.to_bits() } else { 0 });
+        }
+        *extremes = Extremes { min, max };
     }
 }

@@ -93,24 +93,32 @@ proptest! {
 
     #[test]
     fn auto_has_a_slope_without_jumps(plane in pictures()) {
-        let Some((curve, _)) = curve(&plane) else { return Ok(()) };
-        let (min, max) = plane.iter().fold((1.0f32, 0.0f32), |(a, b), &v| (a.min(v), b.max(v)));
+        let Some((curve, _)) = curve(&plane) else {
+            return Ok(());
+        };
+        let (min, max) = { plane.iter() }
+            .fold((1.0f32, 0.0f32), |(a, b), &v| (a.min(v), b.max(v)));
         let steps = 2000;
         let x = |i: usize| min + (max - min) * i as f32 / steps as f32;
         let knots = curve.knots();
         let step = f64::from(x(1) - x(0));
-        if step < 2e-5 { return Ok(()) }
+        if step < 2e-5 {
+            return Ok(());
+        }
         let slope = |i: usize| f64::from(curve.at(x(i + 1)) - curve.at(x(i))) / step;
         let noise = 4e-7 / step;
         for i in 0..steps {
-            let limit = match (SAFE as f32..1.0 - SAFE as f32).contains(&x(i)) && (SAFE as f32..1.0 - SAFE as f32).contains(&x(i + 1)) {
+            // The first piece of a shoulder is steeper.
+            let safe = SAFE as f32..1.0 - SAFE as f32;
+            let limit = match safe.contains(&x(i)) && safe.contains(&x(i + 1)) {
                 true => MAX_GAIN,
                 false => 2.0,
             };
             prop_assert!(slope(i) <= limit + noise, "{} at {}", slope(i), x(i));
         }
         // At a knot both sides have one slope, as far as steps shorter than the pieces tell.
-        for knot in knots.into_iter().filter(|k| (min + 2e-3..max - 2e-3).contains(k)) {
+        for knot in knots.into_iter().filter(|k| (min + 2e-3..max - 2e-3).contains(k))
+        {
             let slope = |to: f32| f64::from(curve.at(knot + to) - curve.at(knot)) / f64::from(to);
             let [left, right] = [-1e-4, 1e-4].map(slope);
             prop_assert!((left - right).abs() < 0.06, "{left} and {right} at {knot}: {curve:?}");
@@ -125,7 +133,7 @@ proptest! {
         let rank = (percent / 100.0 * plane.len() as f64).ceil() as usize;
         let exact = f64::from(sorted[rank.max(1) - 1]);
         let found = histogram.percentile(percent);
-        prop_assert!((found - exact).abs() <= 1.0 / BINS as f64 + 1e-9, "{found}, {exact}");
+        prop_assert!((found - exact).abs() <= 1.0 / BINS as f64 + 1e-7, "{found}, {exact}");
         prop_assert_eq!(histogram.percentile(0.0), f64::from(sorted[0]));
         prop_assert_eq!(histogram.percentile(100.0), f64::from(sorted[plane.len() - 1]));
         prop_assert!((histogram.mean() - mean(&plane)).abs() < 1.0 / BINS as f64);
