@@ -31,7 +31,7 @@
 //! ```
 //!
 //! - The first bound keeps noise of a flat or foggy picture from being blown up; the second fits
-//!   the picture into the range; the others let its mean move by at most 0.1.
+//!   the picture into the range; the others let its mean move by about 0.1 at most.
 //! - If g <= 1, the picture has the whole range already and stays as it is.
 //! - Below y = 0.1 and above y = 0.9 the line bends smoothly (u = t / (k - (k - 1) t), the only
 //!   fraction of this degree with given slopes at both ends) and reaches the end of the range
