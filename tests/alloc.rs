@@ -46,7 +46,7 @@ fn training_session() -> hafuse::Result<Session> {
     let (a, b) = (t.input("a", [2, 32, 32, 1])?, t.input("b", [2, 32, 32, 1])?);
     let (lr, step) = (t.input("lr", [])?, t.input("step", [])?);
     let mut builder = Builder::new(&mut t);
-    let fused = record_fusion(&mut builder, &genotype, a, b)?;
+    let fused = record_fusion(&mut builder, &genotype, (a, b))?;
     let specs = builder.into_specs();
     let store = ParamStore::default();
     initial_params(&specs, 1, DType::F32, &store)?;

@@ -2,7 +2,8 @@
 
 use hafuse::infer::{Engine, Model};
 use hafuse::net::{
-    Builder, CellGene, CellKind, Genotype, OpKind, initial_params, param_specs, record_fusion,
+    Builder, CellGene, CellKind, FrameGene, Genotype, OpKind, initial_params, param_specs,
+    record_fusion,
 };
 use hafuse::tape::BandSession;
 use hafuse::{DType, Error, ParamStore, Result, Session, Tape, Tensor, Var, ops};
@@ -35,7 +36,7 @@ fn store(g: &Genotype) -> Result<ParamStore> {
 fn tape(g: &Genotype, h: usize, w: usize) -> Result<Tape> {
     let mut t = Tape::new(DType::F32);
     let (a, b) = (t.input("a", [1, h, w, 1])?, t.input("b", [1, h, w, 1])?);
-    let fused = record_fusion(&mut Builder::new(&mut t), g, a, b)?;
+    let fused = record_fusion(&mut Builder::new(&mut t), g, (a, b))?;
     t.output("fused", fused.output)?;
     Ok(t)
 }
@@ -132,6 +133,26 @@ fn sizes_that_do_and_do_not_divide() -> Result<()> {
     );
     for size in [(1, 1), (3, 2), (40, 24), (43, 21)] {
         check(&g, size, &[1, 3, 16])?;
+    }
+    Ok(())
+}
+
+/// Levels of whole pictures and mirror images around them, also of pictures smaller than the border.
+#[test]
+fn a_frame_gives_the_same_in_bands() -> Result<()> {
+    let g = Genotype {
+        frame: FrameGene {
+            levels: true,
+            border: 8,
+        },
+        ..genotype(
+            CellKind::MultiScale,
+            [OpKind::Dilated3, OpKind::Residual3],
+            8,
+        )
+    };
+    for size in [(1, 1), (1, 9), (7, 3), (8, 8), (9, 10), (61, 47)] {
+        check(&g, size, &[1, 4, 7, 16, 1000])?;
     }
     Ok(())
 }

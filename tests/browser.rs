@@ -221,6 +221,7 @@ fn sample() -> String {
         unpaired: 0,
         folders: ["ir".into(), "vi".into()],
         rows: rows.into(),
+        gates: vec![],
         problems: vec![EVIL.into()],
     };
     let picture = |k: usize| {

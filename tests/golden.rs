@@ -291,12 +291,12 @@ fn record_stage(golden: &Golden, task: &str, stage: &str) -> Recorded {
     }
     let mut builder = Builder::new(t);
     let (terms, images, specs) = if stage == "stage1" {
-        let feature = record_ffm(&mut builder, &genotype, a, b).unwrap();
+        let feature = record_ffm(&mut builder, &genotype, (a, b)).unwrap();
         let specs = builder.into_specs();
         let terms = record_feature_loss(t, net, &config.loss, feature, (a, b)).unwrap();
         (terms, vec![("feature", feature)], specs)
     } else {
-        let fused = record_fusion(&mut builder, &genotype, a, b).unwrap();
+        let fused = record_fusion(&mut builder, &genotype, (a, b)).unwrap();
         let specs = builder.into_specs();
         let terms = record_object_loss(t, net, config.task, &config.loss, &fused, (a, b)).unwrap();
         let Fused {

@@ -6,7 +6,7 @@ use hafuse::export::proto::{AttributeProto, DataType, Dimension, ModelProto, Val
 use hafuse::export::{Dims, IR_VERSION, OPSET, onnx};
 use hafuse::infer::{BUILTIN, Engine, Model};
 use hafuse::net::{
-    CellGene, CellKind, Genotype, GuidedFilterGene, OpKind, initial_params, param_specs,
+    CellGene, CellKind, FrameGene, Genotype, GuidedFilterGene, OpKind, initial_params, param_specs,
 };
 use hafuse::tensor::io::{self, TensorMap};
 use hafuse::{DType, Error, ParamStore, Tensor};
@@ -60,6 +60,10 @@ fn small(cell: CellKind, kind: OpKind) -> Model {
         guided_filter: GuidedFilterGene {
             radius: 3,
             eps: 1e-3,
+        },
+        frame: FrameGene {
+            levels: true,
+            border: 5,
         },
     };
     let store = ParamStore::default();

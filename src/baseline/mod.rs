@@ -1,4 +1,4 @@
-//! Fusion without a network: four rules that anything learnt should beat.
+//! Fusion without a network: five rules that anything learnt should beat.
 //!
 //! | name | rule | source |
 //! |---|---|---|
@@ -6,8 +6,9 @@
 //! | `maximum` | max(A, B) | |
 //! | `laplacian` | Laplacian pyramids, the stronger detail wins | [`pyramid`] |
 //! | `gff` | two layers, weights smoothed by the guided filter | [`guided`] |
+//! | `exposure` | levels by the brightness of the scene, the stronger detail at four scales | [`exposure_target`](crate::loss::exposure_target) |
 //!
-//! All work on brightness in \[0, 1\] and on the CPU, treat both sources alike, and give A where A = B.
+//! All work on brightness in \[0, 1\] and on the CPU and treat both sources alike. All but `exposure` give A where A = B.
 //!
 //! ```
 //! use hafuse::baseline::Baseline;
@@ -17,6 +18,7 @@
 //! # Ok::<(), hafuse::Error>(())
 //! ```
 
+mod exposure;
 pub mod guided;
 pub mod pyramid;
 
@@ -31,14 +33,16 @@ pub enum Baseline {
     Maximum,
     Laplacian,
     Gff,
+    Exposure,
 }
 
 impl Baseline {
-    pub const ALL: [Baseline; 4] = [
+    pub const ALL: [Baseline; 5] = [
         Baseline::Average,
         Baseline::Maximum,
         Baseline::Laplacian,
         Baseline::Gff,
+        Baseline::Exposure,
     ];
 
     /// The name on the command line.
@@ -48,6 +52,7 @@ impl Baseline {
             Baseline::Maximum => "maximum",
             Baseline::Laplacian => "laplacian",
             Baseline::Gff => "gff",
+            Baseline::Exposure => "exposure",
         }
     }
 
@@ -58,6 +63,7 @@ impl Baseline {
             Baseline::Maximum => "maximum of both sources",
             Baseline::Laplacian => "Laplacian pyramids, 4 levels (Burt and Adelson 1983)",
             Baseline::Gff => "guided-filter fusion (Li, Kang and Hu 2013)",
+            Baseline::Exposure => "the exposure-aware target of training",
         }
     }
 
@@ -83,6 +89,7 @@ impl Baseline {
             Baseline::Maximum => pixels.map(|(a, b)| a.max(*b)).collect(),
             Baseline::Laplacian => pyramid::fuse(height, width, a, b),
             Baseline::Gff => guided::fuse(height, width, a, b)?,
+            Baseline::Exposure => exposure::fuse(height, width, a, b)?,
         };
         for v in &mut out {
             *v = v.clamp(0.0, 1.0);
@@ -100,6 +107,7 @@ impl Baseline {
             Baseline::Average | Baseline::Maximum => plane,
             Baseline::Laplacian => 6 * plane,
             Baseline::Gff => 12 * plane + guided::planned_bytes(height, width)?,
+            Baseline::Exposure => 3 * plane + exposure::planned_bytes(height, width)?,
         })
     }
 }

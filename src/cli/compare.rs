@@ -82,7 +82,7 @@ pub fn run(args: &CompareArgs) -> Result<()> {
     output::check_folder(&args.out, &methods.inputs())?;
     let shown = choose(args, &methods.sources)?;
     check_crops(&args.crop, &shown)?;
-    let scores = methods.judge(&metrics)?;
+    let scores = methods.judge(&metrics, None)?;
     let names: Vec<&str> = scores.rows.iter().map(|r| r.name.as_str()).collect();
     let labels = labels(&args.a, &args.b);
     let sources = labels.each_ref().map(String::as_str);

@@ -1,8 +1,9 @@
 //! `hafuse eval`: fused pictures judged by the field's metrics.
 
-use super::methods::{MethodArgs, report_problems};
+use super::methods::{MethodArgs, Sets, report_problems};
 use super::{output, terminal};
 use crate::metrics::Metric;
+use crate::report::scores::Scores;
 use crate::tensor::io::write_atomic;
 use crate::{Error, Result};
 use std::path::PathBuf;
@@ -15,6 +16,8 @@ Examples:
   hafuse eval ir/ vi/ --model old=runs/1/model.safetensors --model new=runs/2/model.safetensors
   hafuse eval ir/ vi/ --method a=fused/ --metrics paper      the four of the paper's Table 1
   hafuse eval ir/ vi/ --method a=fused/ --model ivif --tone auto    both toned alike before they are judged
+  hafuse eval ir/ vi/ --model ivif --gates                   is a model fit to be used?
+  hafuse eval ir/ vi/ --model ivif --gates --sets            the same for each data set: TNO_01, TNO_02, MSRS_01
   hafuse eval --list                                         all metrics and whose convention each follows
 
 Pictures are matched by name, as in `hafuse fuse`. All are judged as 8-bit grey (BT.601). Without --metrics:
@@ -22,8 +25,14 @@ en, sd, sf, ag, mi, cc, scd, vif, qabf, ssim. In the table **best** and <u>secon
 figures alike. A mean over fewer pictures than others says so (n = 5) and is not marked.
 --tone changes pictures in memory only; those of a folder are toned as they are read, so 8 bits stay 8.
 
-What --out DIR holds: eval.md, eval.tex, eval.json (everything), eval.csv (a line for each method and picture).
-Exit codes: 0 done, 1 some pictures had no counterpart or could not be judged, 2 usage, 3 input, 4 output, 5 device.";
+--gates holds every method against the limits that good published networks keep: places lost in black or white
+(also of the worst picture), plane R2 and tone detail (is it a constant sum, or a tone curve?), SSIM beside the rule
+`maximum`, VIF, EN and mean level beside `average`, and, of what is fused here, the border error: how much the two
+outermost pixels change when the sources go on by 32 pixels of reflection.
+
+What --out DIR holds: eval.md, eval.tex, eval.json (everything), eval.csv (a line for each method and picture), and
+with --gates gates.csv (a line for each set, method and gate).
+Exit codes: 0 done, 1 some pictures had no counterpart or could not be judged, or a gate is not passed, 2 usage, 3 input, 4 output, 5 device.";
 
 /// Judge fused pictures: a folder of them, a model, or several methods side by side
 ///
@@ -43,6 +52,12 @@ pub struct EvalArgs {
     /// Names of metrics with commas between; `paper` is sd_u8sat, vif_u8sat, cc, scd, and `all` is all
     #[arg(long, value_name = "LIST")]
     pub metrics: Option<String>,
+    /// Judge by the gates as well; exit code 1 if a method does not pass one
+    #[arg(long)]
+    pub gates: bool,
+    /// Judge the gates for each set of pictures whose names are equal up to the first `_`
+    #[arg(long, requires = "gates")]
+    pub sets: bool,
     /// Also print every picture
     #[arg(long)]
     pub per_image: bool,
@@ -74,7 +89,7 @@ const DEFAULT: [Metric; 10] = [
 ///
 /// # Errors
 /// Before anything is judged: names, folders, models. A picture that cannot be judged is named and passed over;
-/// then [`Error::Partial`] at the end.
+/// then, and if a gate is not passed, [`Error::Partial`] at the end.
 pub fn run(args: &EvalArgs) -> Result<()> {
     if args.list {
         return terminal::print(&list());
@@ -87,15 +102,23 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     if let Some(out) = &args.out {
         output::check_folder(out, &methods.inputs())?;
     }
-    let report = methods.judge(&metrics)?;
+    let gates = args.gates.then_some(match args.sets {
+        true => Sets::ByPrefix,
+        false => Sets::One,
+    });
+    let report = methods.judge(&metrics, gates)?;
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out).map_err(|e| Error::output(out, e))?;
-        for (name, text) in [
+        let mut files = vec![
             ("eval.md", report.markdown(true)),
             ("eval.csv", report.csv()),
             ("eval.tex", report.latex()),
             ("eval.json", report.json()?),
-        ] {
+        ];
+        if args.gates {
+            files.push(("gates.csv", report.gates_csv()));
+        }
+        for (name, text) in files {
             write_atomic(&out.join(name), text.as_bytes())?;
         }
     }
@@ -106,7 +129,25 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     if let Some(out) = &args.out {
         terminal::say(&format!("written: {}", out.join("eval.md").display()));
     }
-    report_problems(&report)
+    match (report_problems(&report), report_gates(&report)) {
+        (Err(problems), Err(gates)) => {
+            terminal::say(&format!("error: {gates}"));
+            Err(problems)
+        }
+        (problems, gates) => problems.and(gates),
+    }
+}
+
+/// [`Error::Partial`] if a method does not pass a gate.
+fn report_gates(scores: &Scores) -> Result<()> {
+    match scores.count_gates() {
+        (0, _) => Ok(()),
+        (failed, total) => Err(Error::Partial {
+            failed,
+            total,
+            what: "gates",
+        }),
+    }
 }
 
 /// The metrics of a list, each once.

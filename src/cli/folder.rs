@@ -1,8 +1,8 @@
 //! What training and search share: a run in a folder, its data and its checkpoint.
 
 use super::device::DeviceArg;
-use super::terminal;
-use crate::data::PairDataset;
+use super::{output, terminal};
+use crate::data::{Folders, PairDataset};
 use crate::loss::FeatureNet;
 use crate::search::SearchConfig;
 use crate::train::{Checkpoint, DataConfig, Perceptual, Position, TrainConfig};
@@ -72,12 +72,12 @@ pub struct RunArgs {
     pub set: Vec<String>,
     #[command(flatten)]
     pub features: FeatureArgs,
-    /// Folder of infrared or MRI pictures, key `data.a`
+    /// Folder of infrared or MRI pictures, key `data.a`; may be repeated
     #[arg(long, value_name = "DIR")]
-    pub a: Option<PathBuf>,
-    /// Folder of visible or PET pictures, key `data.b`
+    pub a: Vec<PathBuf>,
+    /// Folder of visible or PET pictures, key `data.b`; as often as --a, the first goes with the first
     #[arg(long, value_name = "DIR")]
-    pub b: Option<PathBuf>,
+    pub b: Vec<PathBuf>,
     /// Folder that the run writes into, key `out`
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -124,8 +124,8 @@ impl RunArgs {
     /// Overwrites keys by the options that were given.
     pub fn apply(&self, keys: Keys<'_>) -> Result<()> {
         self.features.apply(keys.features, keys.perceptual)?;
-        set_path(&mut keys.data.a, self.a.as_deref())?;
-        set_path(&mut keys.data.b, self.b.as_deref())?;
+        set_folders(&mut keys.data.a, &self.a)?;
+        set_folders(&mut keys.data.b, &self.b)?;
         set_path(keys.out, self.out.as_deref())?;
         *keys.seed = self.seed.unwrap_or(*keys.seed);
         Ok(())
@@ -148,6 +148,19 @@ pub fn set_path(key: &mut PathBuf, given: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
+/// Overwrites a key by folders, if any were given.
+fn set_folders(key: &mut Folders, given: &[PathBuf]) -> Result<()> {
+    if given.is_empty() {
+        return Ok(());
+    }
+    let mut folders = vec![PathBuf::new(); given.len()];
+    for (folder, path) in folders.iter_mut().zip(given) {
+        set_path(folder, Some(path))?;
+    }
+    *key = Folders::from(folders);
+    Ok(())
+}
+
 /// Folders and, if it is needed, a feature network are named.
 pub fn check_named(
     data: &DataConfig,
@@ -156,12 +169,12 @@ pub fn check_named(
     features: &Path,
 ) -> Result<()> {
     let folders = [
-        ("data.a", "--a", data.a.as_path()),
-        ("data.b", "--b", &data.b),
-        ("out", "--out", out),
+        ("data.a", "--a", data.a.is_empty()),
+        ("data.b", "--b", data.b.is_empty()),
+        ("out", "--out", out.as_os_str().is_empty()),
     ];
-    for (key, option, path) in folders {
-        if path.as_os_str().is_empty() {
+    for (key, option, missing) in folders {
+        if missing {
             return Err(Error::config(
                 key,
                 format!("names no folder; set it in the configuration or give {option} DIR"),
@@ -198,9 +211,16 @@ pub fn open_features(perceptual: Perceptual, path: &Path) -> Result<Option<Featu
     FeatureNet::load(path).map(Some)
 }
 
-/// All pairs of the two folders; what has no partner is named in a line.
+/// The folder of a run is there or can be made, and is none of those of the data.
+pub fn check_out(out: &Path, data: &DataConfig) -> Result<()> {
+    let inputs = data.a.iter().chain(data.b.iter());
+    let inputs: Vec<&Path> = inputs.map(PathBuf::as_path).collect();
+    output::check_folder(out, &inputs)
+}
+
+/// All pairs of the folders but those that are excluded; what has no partner is named in a line.
 pub fn load_pairs(data: &DataConfig, patch: usize) -> Result<PairDataset> {
-    let pairs = PairDataset::load(&data.a, &data.b, patch)?;
+    let pairs = PairDataset::load(&data.a, &data.b, &data.exclude, patch)?;
     let alone = pairs.unmatched().iter();
     let names: Vec<String> = alone.map(|p| p.display().to_string()).collect();
     if !names.is_empty() {

@@ -8,6 +8,7 @@ use crate::data::{Pair, Picture, read_pair};
 use crate::device::Device;
 use crate::infer::Engine;
 use crate::metrics::Grey;
+use crate::metrics::border::{MARGIN, crop, reflect};
 use crate::tape::SessionOptions;
 use crate::tone::Tone;
 use crate::{Error, Result};
@@ -185,5 +186,20 @@ impl Fuser {
             Grey::from_picture(&b)?,
             Grey::from_luma(a.width, a.height, &fused)?,
         ])
+    }
+
+    /// What becomes of a pair whose sources go on beyond their border, without that margin. It is toned after the margin
+    /// is gone, so that the same pixels set its range.
+    pub fn grey_of_continued(&mut self, pair: &Pair, tone: Tone) -> Result<Grey> {
+        let (a, b) = read_pair(&pair.a, &pair.b)?;
+        let (width, height) = (a.width + 2 * MARGIN, a.height + 2 * MARGIN);
+        let continued = |p: &Picture| {
+            let luma = reflect(p.width, p.height, &p.luma, MARGIN)?;
+            Picture::from_luma(width, height, luma)
+        };
+        let fused = self.fuse(&pair.a, &continued(&a)?, &continued(&b)?)?;
+        let mut fused = crop(width, height, &fused, MARGIN)?;
+        tone.apply(&mut fused)?;
+        Grey::from_luma(a.width, a.height, &fused)
     }
 }

@@ -1,16 +1,17 @@
 //! The methods that `hafuse eval` and `hafuse compare` set side by side.
 
+mod judge;
+
+pub use judge::Sets;
+
 use super::device::{DeviceArg, PrecisionArg};
 use super::fuser::Fuser;
 use super::terminal;
 use crate::baseline::Baseline;
 use crate::data::{Pair, Picture, list_pairs, match_names, sample_names};
-use crate::metrics::{Grey, Metric, Score, measure};
-use crate::report::scores::{Row, Scores};
+use crate::report::scores::Scores;
 use crate::tone::Tone;
 use crate::{Error, Result};
-use indicatif::ProgressBar;
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -221,32 +222,6 @@ impl Methods {
             .chain(dirs)
             .collect()
     }
-
-    /// Judges every method on every pair; what cannot be judged is said on stderr and counted as a problem.
-    ///
-    /// # Errors
-    /// A device that fails.
-    pub fn judge(&mut self, metrics: &[Metric]) -> Result<Scores> {
-        let count = (self.methods.len() * self.sources.len()) as u64;
-        let bar = terminal::bar(count, "{bar:30} {pos}/{len} pictures judged, {eta} left");
-        let mut rows = Vec::new();
-        for method in &mut self.methods {
-            let row = method.judge(&self.sources, metrics, &bar, &mut self.problems)?;
-            rows.push(row);
-        }
-        bar.finish_and_clear();
-        for problem in &self.problems {
-            terminal::say(&format!("warning: {problem}"));
-        }
-        Ok(Scores {
-            metrics: metrics.to_vec(),
-            pairs: self.sources.len(),
-            unpaired: self.unpaired,
-            folders: self.folders.clone(),
-            rows,
-            problems: self.problems.clone(),
-        })
-    }
 }
 
 /// [`Error::Partial`] if something could not be judged.
@@ -269,57 +244,6 @@ impl Method {
             origin: fuser.origin()?,
             tone,
             fused: Fused::Fuser(fuser),
-        })
-    }
-
-    /// All pictures of a method. What is fused here is fused one by one, folders are read and all are measured in parallel.
-    fn judge(
-        &mut self,
-        sources: &[Pair],
-        metrics: &[Metric],
-        bar: &ProgressBar,
-        problems: &mut Vec<String>,
-    ) -> Result<Row> {
-        let (mut scored, tone) = (Vec::new(), self.tone);
-        // So few at a time that pictures of a large folder are not all in memory.
-        for group in sources.chunks(4 * rayon::current_num_threads()) {
-            let judged: Vec<Result<Option<Vec<Score>>>> = match &mut self.fused {
-                Fused::Folder(_, by_a) => group
-                    .par_iter()
-                    .map(|s| {
-                        let path = by_a.get(&s.a);
-                        let scores = path.map(|path| read_and_measure(s, path, tone, metrics));
-                        bar.inc(1);
-                        scores.transpose()
-                    })
-                    .collect(),
-                Fused::Fuser(fuser) => {
-                    let fused: Vec<Result<[Grey; 3]>> =
-                        group.iter().map(|s| fuser.grey(s, tone)).collect();
-                    fused
-                        .into_par_iter()
-                        .map(|greys| {
-                            bar.inc(1);
-                            let [a, b, f] = greys?;
-                            measure(&a, &b, &f, metrics).map(Some)
-                        })
-                        .collect()
-                }
-            };
-            for (s, result) in group.iter().zip(judged) {
-                match result {
-                    Ok(Some(scores)) => scored.push((s.stem.clone(), scores)),
-                    Ok(None) => {}
-                    Err(e) if e.exit_code() == 5 => return Err(e),
-                    Err(e) => problems.push(format!("{}, {}: {e}", self.name, s.stem)),
-                }
-            }
-        }
-        Ok(Row {
-            name: self.name.clone(),
-            origin: format!("{}, tone {tone}", self.origin),
-            tone,
-            scores: scored,
         })
     }
 
@@ -353,15 +277,4 @@ impl Method {
             }
         }
     }
-}
-
-fn read(path: &Path) -> Result<Grey> {
-    Grey::from_picture(&Picture::read(path)?)
-}
-
-fn read_and_measure(s: &Pair, fused: &Path, tone: Tone, metrics: &[Metric]) -> Result<Vec<Score>> {
-    let mut picture = Picture::read(fused)?;
-    tone.apply(&mut picture.luma)?;
-    let fused = Grey::from_picture(&picture)?;
-    measure(&read(&s.a)?, &read(&s.b)?, &fused, metrics)
 }

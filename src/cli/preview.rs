@@ -46,7 +46,7 @@ fn tape(genotype: &Genotype, h: usize, w: usize) -> Result<Tape> {
     let mut t = Tape::new(DType::F32);
     let a = t.input("a", [1, h, w, 1])?;
     let b = t.input("b", [1, h, w, 1])?;
-    let f = record_fusion(&mut Builder::new(&mut t), genotype, a, b)?;
+    let f = record_fusion(&mut Builder::new(&mut t), genotype, (a, b))?;
     let vars = [f.feature, f.target, f.detail, f.mask, f.output];
     for (name, var) in OUTPUTS.into_iter().zip(vars) {
         t.output(name, var)?;

@@ -2,7 +2,7 @@
 
 use super::device::DeviceArg;
 use super::{memory, open_model, output, terminal};
-use crate::data::{Pair, list_pairs, read_pair};
+use crate::data::{Pair, list_all, list_pairs, read_pair};
 use crate::infer::{Engine, Model, Precision};
 use crate::report::pictures::{self, Triple};
 use crate::report::run::SearchRun;
@@ -144,13 +144,14 @@ fn fuse(args: &ReportArgs, run: &SearchRun) -> Result<Fused> {
 fn find_pairs(args: &ReportArgs, run: &SearchRun) -> Result<Vec<Pair>> {
     let (Some(a), Some(b)) = (&args.a, &args.b) else {
         let data = &run.config.data;
-        if let Some(missing) = [&data.a, &data.b].into_iter().find(|dir| !dir.is_dir()) {
+        if let Some(missing) = data.a.iter().chain(data.b.iter()).find(|dir| !dir.is_dir()) {
             return Err(Error::input(
                 missing,
                 "the pictures of the search are not here; name some with --a and --b",
             ));
         }
-        return Ok(list_pairs(&data.a, &data.b)?.pairs);
+        let (pairs, _) = list_all(&data.a, &data.b, &data.exclude)?;
+        return Ok(pairs.into_iter().map(|(_, pair)| pair).collect());
     };
     match (a.is_dir(), b.is_dir()) {
         (true, true) => Ok(list_pairs(a, b)?.pairs),

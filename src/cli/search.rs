@@ -116,7 +116,7 @@ pub fn execute(
 ) -> Result<Found> {
     let out = config.out.clone();
     let file = |name: &str| out.join(name);
-    output::check_folder(&out, &[&config.data.a, &config.data.b])?;
+    folder::check_out(&out, &config.data)?;
     let text = config.to_toml()?;
     let checkpoint: Option<Checkpoint<SearchProgress>> =
         folder::open_checkpoint(resume, &out, &text, "genotype.json")?;

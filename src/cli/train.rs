@@ -2,7 +2,7 @@
 
 use super::folder::{self, Keys, RunArgs};
 use super::train_log::{Metrics, Progress, prune};
-use super::{output, preview, terminal};
+use super::{preview, terminal};
 use crate::data::PairDataset;
 use crate::device::Device;
 use crate::infer::{BUILTIN, Model};
@@ -24,7 +24,8 @@ Examples:
 What a run writes into its folder:
   config.toml             the configuration in full
   checkpoint.safetensors  weights, optimiser and position, replaced every checkpoint_every steps
-  metrics.jsonl           one JSON object for each log_every steps
+  metrics.jsonl           one JSON object for each log_every steps, and for each validation
+  validation.txt          names of the pairs that are held out, if any
   preview/*.png           rows: pairs; columns: A, B, I_f, I_t, I_d, mask M, result
   model.safetensors       at the end, for `hafuse fuse --model`
 
@@ -84,7 +85,7 @@ pub fn execute(
 ) -> Result<PathBuf> {
     let out = config.out.clone();
     let file = |name: &str| out.join(name);
-    output::check_folder(&out, &[&config.data.a, &config.data.b])?;
+    folder::check_out(&out, &config.data)?;
     let text = config.to_toml()?;
     let checkpoint: Option<Checkpoint> =
         folder::open_checkpoint(resume, &out, &text, "model.safetensors")?;
@@ -93,14 +94,7 @@ pub fn execute(
     let features = folder::open_features(config.perceptual, &config.features)?;
     let data = folder::load_pairs(&config.data, config.patch)?;
     let resumed = checkpoint.is_some();
-    let mut trainer = Trainer::new(
-        config.clone(),
-        genotype,
-        features,
-        data.clone(),
-        checkpoint,
-        device,
-    )?;
+    let mut trainer = Trainer::new(config.clone(), genotype, features, data, checkpoint, device)?;
     if !resumed && !config.init.as_os_str().is_empty() {
         init(&trainer, &config.init)?;
     }
@@ -114,9 +108,10 @@ pub fn execute(
         out: &out,
         metrics: Metrics::open(&file("metrics.jsonl"), config.log_every, config.batch)?,
         progress: Progress::new(config.batch),
-        data: &data,
+        data: trainer.data().0.clone(),
         left: stop_after,
     };
+    list_held(&trainer, &file("validation.txt"))?;
     terminal::say(&format!("training on {device}"));
     let result = trainer.run(|event| watch.on_event(event));
     watch.progress.finish();
@@ -133,11 +128,39 @@ pub fn execute(
             .file_name()
             .map_or("trained".into(), |n| n.to_string_lossy().into_owned()),
         genotype: trainer.genotype().clone(),
-        about: about(&trainer, data.len()),
+        about: about(&trainer),
         weights: trainer.weights()?,
     }
     .save(&path, true)?;
     Ok(path)
+}
+
+/// Writes the names of what is held out, a line each under its folders, and says how many there are.
+fn list_held(trainer: &Trainer, path: &Path) -> Result<()> {
+    let (train, Some(held)) = trainer.data() else {
+        return Ok(());
+    };
+    let data = &trainer.config().data;
+    let mut text = String::new();
+    let mut last = None;
+    for (folder, name) in held.names() {
+        if last.replace(folder) != Some(folder)
+            && let (Some(a), Some(b)) = (data.a.get(folder), data.b.get(folder))
+        {
+            text += &format!("# {} {}\n", a.display(), b.display());
+        }
+        text += &format!("{name}\n");
+    }
+    write_atomic(path, text.as_bytes())?;
+    terminal::say(&format!(
+        "{} pairs in {} scenes to train on, {} in {} scenes held out ({})",
+        train.len(),
+        train.scene_groups(data.scene_gap).len(),
+        held.len(),
+        held.scene_groups(data.scene_gap).len(),
+        path.display()
+    ));
+    Ok(())
 }
 
 /// File, `--set`, then the options that have a name of their own.
@@ -187,8 +210,8 @@ fn init(trainer: &Trainer, path: &Path) -> Result<()> {
         .map_err(|e| Error::input(path, e))
 }
 
-fn about(trainer: &Trainer, pairs: usize) -> String {
-    let c = trainer.config();
+fn about(trainer: &Trainer) -> String {
+    let (c, pairs) = (trainer.config(), trainer.data().0.len());
     format!(
         "{:?} from {pairs} pairs, {} + {} steps of {} patches of {} pixels, perceptual {:?}, seed {}, hafuse {}",
         c.task,
@@ -208,7 +231,7 @@ struct Watch<'a> {
     out: &'a Path,
     metrics: Metrics,
     progress: Progress,
-    data: &'a PairDataset,
+    data: PairDataset,
     /// Steps that `--stop-after` leaves.
     left: Option<u64>,
 }
@@ -216,6 +239,11 @@ struct Watch<'a> {
 impl Watch<'_> {
     fn on_event(&mut self, event: TrainEvent<'_>) -> Result<()> {
         match event {
+            TrainEvent::Validation(report) => {
+                self.metrics.validation(report)?;
+                self.progress.validation(report);
+                Ok(())
+            }
             TrainEvent::Step(report) => {
                 self.metrics.step(report)?;
                 self.progress.show(report);
@@ -240,7 +268,7 @@ impl Watch<'_> {
             TrainEvent::Preview(trainer) => {
                 let p = trainer.progress();
                 let name = format!("preview/stage{}_step{:06}.png", p.stage, p.step);
-                preview::draw(trainer, self.data, &self.out.join(name))
+                preview::draw(trainer, &self.data, &self.out.join(name))
             }
         }
     }

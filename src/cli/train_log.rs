@@ -100,20 +100,30 @@ impl Metrics {
         if r.step != r.steps && !r.step.is_multiple_of(self.every) {
             return Ok(());
         }
-        let terms: Map<String, Value> = r
-            .terms
-            .iter()
-            .map(|&(name, v)| (name.to_string(), v.into()))
-            .collect();
         let line = serde_json::json!({
             "stage": r.stage,
             "step": r.step,
             "lr": r.lr,
             "total": r.total,
-            "terms": terms,
+            "terms": terms_map(r),
             "images_per_s": (self.rate.images_per_s(r) * 10.0).round() / 10.0,
         });
         self.rate.restart(r);
+        self.write(&line)
+    }
+
+    /// To be called after every validation.
+    pub fn validation(&mut self, r: &StepReport) -> Result<()> {
+        self.write(&serde_json::json!({
+            "validation": true,
+            "stage": r.stage,
+            "step": r.step,
+            "total": r.total,
+            "terms": terms_map(r),
+        }))
+    }
+
+    fn write(&mut self, line: &Value) -> Result<()> {
         self.file
             .write_all(format!("{line}\n").as_bytes())
             .map_err(|e| Error::output(&self.path, e))
@@ -127,6 +137,8 @@ pub struct Progress {
     /// When the stage began in this process, and at which step.
     began: (u8, u64, Instant),
     shown: Option<Instant>,
+    /// Step and loss of the last validation of this stage.
+    held: Option<(u8, u64, f64)>,
 }
 
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -139,7 +151,13 @@ impl Progress {
             rate: Rate::new(batch),
             began: (0, 0, Instant::now()),
             shown: None,
+            held: None,
         }
+    }
+
+    /// To be called after every validation.
+    pub fn validation(&mut self, r: &StepReport) {
+        self.held = Some((r.stage, r.step, r.total));
     }
 
     /// To be called after every step.
@@ -154,8 +172,14 @@ impl Progress {
         if !last && self.shown.is_some_and(|t| t.elapsed() < every) {
             return;
         }
+        let held = match self.held {
+            Some((stage, step, loss)) if stage == r.stage => {
+                format!("  held out {loss:.4} at step {step}")
+            }
+            _ => String::new(),
+        };
         let text = format!(
-            "lr {:.2e}  loss {:.4} ({})  {:.1} images/s",
+            "lr {:.2e}  loss {:.4} ({}){held}  {:.1} images/s",
             r.lr,
             r.total,
             terms(r),
@@ -201,6 +225,12 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+fn terms_map(r: &StepReport) -> Map<String, Value> {
+    let each = r.terms.iter();
+    each.map(|&(name, v)| (name.to_string(), v.into()))
+        .collect()
 }
 
 fn terms(r: &StepReport) -> String {

@@ -1,13 +1,18 @@
 //! Training data: pairs of grey pictures in memory and batches of random patches.
 
+use super::augment::{Augment, Change};
+use super::crop::Crop;
 use super::image::Picture;
 use super::pairs::{Pair, list_pairs};
+use super::sampler::{EpochSampler, Shares};
+use super::sets::{Folders, Patterns, scenes_of, set_name};
+use super::tones::Tones;
 use crate::{Error, Result};
+use rand::SeedableRng;
 use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,35 +26,56 @@ pub struct Scene {
     pub b: Vec<f32>,
 }
 
-/// Pairs of registered grey pictures; copies and halves share the planes.
+/// A pair in memory, and where it belongs.
+#[derive(Debug)]
+struct Entry {
+    scene: Scene,
+    tones: [Tones; 2],
+    /// Place in the list of folders.
+    folder: u32,
+}
+
+impl Entry {
+    fn new(scene: Scene, folder: u32) -> Self {
+        let tones = [&scene.a, &scene.b].map(|plane| Tones::of(plane, scene.width));
+        Self {
+            scene,
+            tones,
+            folder,
+        }
+    }
+}
+
+/// Pairs of registered grey pictures; copies and parts share the planes.
 #[derive(Clone, Debug)]
 pub struct PairDataset {
-    scenes: Vec<Arc<Scene>>,
+    entries: Vec<Arc<Entry>>,
+    shares: Shares,
+    balance: f64,
     unmatched: Vec<PathBuf>,
 }
 
 impl PairDataset {
-    /// Loads the luma of all pairs of two folders, see [`list_pairs`], in natural order.
+    /// Loads the luma of all pairs of folders, see [`list_pairs`], in natural order: the pairs of the first folder of A and
+    /// the first of B, then those of the second ones. Pairs whose names match a pattern of `exclude` are left out.
     ///
     /// # Errors
-    /// [`Error::Input`] if a picture cannot be read, if the two of a pair differ in size, or if
+    /// [`Error::Config`] if A and B have different numbers of folders, if two are named twice, if a pattern matches nothing
+    /// or all pairs are excluded. [`Error::Input`] if a picture cannot be read, if the two of a pair differ in size, or if
     /// one has a side below `patch`.
-    pub fn load(dir_a: &Path, dir_b: &Path, patch: usize) -> Result<Self> {
-        let list = list_pairs(dir_a, dir_b)?;
-        let scenes: Vec<Result<Scene>> = list
-            .pairs
+    pub fn load(a: &Folders, b: &Folders, exclude: &[String], patch: usize) -> Result<Self> {
+        let (pairs, unmatched) = list_all(a, b, exclude)?;
+        let entries: Vec<Result<Entry>> = pairs
             .into_par_iter()
-            .map(|pair| load_scene(pair, patch))
+            .map(|(folder, pair)| Ok(Entry::new(load_scene(pair, patch)?, folder)))
             .collect();
         // Collected first: of several failures the same one is reported each time.
-        let scenes: Result<Vec<Scene>> = scenes.into_iter().collect();
-        Ok(Self {
-            scenes: scenes?.into_iter().map(Arc::new).collect(),
-            unmatched: [list.only_a, list.only_b].concat(),
-        })
+        let entries: Result<Vec<Entry>> = entries.into_iter().collect();
+        let entries = entries?.into_iter().map(Arc::new).collect();
+        Ok(Self::of(entries, 1.0, unmatched))
     }
 
-    /// Takes scenes that are in memory already.
+    /// Takes scenes that are in memory already, as of one pair of folders.
     ///
     /// # Errors
     /// [`Error::Shape`] if there is none or a plane does not fit its scene's size.
@@ -74,106 +100,301 @@ impl PairDataset {
         if scenes.is_empty() {
             return Err(Error::shape("dataset", "no scenes; give at least one"));
         }
-        Ok(Self {
-            scenes: scenes.into_iter().map(Arc::new).collect(),
-            unmatched: Vec::new(),
-        })
+        let entries = scenes.into_iter().map(|s| Arc::new(Entry::new(s, 0)));
+        Ok(Self::of(entries.collect(), 1.0, Vec::new()))
+    }
+
+    fn of(entries: Vec<Arc<Entry>>, balance: f64, unmatched: Vec<PathBuf>) -> Self {
+        let shares = Shares::new(&sets(&entries), balance);
+        Self {
+            entries,
+            shares,
+            balance,
+            unmatched,
+        }
+    }
+
+    /// The same pairs with another balance between sets: a set of n pairs is drawn in proportion to n^`balance`. 1: every
+    /// pair equally often; 0: every set equally often.
+    pub fn balanced(self, balance: f64) -> Self {
+        Self::of(self.entries, balance, self.unmatched)
     }
 
     pub fn len(&self) -> usize {
-        self.scenes.len()
+        self.entries.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.scenes.is_empty()
+        self.entries.is_empty()
     }
 
     pub fn scenes(&self) -> impl ExactSizeIterator<Item = &Scene> {
-        self.scenes.iter().map(AsRef::as_ref)
+        self.entries.iter().map(|e| &e.scene)
     }
 
-    /// Pictures of the two folders that have no partner and were left out.
+    /// Name of each pair, and the place of its folders in their lists.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = (usize, &str)> {
+        let each = self.entries.iter();
+        each.map(|e| (e.folder as usize, e.scene.name.as_str()))
+    }
+
+    /// Pictures of the folders that have no partner and were left out.
     pub fn unmatched(&self) -> &[PathBuf] {
         &self.unmatched
     }
 
-    /// Two disjoint halves (for L_train and L_val), drawn by `seed`; the first takes the odd one.
-    ///
-    /// # Errors
-    /// [`Error::Config`] if there are fewer than two pairs.
-    pub fn split_even(&self, seed: u64) -> Result<(Self, Self)> {
-        if self.len() < 2 {
-            return Err(Error::config(
-                "training data",
-                "1 pair cannot be split into a training and a validation half; give at least 2",
-            ));
-        }
-        let mut order: Vec<usize> = (0..self.len()).collect();
-        order.shuffle(&mut Pcg64Mcg::seed_from_u64(seed));
-        let second = order.split_off(self.len().div_ceil(2));
-        let half = |mut indices: Vec<usize>| {
-            indices.sort_unstable();
-            Self {
-                scenes: indices.iter().map(|&i| self.scenes[i].clone()).collect(),
-                unmatched: Vec::new(),
-            }
-        };
-        Ok((half(order), half(second)))
+    /// Sets, each the pairs of one pair of folders whose names are equal up to the first `_`.
+    pub fn sets(&self) -> usize {
+        self.shares.sets()
     }
 
-    /// Fills `out_a` and `out_b`, both `[batch, patch, patch, 1]`, with the next patches.
-    ///
-    /// Each patch is a random crop of the pair that `sampler` draws, turned and mirrored by one of
-    /// the 8 symmetries of the square, the same crop and symmetry in both. Nothing is allocated,
-    /// except by a sampler in its first draw.
+    /// Scenes, see [`scenes_of`], each the places of its pairs.
+    pub fn scene_groups(&self, gap: u64) -> Vec<Vec<usize>> {
+        let sets = sets(&self.entries);
+        let names = self.scenes().map(|s| s.name.as_str());
+        let pairs: Vec<(u32, &str)> = sets.into_iter().zip(names).collect();
+        scenes_of(&pairs, gap)
+    }
+
+    fn part(&self, mut indices: Vec<usize>) -> Self {
+        indices.sort_unstable();
+        let entries = indices.into_iter().map(|i| self.entries[i].clone());
+        Self::of(entries.collect(), self.balance, Vec::new())
+    }
+
+    /// Sets scenes aside, whole: those with a pair whose name matches a pattern, and a `share` of the others, rounded and
+    /// drawn by `seed`. A scene of more than that share of all pairs is not drawn: it may be all there is of its set.
+    /// Returns what is left, and what was set aside if that is anything.
     ///
     /// # Errors
-    /// [`Error::Shape`] if a buffer has another length; [`Error::Config`] if the sampler was made
-    /// for another number of pairs or a picture is smaller than the patch.
-    pub fn sample_batch(
+    /// [`Error::Config`] if a pattern matches nothing, or if nothing is left.
+    pub fn hold_out(
         &self,
-        sampler: &mut EpochSampler,
-        batch: usize,
-        patch: usize,
-        out_a: &mut [f32],
-        out_b: &mut [f32],
-    ) -> Result<()> {
-        let size = patch * patch;
-        if size == 0 || out_a.len() != batch * size || out_b.len() != batch * size {
-            return Err(Error::shape(
-                "sample_batch",
-                format!(
-                    "{batch} patches of {patch}x{patch} need {} values, the buffers hold {} and {}",
-                    batch * size,
-                    out_a.len(),
-                    out_b.len()
-                ),
-            ));
-        }
-        if sampler.pairs as usize != self.len() {
+        patterns: &[String],
+        share: f64,
+        gap: u64,
+        seed: u64,
+    ) -> Result<(Self, Option<Self>)> {
+        let names: Vec<&str> = self.scenes().map(|s| s.name.as_str()).collect();
+        let matcher = Patterns::new(patterns);
+        matcher.check_used("data.hold_out", &names)?;
+        let named = |scene: &Vec<usize>| scene.iter().any(|&i| matcher.matches(names[i]));
+        let (mut held, mut left): (Vec<_>, Vec<_>) =
+            self.scene_groups(gap).into_iter().partition(named);
+        left.shuffle(&mut Pcg64Mcg::seed_from_u64(seed ^ HELD));
+        let drawn = (share * left.len() as f64).round() as usize;
+        let most = ((share * self.len() as f64).ceil() as usize).max(1);
+        let small = |scene: &mut Vec<usize>| scene.len() <= most;
+        held.extend(left.extract_if(.., small).take(drawn));
+        if left.is_empty() {
             return Err(Error::config(
-                "sampler",
+                "data.hold_out",
                 format!(
-                    "was made for {} pairs but the data has {}; resume with the data it began with",
-                    sampler.pairs,
+                    "all {} pairs are held out; hold out fewer with data.hold_out and data.validation, \
+                     or lower data.scene_gap if it joins too many",
                     self.len()
                 ),
             ));
         }
-        for (a, b) in out_a
+        let held = held.concat();
+        let held = (!held.is_empty()).then(|| self.part(held));
+        Ok((self.part(left.concat()), held))
+    }
+
+    /// Two disjoint halves (for L_train and L_val) of about as many pairs, whole scenes each, drawn by `seed`; the first
+    /// takes the odd one.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there are fewer than two scenes.
+    pub fn split_even(&self, gap: u64, seed: u64) -> Result<(Self, Self)> {
+        let mut scenes = self.scene_groups(gap);
+        if scenes.len() < 2 {
+            return Err(Error::config(
+                "training data",
+                format!(
+                    "1 scene of {} pairs cannot be split into a training and a validation half; give \
+                     at least 2, or lower data.scene_gap if these are several",
+                    self.len()
+                ),
+            ));
+        }
+        scenes.shuffle(&mut Pcg64Mcg::seed_from_u64(seed));
+        // The largest first, so that the last ones fill what is missing.
+        scenes.sort_by_key(|scene| std::cmp::Reverse(scene.len()));
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for scene in scenes {
+            let half = if first.len() <= second.len() {
+                &mut first
+            } else {
+                &mut second
+            };
+            half.extend(scene);
+        }
+        Ok((self.part(first), self.part(second)))
+    }
+
+    /// Fills `batch` with the next patches.
+    ///
+    /// Each patch is a random crop of the pair that `sampler` draws, turned and mirrored by one of
+    /// the 8 symmetries of the square, the same crop and symmetry in both; then changed as `augment` says, each source
+    /// on its own. Nothing is allocated but by a sampler that is new or restored.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the sampler was made for another number of pairs or a picture is smaller than the patch.
+    pub fn sample_batch(
+        &self,
+        sampler: &mut EpochSampler,
+        augment: Option<&Augment>,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        if sampler.pairs() != self.len() {
+            return Err(Error::config(
+                "sampler",
+                format!(
+                    "was made for {} pairs but the data has {}; resume with the data it began with",
+                    sampler.pairs(),
+                    self.len()
+                ),
+            ));
+        }
+        let patch = batch.patch;
+        let size = patch * patch;
+        let patches = batch
+            .a
             .chunks_exact_mut(size)
-            .zip(out_b.chunks_exact_mut(size))
-        {
-            let (index, mut rng) = sampler.draw();
-            let Some(scene) = self.scenes.get(index) else {
+            .zip(batch.b.chunks_exact_mut(size));
+        for (i, (a, b)) in patches.enumerate() {
+            let (index, mut rng) = sampler.draw(&self.shares);
+            let Some(entry) = self.entries.get(index) else {
                 return Err(Error::Internal(format!("sampler drew pair {index}")));
             };
+            let scene = &entry.scene;
             let crop = Crop::random(scene, patch, &mut rng)?;
-            crop.copy(&scene.a, patch, a);
-            crop.copy(&scene.b, patch, b);
+            let [change_a, change_b] = match augment {
+                Some(augment) => augment.draw(&entry.tones, &mut rng),
+                None => [Change::NONE; 2],
+            };
+            let (of_a, of_b) = (&entry.tones[0], &entry.tones[1]);
+            let (cut, spare) = ((crop, patch), batch.spare.as_mut_slice());
+            (batch.level_a[i], batch.deviation_a[i]) =
+                change_a.take((scene, &scene.a, of_a), cut, &mut rng, a, spare);
+            (batch.level_b[i], batch.deviation_b[i]) =
+                change_b.take((scene, &scene.b, of_b), cut, &mut rng, b, spare);
         }
         Ok(())
     }
+}
+
+/// Keeps the draw of scenes for validation apart from other uses of the seed.
+const HELD: u64 = 0x4845_4C44;
+
+/// Patches of both sources, in memory that is used again for each step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    patch: usize,
+    /// `[batch, patch, patch, 1]`.
+    pub a: Vec<f32>,
+    pub b: Vec<f32>,
+    /// For each patch the mean of the whole picture that it is from, under the same changes of tone.
+    pub level_a: Vec<f32>,
+    pub level_b: Vec<f32>,
+    /// The standard deviations of these pictures.
+    pub deviation_a: Vec<f32>,
+    pub deviation_b: Vec<f32>,
+    spare: Vec<f32>,
+}
+
+impl Batch {
+    /// Room for `batch` patches of `patch` x `patch`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if one of them is 0 or there are too many pixels to count.
+    pub fn new(batch: usize, patch: usize) -> Result<Self> {
+        let size = patch.checked_mul(patch).filter(|&n| n > 0);
+        let all = size.and_then(|n| n.checked_mul(batch)).filter(|&n| n > 0);
+        let (Some(size), Some(all)) = (size, all) else {
+            return Err(Error::shape(
+                "batch",
+                format!("{batch} patches of {patch}x{patch}; give at least 1 of 1x1"),
+            ));
+        };
+        Ok(Self {
+            patch,
+            a: vec![0.0; all],
+            b: vec![0.0; all],
+            level_a: vec![0.0; batch],
+            level_b: vec![0.0; batch],
+            deviation_a: vec![0.0; batch],
+            deviation_b: vec![0.0; batch],
+            spare: vec![0.0; size],
+        })
+    }
+}
+
+/// The set of each pair, from 0.
+fn sets(entries: &[Arc<Entry>]) -> Vec<u32> {
+    let mut known: HashMap<(u32, &str), u32> = HashMap::new();
+    let each = entries.iter();
+    each.map(|e| {
+        let next = known.len() as u32;
+        *known
+            .entry((e.folder, set_name(&e.scene.name)))
+            .or_insert(next)
+    })
+    .collect()
+}
+
+/// All pairs of folders but those that are excluded, each with the place of its folders, and what has no partner.
+///
+/// # Errors
+/// As [`PairDataset::load`], before a picture is read.
+pub fn list_all(
+    a: &Folders,
+    b: &Folders,
+    exclude: &[String],
+) -> Result<(Vec<(u32, Pair)>, Vec<PathBuf>)> {
+    if a.is_empty() {
+        return Err(Error::config(
+            "data.a",
+            "names no folder; name at least one",
+        ));
+    }
+    if a.len() != b.len() {
+        return Err(Error::config(
+            "data.a",
+            format!(
+                "{} folders ({a}) but data.b has {} ({b}); name as many, the first of A with the first of B",
+                a.len(),
+                b.len()
+            ),
+        ));
+    }
+    let folders: Vec<(&PathBuf, &PathBuf)> = a.iter().zip(b.iter()).collect();
+    let real = |p: &Path| p.canonicalize().unwrap_or_else(|_| p.to_path_buf());
+    let (mut pairs, mut unmatched) = (Vec::new(), Vec::new());
+    for (i, (a, b)) in folders.iter().enumerate() {
+        if let Some((a, _)) = folders[..i]
+            .iter()
+            .find(|f| (real(f.0), real(f.1)) == (real(a), real(b)))
+        {
+            let detail = format!("{} is named twice with the same folder of B", a.display());
+            return Err(Error::config("data.a", detail));
+        }
+        let list = list_pairs(a, b)?;
+        pairs.extend(list.pairs.into_iter().map(|p| (i as u32, p)));
+        unmatched.extend([list.only_a, list.only_b].concat());
+    }
+    let patterns = Patterns::new(exclude);
+    let names: Vec<&str> = pairs.iter().map(|(_, p)| p.stem.as_str()).collect();
+    patterns.check_used("data.exclude", &names)?;
+    let all = pairs.len();
+    pairs.retain(|(_, p)| !patterns.matches(&p.stem));
+    if pairs.is_empty() {
+        let detail =
+            format!("leaves none of {all} pairs; exclude fewer, or name a folder in data.a");
+        return Err(Error::config("data.exclude", detail));
+    }
+    Ok((pairs, unmatched))
 }
 
 fn load_scene(pair: Pair, patch: usize) -> Result<Scene> {
@@ -209,283 +430,5 @@ fn load_scene(pair: Pair, patch: usize) -> Result<Scene> {
     })
 }
 
-/// Draws every pair once per epoch, each epoch in a new random order.
-///
-/// Each draw has a generator of its own, seeded by (seed, epoch, cursor): saving and restoring the
-/// sampler with serde continues the very same sequence, crops and symmetries included.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EpochSampler {
-    seed: u64,
-    pairs: u32,
-    epoch: u32,
-    cursor: u32,
-    /// This epoch's permutation; follows from the seed and the epoch, so it is not saved.
-    #[serde(skip)]
-    order: Vec<u32>,
-}
-
-impl EpochSampler {
-    /// A sampler at the start of epoch 0 of a dataset of `pairs` pairs.
-    ///
-    /// # Errors
-    /// [`Error::Config`] if `pairs` is 0 or does not fit 32 bits.
-    pub fn new(pairs: usize, seed: u64) -> Result<Self> {
-        let count = u32::try_from(pairs).ok().filter(|&n| n > 0);
-        let Some(pairs) = count else {
-            return Err(Error::config(
-                "sampler",
-                format!("{pairs} pairs; give 1 to {}", u32::MAX),
-            ));
-        };
-        let mut sampler = Self {
-            seed,
-            pairs,
-            epoch: 0,
-            cursor: 0,
-            order: Vec::new(),
-        };
-        sampler.shuffle();
-        Ok(sampler)
-    }
-
-    /// Epochs begun before the one that the last draw was in.
-    pub fn epoch(&self) -> u32 {
-        self.epoch
-    }
-
-    fn shuffle(&mut self) {
-        self.order.clear();
-        self.order.extend(0..self.pairs);
-        // Draws of the epoch have the cursor 0 to pairs - 1 there.
-        let mut rng = self.generator(u32::MAX);
-        self.order.shuffle(&mut rng);
-    }
-
-    fn generator(&self, cursor: u32) -> Pcg64Mcg {
-        let place = u64::from(self.epoch) << 32 | u64::from(cursor);
-        // seed_from_u64 stirs its argument; stirring the place first keeps seed 1 at place 0 apart
-        // from seed 0 at place 1.
-        Pcg64Mcg::seed_from_u64(self.seed ^ splitmix(place))
-    }
-
-    /// The next pair and the generator for its crop.
-    fn draw(&mut self) -> (usize, Pcg64Mcg) {
-        if self.cursor >= self.pairs {
-            self.epoch = self.epoch.wrapping_add(1);
-            self.cursor = 0;
-            self.shuffle();
-        } else if self.order.len() != self.pairs as usize {
-            self.shuffle(); // restored from a file
-        }
-        let rng = self.generator(self.cursor);
-        let index = self.order[self.cursor as usize] as usize;
-        self.cursor += 1;
-        (index, rng)
-    }
-}
-
-/// The finaliser of SplitMix64: a bijection of u64 in which every bit stirs every other.
-fn splitmix(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
-}
-
-/// A square crop under one of the 8 symmetries: output (i, j) is plane[start + i * row + j * col].
-#[derive(Clone, Copy, Debug)]
-struct Crop {
-    start: isize,
-    row: isize,
-    col: isize,
-}
-
-impl Crop {
-    fn random(scene: &Scene, patch: usize, rng: &mut Pcg64Mcg) -> Result<Self> {
-        let (w, h) = (scene.width, scene.height);
-        if patch > w.min(h) {
-            return Err(Error::config(
-                "patch size",
-                format!(
-                    "{patch} is larger than pair {} of {w}x{h}; lower it or leave the pair out",
-                    scene.name
-                ),
-            ));
-        }
-        // u64 rather than usize, whose random sequence depends on the machine.
-        let x = rng.random_range(0..=(w - patch) as u64) as usize;
-        let y = rng.random_range(0..=(h - patch) as u64) as usize;
-        Ok(Self::new(w, x, y, patch, rng.random_range(0..8u32)))
-    }
-
-    /// Bits of `symmetry`: 1 mirrors left and right, 2 mirrors up and down, 4 then transposes.
-    fn new(width: usize, x: usize, y: usize, patch: usize, symmetry: u32) -> Self {
-        let last = patch as isize - 1;
-        let (mut start, mut row, mut col) = ((y * width + x) as isize, width as isize, 1);
-        if symmetry & 1 != 0 {
-            start += last * col;
-            col = -col;
-        }
-        if symmetry & 2 != 0 {
-            start += last * row;
-            row = -row;
-        }
-        if symmetry & 4 != 0 {
-            (row, col) = (col, row);
-        }
-        Self { start, row, col }
-    }
-
-    fn copy(self, plane: &[f32], patch: usize, out: &mut [f32]) {
-        let mut line = self.start;
-        for out_row in out.chunks_exact_mut(patch) {
-            let mut at = line;
-            for v in out_row {
-                *v = plane[at as usize];
-                at += self.col;
-            }
-            line += self.row;
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::HashSet;
-
-    /// Every value tells its scene and place; B is A + 1000.
-    fn scene(index: usize, width: usize, height: usize) -> Scene {
-        let a: Vec<f32> = (0..width * height)
-            .map(|i| (index * 10_000 + i) as f32)
-            .collect();
-        let b = a.iter().map(|v| v + 1000.0).collect();
-        Scene {
-            name: format!("s{index}"),
-            width,
-            height,
-            a,
-            b,
-        }
-    }
-
-    fn dataset(n: usize) -> PairDataset {
-        PairDataset::from_scenes((0..n).map(|i| scene(i, 7, 5)).collect()).unwrap()
-    }
-
-    #[test]
-    fn the_eight_symmetries_are_distinct_and_square() {
-        let s = scene(0, 6, 5);
-        let mut seen = HashSet::new();
-        for symmetry in 0..8 {
-            let mut out = [0.0; 9];
-            Crop::new(6, 2, 1, 3, symmetry).copy(&s.a, 3, &mut out);
-            let mut sorted = out.map(|v| v as u32);
-            assert!(seen.insert(sorted));
-            sorted.sort_unstable();
-            assert_eq!(sorted, [8, 9, 10, 14, 15, 16, 20, 21, 22]);
-        }
-        let get = |symmetry| {
-            let mut out = [0.0; 4];
-            Crop::new(2, 0, 0, 2, symmetry).copy(&[1.0, 2.0, 3.0, 4.0], 2, &mut out);
-            out
-        };
-        assert_eq!(get(0), [1.0, 2.0, 3.0, 4.0]);
-        assert_eq!(get(1), [2.0, 1.0, 4.0, 3.0]);
-        assert_eq!(get(2), [3.0, 4.0, 1.0, 2.0]);
-        assert_eq!(get(4), [1.0, 3.0, 2.0, 4.0]);
-    }
-
-    #[test]
-    fn batches_cover_each_epoch_once_with_equal_crops_in_both() {
-        let data = dataset(6);
-        let mut sampler = EpochSampler::new(6, 3).unwrap();
-        let (mut a, mut b) = (vec![0.0; 4 * 9], vec![0.0; 4 * 9]);
-        let mut drawn = Vec::new();
-        let mut corners = HashSet::new();
-        for _ in 0..60 {
-            data.sample_batch(&mut sampler, 4, 3, &mut a, &mut b)
-                .unwrap();
-            assert!(a.iter().zip(&b).all(|(x, y)| x + 1000.0 == *y));
-            for patch in a.chunks(9) {
-                drawn.push(patch[0] as usize / 10_000);
-                corners.insert(patch[0] as usize % 10_000);
-            }
-        }
-        let mut orders = HashSet::new();
-        for epoch in drawn.chunks(6) {
-            orders.insert(epoch.to_vec());
-            assert_eq!(epoch.iter().collect::<HashSet<_>>().len(), 6, "{epoch:?}");
-        }
-        assert!(orders.len() > 30, "each epoch has its own order");
-        assert_eq!(sampler.epoch(), 39);
-        // Top left corners under all symmetries reach every pixel of 7x5.
-        assert_eq!(corners.len(), 35);
-    }
-
-    #[test]
-    fn a_restored_sampler_draws_the_same_sequence() {
-        let data = dataset(5);
-        let mut sampler = EpochSampler::new(5, u64::MAX).unwrap();
-        let (mut a, mut b) = (vec![0.0; 3 * 4], vec![0.0; 3 * 4]);
-        for _ in 0..4 {
-            data.sample_batch(&mut sampler, 3, 2, &mut a, &mut b)
-                .unwrap();
-        }
-        let text = serde_json::to_string(&sampler).unwrap();
-        let value = serde_json::to_value(&sampler).unwrap();
-        let mut from_text: EpochSampler = serde_json::from_str(&text).unwrap();
-        let mut from_value: EpochSampler = serde_json::from_value(value).unwrap();
-        for _ in 0..20 {
-            data.sample_batch(&mut sampler, 3, 2, &mut a, &mut b)
-                .unwrap();
-            for other in [&mut from_text, &mut from_value] {
-                let (mut x, mut y) = (vec![0.0; 3 * 4], vec![0.0; 3 * 4]);
-                data.sample_batch(other, 3, 2, &mut x, &mut y).unwrap();
-                assert_eq!((&a, &b), (&x, &y));
-            }
-        }
-        assert_eq!(sampler, from_text);
-        let mut other = EpochSampler::new(5, 1).unwrap();
-        data.sample_batch(&mut other, 3, 2, &mut b, &mut a.clone())
-            .unwrap();
-        assert_ne!(a, b, "another seed");
-    }
-
-    #[test]
-    fn halves_are_disjoint_even_and_repeatable() {
-        let data = dataset(9);
-        let (x, y) = data.split_even(4).unwrap();
-        assert_eq!((x.len(), y.len()), (5, 4));
-        let names = |d: &PairDataset| d.scenes().map(|s| s.name.clone()).collect::<Vec<_>>();
-        let all: HashSet<String> = names(&x).into_iter().chain(names(&y)).collect();
-        assert_eq!(all.len(), 9);
-        assert_eq!(names(&x), names(&data.split_even(4).unwrap().0));
-        assert!((0..20).any(|seed| names(&data.split_even(seed).unwrap().0) != names(&x)));
-        assert!(dataset(1).split_even(0).is_err());
-    }
-
-    #[test]
-    fn wrong_use_is_an_error() {
-        let data = dataset(2);
-        let mut sampler = EpochSampler::new(2, 0).unwrap();
-        let (mut a, mut b) = (vec![0.0; 36], vec![0.0; 36]);
-        assert!(
-            data.sample_batch(&mut sampler, 2, 3, &mut a, &mut b)
-                .is_err()
-        );
-        let err = data
-            .sample_batch(&mut sampler, 1, 6, &mut a, &mut b)
-            .unwrap_err();
-        assert!(err.to_string().contains("7x5"), "{err}");
-        let mut other = EpochSampler::new(3, 0).unwrap();
-        assert!(data.sample_batch(&mut other, 4, 3, &mut a, &mut b).is_err());
-        assert!(EpochSampler::new(0, 0).is_err());
-        assert!(PairDataset::from_scenes(vec![]).is_err());
-        let short = Scene {
-            a: vec![0.0],
-            ..scene(0, 2, 2)
-        };
-        assert!(PairDataset::from_scenes(vec![short]).is_err());
-    }
-}
+mod tests;

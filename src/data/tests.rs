@@ -1,7 +1,7 @@
 //! Pictures through files: formats, damaged files, orientation, colour.
 
 use super::color::ycbcr_to_rgb;
-use super::{PairDataset, Picture, WriteOptions, check_output_path};
+use super::{Folders, PairDataset, Picture, WriteOptions, check_output_path};
 use crate::Error;
 use image::{DynamicImage, ImageFormat};
 use std::io::Cursor;
@@ -439,7 +439,8 @@ fn a_dataset_loads_pairs_and_names_what_does_not_fit() {
     file(&a, "10.png", &png(8, 8));
     file(&b, "10.bmp", &encoded(&colours(8, 8), ImageFormat::Bmp));
     file(&b, "spare.png", &png(8, 8));
-    let load = |patch| PairDataset::load(a.path(), b.path(), patch);
+    let (dir_a, dir_b) = (Folders::from(a.path()), Folders::from(b.path()));
+    let load = |patch| PairDataset::load(&dir_a, &dir_b, &[], patch);
     let data = load(8).unwrap();
     let names: Vec<&str> = data.scenes().map(|s| s.name.as_str()).collect();
     assert_eq!(names, ["2", "10"]);

@@ -4,11 +4,13 @@
 //! say how much that source counts. Without weights every sample counts 1.
 
 mod correlation;
+mod exposure;
 mod features;
 mod perceptual;
 mod ssim;
 
 pub use correlation::{correlation, differences};
+pub use exposure::{ExposureOptions, ExposureTarget, exposure_target};
 pub use features::{FeatureNet, is_feature_param};
 pub use perceptual::{adaptive_weights, perceptual, structure};
 pub use ssim::{ssim, ssim_loss};
@@ -73,11 +75,51 @@ pub fn gradient(t: &mut Tape, a: Var, b: Var, weights: Option<Var>) -> Result<Va
     weighted_mean("gradient", t, each, weights)
 }
 
-/// Joint gradient loss, beyond the paper: Eq. 6 of the magnitudes of each derivative against the
-/// larger of both sources', `mean (|dF| - max(|dA|, |dB|))^2` summed over both directions.
+/// Absolute loss, beyond the paper: `mean |a - b|`.
+///
+/// # Shapes
+/// `a` and `b`: one shape; the loss is `[]`.
+///
+/// # Gradient
+/// With respect to both; 0 where they are equal.
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes differ.
+pub fn absolute(t: &mut Tape, a: Var, b: Var) -> Result<Var> {
+    same_shape("absolute", t, a, b)?;
+    let d = ops::sub(t, a, b)?;
+    let d = ops::abs(t, d)?;
+    ops::mean_all(t, d)
+}
+
+/// Absolute loss of derivatives, beyond the paper: `mean |da - db|`, the mean over both directions of
+/// [`ops::image_gradient`].
+///
+/// # Shapes
+/// `a` and `b`: `[N, H, W, C]`, H and W at least 3; the loss is `[]`.
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes differ.
+pub fn absolute_gradient(t: &mut Tape, a: Var, b: Var) -> Result<Var> {
+    same_shape("absolute_gradient", t, a, b)?;
+    let d = ops::sub(t, a, b)?;
+    let (gx, gy) = ops::image_gradient(t, d)?;
+    let (gx, gy) = (ops::abs(t, gx)?, ops::abs(t, gy)?);
+    let sum = ops::add(t, gx, gy)?;
+    let mean = ops::mean_all(t, sum)?;
+    ops::scale(t, mean, 0.5)
+}
+
+/// Joint gradient loss, beyond the paper: `mean | |dF| - max(|dA|, |dB|) |`, the mean over both directions, with the
+/// derivatives of [`ops::image_gradient`] (Sobel / 8: a unit ramp has 1).
+///
+/// As in SeAFusion (Tang et al. 2022), which leaves the 1 / 8 out and adds both directions: its weight of 10 is 160 here.
 ///
 /// # Shapes
 /// `f`, `a`, `b`: `[N, H, W, C]`, H and W at least 3; the loss is `[]`.
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes differ.
 pub fn joint_gradient(t: &mut Tape, f: Var, a: Var, b: Var) -> Result<Var> {
     same_shape("joint_gradient", t, f, a)?;
     same_shape("joint_gradient", t, f, b)?;
@@ -89,11 +131,22 @@ pub fn joint_gradient(t: &mut Tape, f: Var, a: Var, b: Var) -> Result<Var> {
     let mut each = Vec::with_capacity(2);
     for i in 0..2 {
         let target = ops::maximum(t, a[i], b[i])?;
-        let d = ops::sub(t, f[i], target)?;
-        each.push(mean_square(t, d)?);
+        each.push(absolute(t, f[i], target)?);
     }
     let sum = ops::add(t, each[0], each[1])?;
-    ops::mean_all(t, sum)
+    ops::scale(t, sum, 0.5)
+}
+
+/// What leaves [0, 1], beyond the paper: `mean (max(-x, 0) + max(x - 1, 0))`.
+pub fn out_of_range(t: &mut Tape, x: Var) -> Result<Var> {
+    let inside = ops::clamp(t, x, 0.0, 1.0)?;
+    absolute(t, x, inside)
+}
+
+/// `s x + o`.
+fn affine(t: &mut Tape, x: Var, s: f64, o: f64) -> Result<Var> {
+    let scaled = ops::scale(t, x, s)?;
+    ops::offset(t, scaled, o)
 }
 
 /// Mean of squares of each sample, `[N, 1, 1, 1]`.

@@ -1,6 +1,6 @@
 //! Structural similarity.
 
-use super::{same_shape, weighted_mean};
+use super::{affine, same_shape, weighted_mean};
 use crate::Result;
 use crate::ops;
 use crate::tape::{Tape, Var};
@@ -81,10 +81,4 @@ pub fn ssim_loss(t: &mut Tape, a: Var, b: Var, weights: Option<Var>) -> Result<V
     let similarity = ssim(t, a, b)?;
     let each = affine(t, similarity, -1.0, 1.0)?;
     weighted_mean("ssim_loss", t, each, weights)
-}
-
-/// `s x + o`.
-fn affine(t: &mut Tape, x: Var, s: f64, o: f64) -> Result<Var> {
-    let scaled = ops::scale(t, x, s)?;
-    ops::offset(t, scaled, o)
 }

@@ -36,6 +36,9 @@ pub enum Metric {
     SsimCdd,
     MsSsim,
     MefMsSsim,
+    NewBlack,
+    NewWhite,
+    ToneDetail,
 }
 
 struct Facts {
@@ -48,7 +51,7 @@ struct Facts {
 
 impl Metric {
     /// All of them, in the order of tables.
-    pub const ALL: [Metric; 27] = [
+    pub const ALL: [Metric; 30] = [
         Metric::En,
         Metric::Sd,
         Metric::SdU8sat,
@@ -76,6 +79,9 @@ impl Metric {
         Metric::SsimCdd,
         Metric::MsSsim,
         Metric::MefMsSsim,
+        Metric::NewBlack,
+        Metric::NewWhite,
+        Metric::ToneDetail,
     ];
 
     /// The four of the paper's tables, in the variants that they were printed with.
@@ -88,6 +94,7 @@ impl Metric {
         const LT_2022: &str = "Evaluation-for-Image-Fusion before March 2023, as in the paper's tables";
         const CDD: &str = "MMIF-CDDFuse";
         const ALL: &str = "all toolboxes";
+        const GATES: &str = "hafuse's gates, no toolbox";
         let (name, label, convention, higher_is_better, least_side) = match self {
             Metric::En => ("en", "EN", ALL, true, 1),
             Metric::Sd => ("sd", "SD", LT_NOW, true, 1),
@@ -116,6 +123,9 @@ impl Metric {
             Metric::SsimCdd => ("ssim_cdd", "SSIM (CDD)", "MMIF-CDDFuse, a sum, L = 2", true, ssim_cdd::SIDE),
             Metric::MsSsim => ("ms_ssim", "MS-SSIM", "Wang et al. 2003", true, ms_ssim::LEAST_SIDE),
             Metric::MefMsSsim => ("mef_ms_ssim", "MEF-SSIM", "\"MS_SSIM\" of Evaluation-for-Image-Fusion and hli1221", true, mef_ssim::LEAST_SIDE),
+            Metric::NewBlack => ("new_black", "new black (%)", GATES, false, 1),
+            Metric::NewWhite => ("new_white", "new white (%)", GATES, false, 1),
+            Metric::ToneDetail => ("tone_detail", "tone detail", GATES, false, 1),
         };
         Facts { name, label, convention, higher_is_better, least_side }
     }

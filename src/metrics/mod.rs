@@ -17,6 +17,10 @@
 //! | edges kept, edges added | `qabf`, `qabf_unit`; `nabf`, `nabf_unit` | [`qabf`], [`nabf`] |
 //! | structural similarity | `ssim`, `ssim_lt`; `ssim_cdd` | [`ssim`], [`ssim_cdd`] |
 //! | the same over scales | `ms_ssim`; `mef_ms_ssim` | [`ms_ssim`], [`mef_ssim`] |
+//! | places lost at the ends of the range | `new_black`, `new_white` | [`clipping`] |
+//! | detail that a tone curve explains | `tone_detail` | [`tone`] |
+//!
+//! [`gates`] judges a method over a set of pictures, with two measures more: [`plane`] and [`border`].
 //!
 //! What several metrics need (histograms, sums, differences, windows of a pyramid) is computed once for a [`measure`]. It runs
 //! on the calling thread: give each thread a picture of its own.
@@ -36,6 +40,9 @@
 //! ```
 
 mod approx;
+pub mod border;
+mod cells;
+pub mod clipping;
 pub mod contrast;
 pub mod correlation;
 mod counts;
@@ -43,12 +50,14 @@ pub mod detail;
 pub mod difference;
 pub mod entropy;
 pub mod fmi;
+pub mod gates;
 mod grey;
 pub mod mef_ssim;
 mod metric;
 pub mod ms_ssim;
 pub mod mutual;
 pub mod nabf;
+pub mod plane;
 pub mod qabf;
 mod sobel;
 pub mod ssim;
@@ -56,6 +65,7 @@ pub mod ssim_cdd;
 mod structure;
 #[cfg(test)]
 mod tests;
+pub mod tone;
 pub mod vif;
 mod window;
 
@@ -80,6 +90,18 @@ pub enum Undefined {
     /// Qabf weighs by the sources' edges.
     #[error("neither source has an edge")]
     NoEdges,
+    /// Shares of a variation need one.
+    #[error("all pixels have one level")]
+    Constant,
+    /// Nothing to fit.
+    #[error("no pixel lies between black and white")]
+    Clipped,
+    /// A mean needs a picture.
+    #[error("no picture was judged")]
+    NoPicture,
+    /// The border needs the fusion itself.
+    #[error("only what is fused here can be fused again with a margin")]
+    NotFused,
 }
 
 /// A finite value, or why there is none.
@@ -92,6 +114,14 @@ pub type Score = std::result::Result<f64, Undefined>;
 /// # Errors
 /// [`Error::Shape`] if the three pictures differ in size.
 pub fn measure(a: &Grey, b: &Grey, fused: &Grey, metrics: &[Metric]) -> Result<Vec<Score>> {
+    same_size(a, b, fused)?;
+    let shared = Shared::new(a, b, fused, metrics);
+    Ok(metrics.iter().map(|&m| shared.score(m)).collect())
+}
+
+/// # Errors
+/// [`Error::Shape`] if the three pictures differ in size.
+fn same_size(a: &Grey, b: &Grey, fused: &Grey) -> Result<()> {
     let size = |x: &Grey| (x.width(), x.height());
     if size(a) != size(fused) || size(b) != size(fused) {
         let text = |x: &Grey| format!("{}x{}", x.width(), x.height());
@@ -105,8 +135,7 @@ pub fn measure(a: &Grey, b: &Grey, fused: &Grey, metrics: &[Metric]) -> Result<V
             ),
         ));
     }
-    let shared = Shared::new(a, b, fused, metrics);
-    Ok(metrics.iter().map(|&m| shared.score(m)).collect())
+    Ok(())
 }
 
 /// What several metrics need, made when the first one asks.
@@ -193,6 +222,9 @@ impl<'a> Shared<'a> {
             Metric::SsimCdd => ssim_cdd::ssim_cdd(self.a, self.b, self.f),
             Metric::MsSsim => self.structure().ms_ssim,
             Metric::MefMsSsim => self.structure().mef_ms_ssim,
+            Metric::NewBlack => clipping::new_black(self.a, self.b, self.f),
+            Metric::NewWhite => clipping::new_white(self.a, self.b, self.f),
+            Metric::ToneDetail => tone::tone_detail(self.a, self.b, self.f)?,
         })
     }
 

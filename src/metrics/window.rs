@@ -44,6 +44,18 @@ impl Plane {
         &self.values[y * self.width..][..self.width]
     }
 
+    /// Calls `each` with the row number and every row of means under the window, where it fits.
+    pub fn scan_means(&self, taps: &[f64], mut each: impl FnMut(usize, &[f64])) {
+        let (width, height) = (self.width + 1 - taps.len(), self.height + 1 - taps.len());
+        let mut column_sums = vec![0.0; self.width];
+        let mut row = vec![0.0; width];
+        for y in 0..height {
+            sum_rows(&self.values[y * self.width..], taps, &mut column_sums);
+            sum_columns(&column_sums, taps, &mut row);
+            each(y, &row);
+        }
+    }
+
     /// Every second pixel of every second row of the means under the window, where it fits.
     pub fn halved(&self, taps: &[f64]) -> Self {
         let (width, height) = (self.width + 1 - taps.len(), self.height + 1 - taps.len());

@@ -23,7 +23,7 @@ pub fn count_parts(g: &Genotype, height: usize, width: usize) -> Result<Vec<Part
     let a = t.input("a", [1, height, width, 1])?;
     let b = t.input("b", [1, height, width, 1])?;
     let mut builder = Builder::new(&mut t);
-    record_fusion(&mut builder, g, a, b)?;
+    record_fusion(&mut builder, g, (a, b))?;
     let specs = builder.into_specs();
     let mut parts: Vec<PartCount> = Vec::new();
     let mut add = |name: &str, params: usize, macs: u64, flops: u64| {

@@ -25,21 +25,44 @@ pub struct Fused {
     pub output: Var,
 }
 
+/// The two pictures that are fused, as the network takes them.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources {
+    /// Infrared, MRI: `[N, H, W, 1]`, grey values in [0, 1].
+    pub a: Var,
+    /// Visible, PET: as `a`.
+    pub b: Var,
+    /// [`ops::picture_levels`] of each whole picture, `[N, 1, 1, 2]`, where `a` and `b` are parts of it. `None`: they are whole.
+    pub levels: Option<[Var; 2]>,
+}
+
+impl From<(Var, Var)> for Sources {
+    fn from((a, b): (Var, Var)) -> Self {
+        Self { a, b, levels: None }
+    }
+}
+
 /// FFM: concat(A, B) -> conv 3x3 -> C -> cells -> conv 3x3 -> 1 = I_f.
 ///
-/// `plan`: a [`Genotype`] or a [`NetworkPlan`]. `a`, `b`: `[N, H, W, 1]`, grey values in [0, 1].
+/// `plan`: a [`Genotype`] or a [`NetworkPlan`]. With [`FrameGene::levels`](super::FrameGene) the stem takes
+/// [`ops::balance`]`(A, B)` instead.
 pub fn record_ffm(
     b: &mut Builder<'_>,
     plan: impl Into<NetworkPlan>,
-    a: Var,
-    other: Var,
+    sources: impl Into<Sources>,
 ) -> Result<Var> {
-    ffm(b, &plan.into(), a, other)
+    let plan = &plan.into();
+    let framed = frame(b, plan, sources.into())?;
+    let feature = ffm(b, plan, framed)?;
+    unframe(b.tape, plan, feature)
 }
 
-fn ffm(b: &mut Builder<'_>, plan: &NetworkPlan, a: Var, other: Var) -> Result<Var> {
+fn ffm(b: &mut Builder<'_>, plan: &NetworkPlan, sources: Sources) -> Result<Var> {
     b.part("ffm", |b| {
-        let pair = ops::concat(b.tape, &[a, other])?;
+        let pair = match sources.levels {
+            Some(levels) => ops::balance(b.tape, sources.a, sources.b, levels)?,
+            None => ops::concat(b.tape, &[sources.a, sources.b])?,
+        };
         let x = b.conv("stem", pair, Layer::new(3, plan.channels))?;
         let x = plan.ffm.iter().enumerate().try_fold(x, |x, (i, layer)| {
             b.part(&format!("cell{i}"), |b| record_layer(b, layer, plan, x))
@@ -48,19 +71,47 @@ fn ffm(b: &mut Builder<'_>, plan: &NetworkPlan, a: Var, other: Var) -> Result<Va
     })
 }
 
+/// The sources with their border, and their levels if the network takes them.
+fn frame(b: &mut Builder<'_>, plan: &NetworkPlan, s: Sources) -> Result<Sources> {
+    b.tape.scope("frame", |t| {
+        let levels = match (plan.frame.levels, s.levels) {
+            (false, _) => None,
+            (true, None) => Some([ops::picture_levels(t, s.a)?, ops::picture_levels(t, s.b)?]),
+            (true, given) => given,
+        };
+        let border = plan.frame.border;
+        let [a, b] = match border {
+            0 => [s.a, s.b],
+            _ => [
+                ops::reflect_pad(t, s.a, border)?,
+                ops::reflect_pad(t, s.b, border)?,
+            ],
+        };
+        Ok(Sources { a, b, levels })
+    })
+}
+
+/// A picture without the border of [`frame`].
+fn unframe(t: &mut Tape, plan: &NetworkPlan, x: Var) -> Result<Var> {
+    match plan.frame.border {
+        0 => Ok(x),
+        border => t.scope("frame", |t| ops::crop(t, x, border)),
+    }
+}
+
 /// The whole network: FFM, OFM (target row on (I_f, A), detail row on (I_f, B)) and aggregation.
 pub fn record_fusion(
     b: &mut Builder<'_>,
     plan: impl Into<NetworkPlan>,
-    a: Var,
-    other: Var,
+    sources: impl Into<Sources>,
 ) -> Result<Fused> {
     let plan = &plan.into();
-    let feature = ffm(b, plan, a, other)?;
+    let s = frame(b, plan, sources.into())?;
+    let feature = ffm(b, plan, s)?;
     let (target_features, target) =
-        b.part("ofm.target", |b| row(b, plan, &plan.target, feature, a))?;
+        b.part("ofm.target", |b| row(b, plan, &plan.target, feature, s.a))?;
     let (detail_features, detail) =
-        b.part("ofm.detail", |b| row(b, plan, &plan.detail, feature, other))?;
+        b.part("ofm.detail", |b| row(b, plan, &plan.detail, feature, s.b))?;
     let mask = b.part("aggregation", |b| {
         record_aggregation(b, plan.channels, target_features, detail_features)
     })?;
@@ -68,12 +119,14 @@ pub fn record_fusion(
         let difference = ops::sub(t, target, detail)?;
         ops::gate(t, difference, mask, Some(detail))
     })?;
+    // Crops that nobody reads are dropped before execution.
+    let mut unframe = |x| unframe(b.tape, plan, x);
     Ok(Fused {
-        feature,
-        target,
-        detail,
-        mask,
-        output,
+        feature: unframe(feature)?,
+        target: unframe(target)?,
+        detail: unframe(detail)?,
+        mask: unframe(mask)?,
+        output: unframe(output)?,
     })
 }
 
@@ -110,7 +163,7 @@ pub fn fusion_tape(
     let mut t = Tape::new(dtype);
     let a = t.input("a", [n, height, width, 1])?;
     let b = t.input("b", [n, height, width, 1])?;
-    let fused = record_fusion(&mut Builder::new(&mut t), genotype, a, b)?;
+    let fused = record_fusion(&mut Builder::new(&mut t), genotype, (a, b))?;
     t.output("fused", fused.output)?;
     Ok(t)
 }
@@ -121,7 +174,7 @@ pub fn param_specs(g: &Genotype) -> Result<Vec<ParamSpec>> {
     let a = t.input("a", [1, 16, 16, 1])?;
     let b = t.input("b", [1, 16, 16, 1])?;
     let mut builder = Builder::new(&mut t);
-    record_fusion(&mut builder, g, a, b)?;
+    record_fusion(&mut builder, g, (a, b))?;
     Ok(builder.into_specs())
 }
 

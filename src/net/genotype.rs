@@ -149,6 +149,20 @@ pub struct Genotype {
     pub detail: CellGene,
     #[serde(default)]
     pub guided_filter: GuidedFilterGene,
+    /// What surrounds the cells, beyond the paper.
+    #[serde(default)]
+    pub frame: FrameGene,
+}
+
+/// What surrounds the cells, beyond the paper; the default is the paper's network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FrameGene {
+    /// The stem also sees both sources without the means of their whole pictures, at contrasts brought closer
+    /// ([`ops::balance`](crate::ops::balance)), so that the network knows how bright the scene is.
+    pub levels: bool,
+    /// Pixels of mirror image around both sources: the zeros around every convolution stay away from the picture.
+    pub border: usize,
 }
 
 impl Genotype {
@@ -196,6 +210,12 @@ impl Genotype {
             if cell.blocks.is_empty() {
                 return fail(format!("{name} needs at least one block"));
             }
+        }
+        if self.frame.border > 256 {
+            return fail(format!(
+                "frame.border must be 0 to 256, found {}",
+                self.frame.border
+            ));
         }
         let gf = self.guided_filter;
         if gf.radius == 0 || !(gf.eps > 0.0 && gf.eps.is_finite()) {

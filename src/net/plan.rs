@@ -1,7 +1,7 @@
 //! What stands at each place of a network: one candidate, or the mix of all of them (Eq. 1).
 
 use super::builder::{Builder, Init};
-use super::genotype::{CellGene, CellKind, Genotype, GuidedFilterGene, OpKind};
+use super::genotype::{CellGene, CellKind, FrameGene, Genotype, GuidedFilterGene, OpKind};
 use crate::Result;
 use crate::ops;
 use crate::tape::Var;
@@ -42,6 +42,7 @@ pub enum LayerPlan {
 pub struct NetworkPlan {
     pub channels: usize,
     pub guided_filter: GuidedFilterGene,
+    pub frame: FrameGene,
     pub ffm: Vec<LayerPlan>,
     pub target: LayerPlan,
     pub detail: LayerPlan,
@@ -59,6 +60,8 @@ pub struct SearchSpace {
     pub cells: usize,
     /// Blocks of each row of a cell: N_c = N_d = N_m.
     pub blocks: usize,
+    /// What surrounds the cells.
+    pub frame: FrameGene,
     /// Standard deviations of alpha and beta; 0 begins with equal weights.
     pub alpha_std: f64,
     pub beta_std: f64,
@@ -106,6 +109,7 @@ impl From<&Genotype> for NetworkPlan {
         Self {
             channels: g.channels,
             guided_filter: g.guided_filter,
+            frame: g.frame,
             ffm: g.ffm.iter().map(LayerPlan::from).collect(),
             target: (&g.target).into(),
             detail: (&g.detail).into(),
@@ -132,12 +136,19 @@ impl NetworkPlan {
         Ok(Self {
             channels: space.channels,
             guided_filter: GuidedFilterGene::default(),
+            frame: space.frame,
             ffm,
             target: mixed_layer(b, space, "ofm.target.cell")?,
             detail: mixed_layer(b, space, "ofm.detail.cell")?,
             candidate_names: true,
             recompute: space.recompute,
         })
+    }
+
+    /// The same without a border, for patches: the picture goes on around them.
+    pub fn without_border(mut self) -> Self {
+        self.frame.border = 0;
+        self
     }
 
     /// All layers, in the order of [`layer_names`].

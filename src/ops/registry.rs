@@ -131,6 +131,7 @@ pub fn registry() -> Vec<Entry> {
         binary,
         unary,
         reduce,
+        levels,
         channel_stats,
         gate,
         attention,

@@ -220,6 +220,7 @@ mod tests {
             unpaired: 0,
             folders: ["a".into(), "b".into()],
             rows: (0..methods).map(row).collect(),
+            gates: vec![],
             problems: vec![],
         }
     }

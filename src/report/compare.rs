@@ -304,6 +304,7 @@ mod tests {
             unpaired: 1,
             folders: [EVIL.into(), "b".into()],
             rows,
+            gates: vec![],
             problems: vec![format!("{EVIL} is missing")],
         }
     }

@@ -189,7 +189,7 @@ fn pick(fig: &mut Figure, class: &str, (x, y, w): (f64, f64, f64)) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::net::GuidedFilterGene;
+    use crate::net::{FrameGene, GuidedFilterGene};
 
     /// A layer of two blocks that prefers MS with 5-DC and CA.
     pub fn layer(name: &str) -> LayerWeights {
@@ -232,6 +232,7 @@ pub(super) mod tests {
                 OpKind::ChannelAttention,
             ),
             guided_filter: GuidedFilterGene::default(),
+            frame: FrameGene::default(),
         }
     }
 

@@ -110,7 +110,8 @@ impl SearchRun {
         }
         let layers = self.layers();
         let all = layers.len() == self.config.space.cells + 2;
-        all.then(|| derive(self.config.space.channels, layers))?
+        let space = self.config.space;
+        all.then(|| derive(space.channels, space.frame, layers))?
     }
 
     pub fn schedule(&self) -> Schedule {

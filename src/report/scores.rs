@@ -1,6 +1,9 @@
 //! Methods judged side by side, as Markdown, CSV, LaTeX and JSON.
 
+mod gates;
 mod text;
+
+pub use gates::Judged;
 
 use crate::metrics::{Metric, Score, Undefined};
 use crate::stats::mean_std;
@@ -27,6 +30,8 @@ pub struct Scores {
     pub unpaired: usize,
     pub folders: [PathBuf; 2],
     pub rows: Vec<Row>,
+    /// Verdicts of the gates, if they were asked for.
+    pub gates: Vec<Judged>,
     /// What could not be judged, and why.
     pub problems: Vec<String>,
 }
@@ -123,6 +128,7 @@ impl Scores {
         };
         let mut remarks: Vec<String> = self.metrics.iter().map(convention).collect();
         remarks.extend(self.undefined());
+        remarks.extend(self.gate_remarks());
         remarks.extend(self.problems.iter().cloned());
         remarks
     }
@@ -218,6 +224,7 @@ mod tests {
                 row("y", [[Ok(4.0), Ok(2.0)], [Ok(4.0), Ok(2.0)]]),
                 row("z", [[Ok(0.0), Ok(9.0)], [Ok(0.0), Ok(9.0)]]),
             ],
+            gates: vec![],
             problems: vec![],
         }
     }

@@ -160,8 +160,8 @@ fn setting(run: &SearchRun) -> Vec<(&'static str, String)> {
             "batch",
             format!("{} patches of {} x {} pixels", c.batch, c.patch, c.patch),
         ),
-        ("A", c.data.a.display().to_string()),
-        ("B", c.data.b.display().to_string()),
+        ("A", c.data.a.to_string()),
+        ("B", c.data.b.to_string()),
     ];
     match record {
         Some(r) => {

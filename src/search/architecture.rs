@@ -1,6 +1,8 @@
 //! The architecture parameters of a supernet as numbers.
 
-use crate::net::{CellGene, CellKind, Genotype, GuidedFilterGene, OpKind, alpha_name, beta_name};
+use crate::net::{
+    CellGene, CellKind, FrameGene, Genotype, GuidedFilterGene, OpKind, alpha_name, beta_name,
+};
 use crate::stats::mean;
 use crate::tape::ParamStore;
 use crate::{Error, Result};
@@ -57,7 +59,7 @@ impl LayerWeights {
 
 /// The network that the weights of all layers choose, in the order of
 /// [`layer_names`](crate::net::layer_names); `None` unless there are rows and a cell of the FFM at least.
-pub fn derive(channels: usize, layers: &[LayerWeights]) -> Option<Genotype> {
+pub fn derive(channels: usize, frame: FrameGene, layers: &[LayerWeights]) -> Option<Genotype> {
     let [ffm @ .., target, detail] = layers else {
         return None;
     };
@@ -68,6 +70,7 @@ pub fn derive(channels: usize, layers: &[LayerWeights]) -> Option<Genotype> {
         target: target.chosen(),
         detail: detail.chosen(),
         guided_filter: GuidedFilterGene::default(),
+        frame,
     })
 }
 

@@ -1,7 +1,8 @@
 //! The search configuration file.
 
 use super::latency::MAX_SIDE;
-use crate::net::SearchSpace;
+use crate::data::Augment;
+use crate::net::{FrameGene, SearchSpace};
 use crate::train::{
     DataConfig, LossConfig, Perceptual, Task, at_most, check_patches, load_toml, require,
 };
@@ -10,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The commented defaults, as TOML.
-pub const DEFAULT_CONFIG: &str = include_str!("default.toml");
+pub const DEFAULT_CONFIG: &str = concat!(
+    include_str!("default.toml"),
+    include_str!("../data/augment.toml")
+);
 
 /// In which order things are searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +66,7 @@ pub struct SearchConfig {
     pub architecture: ArchitectureConfig,
     pub latency: LatencyConfig,
     pub loss: LossConfig,
+    pub augment: Augment,
 }
 
 /// The numbers of Algorithm 1.
@@ -81,6 +86,7 @@ pub struct SpaceConfig {
     pub cells: usize,
     pub blocks: usize,
     pub recompute: bool,
+    pub frame: FrameGene,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -180,6 +186,7 @@ impl SearchConfig {
             ));
         }
         self.loss.check()?;
+        self.augment.check()?;
         check_patches(self.batch, self.patch, &self.data)
     }
 
@@ -189,6 +196,7 @@ impl SearchConfig {
             channels: self.space.channels,
             cells: self.space.cells,
             blocks: self.space.blocks,
+            frame: self.space.frame,
             alpha_std: self.architecture.alpha_std,
             beta_std: self.architecture.beta_std,
             recompute: self.space.recompute,

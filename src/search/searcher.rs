@@ -5,7 +5,7 @@ use super::config::{SearchConfig, Strategy};
 use super::latency::LatencyTable;
 use super::schedule::{Phase, Place, Schedule};
 use super::step::{Update, supernet_specs};
-use crate::data::dataset::{EpochSampler, PairDataset};
+use crate::data::{Augment, Batch, EpochSampler, PairDataset};
 use crate::device::{Device, cpu};
 use crate::loss::FeatureNet;
 use crate::net::{
@@ -16,7 +16,7 @@ use crate::tape::{ParamStore, Session};
 use crate::tensor::DType;
 use crate::tensor::io::TensorMap;
 use crate::train::{
-    ADAM, Checkpoint, Perceptual, Position, SGD, cosine, load_weights, zero_moments,
+    ADAM, Checkpoint, Perceptual, Position, SGD, cosine, load_weights, set_patches, zero_moments,
 };
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -219,7 +219,8 @@ impl Searcher {
 
     /// The arg-max of alpha and beta, the first of equals.
     pub fn genotype(&self) -> Result<Genotype> {
-        derive(self.config.space.channels, &self.layers()?)
+        let space = self.config.space;
+        derive(space.channels, space.frame, &self.layers()?)
             .ok_or_else(|| Error::Internal("a supernet without layers".into()))
     }
 
@@ -315,12 +316,14 @@ impl Searcher {
     ) -> Result<EpochReport> {
         let (schedule, stage) = (self.schedule(), self.progress.stage);
         let (steps, epochs) = (self.steps(), schedule.inner_epochs(stage));
-        let (batch, patch) = (self.config.batch, self.config.patch);
+        let mut patches = Batch::new(self.config.batch, self.config.patch)?;
+        let augment = self.config.augment;
+        let augment = augment.active();
         let (mut train, mut val) = (Vec::new(), Vec::new());
         let mut lr = 0.0;
         for step in 0..steps {
             let sampler = &mut self.progress.train;
-            feed(weights, &self.train, sampler, batch, patch)?;
+            feed(weights, &self.train, sampler, augment, &mut patches)?;
             let done = self.progress.epoch * steps + step;
             lr = cosine(self.config.weights.lr, done, epochs * steps);
             weights.set_scalar("lr", lr)?;
@@ -330,7 +333,7 @@ impl Searcher {
             train.push(loss);
 
             let sampler = &mut self.progress.val;
-            feed(architecture, &self.val, sampler, batch, patch)?;
+            feed(architecture, &self.val, sampler, augment, &mut patches)?;
             architecture.set_scalar("lr", self.config.architecture.lr)?;
             architecture.set_scalar("step", (place.earlier * steps + step + 1) as f64)?;
             architecture.run()?;
@@ -393,12 +396,13 @@ impl Searcher {
     }
 }
 
-/// The halves that give L_train and L_val.
+/// The halves that give L_train and L_val, whole scenes each, without what is held out.
 ///
 /// # Errors
-/// [`Error::Config`] if one of them has too few patches in an epoch for a batch.
+/// [`Error::Config`] if there is one scene only, or if a half has too few patches in an epoch for a batch.
 pub fn split(config: &SearchConfig, data: &PairDataset) -> Result<(PairDataset, PairDataset)> {
-    let (train, val) = data.split_even(config.seed)?;
+    let (data, _) = config.data.parts(data, config.seed)?;
+    let (train, val) = data.split_even(config.data.scene_gap, config.seed)?;
     let patches = val.len() * config.data.patches_per_pair;
     if patches < config.batch {
         return Err(Error::config(
@@ -436,13 +440,9 @@ fn feed(
     session: &mut Session,
     data: &PairDataset,
     sampler: &mut EpochSampler,
-    batch: usize,
-    patch: usize,
+    augment: Option<&Augment>,
+    patches: &mut Batch,
 ) -> Result<()> {
-    let n = batch * patch * patch;
-    let (mut a, mut b) = (vec![0.0f32; n], vec![0.0f32; n]);
-    data.sample_batch(sampler, batch, patch, &mut a, &mut b)?;
-    session.input_mut::<f32>("a")?.copy_from_slice(&a);
-    session.input_mut::<f32>("b")?.copy_from_slice(&b);
-    Ok(())
+    data.sample_batch(sampler, augment, patches)?;
+    set_patches(session, patches)
 }

@@ -6,8 +6,8 @@ use super::schedule::Phase;
 use super::searcher::Searcher;
 use crate::Result;
 use crate::net::{
-    Builder, NetworkPlan, ParamSpec, Searched, is_architecture_param, layer_names, record_ffm,
-    record_fusion,
+    Builder, NetworkPlan, ParamSpec, Searched, Sources, is_architecture_param, layer_names,
+    record_ffm, record_fusion,
 };
 use crate::ops::{self, AdamOptions, SgdOptions};
 use crate::tape::{Session, Tape, Var};
@@ -32,6 +32,11 @@ impl Searcher {
         let mut t = Tape::new(DType::F32);
         let a = t.input("a", [n, p, p, 1])?;
         let b = t.input("b", [n, p, p, 1])?;
+        let levels = Some([
+            t.input("level_a", [n, 1, 1, 2])?,
+            t.input("level_b", [n, 1, 1, 2])?,
+        ]);
+        let sources = Sources { a, b, levels };
         let ffm_only = config.strategy == Strategy::Collaborative && stage == 1;
         let fixed = match (config.strategy, stage) {
             (Strategy::Collaborative, 2..) => self.genotype()?.ffm,
@@ -43,17 +48,17 @@ impl Searcher {
         };
         let net = self.features.as_ref();
         let mut builder = Builder::new(&mut t);
-        let plan = NetworkPlan::searched(&mut builder, &config.space(), searched)?;
+        let plan = NetworkPlan::searched(&mut builder, &config.space(), searched)?.without_border();
         let (terms, specs): (Terms, Vec<ParamSpec>) = if ffm_only {
-            let feature = record_ffm(&mut builder, plan.clone(), a, b)?;
+            let feature = record_ffm(&mut builder, plan.clone(), sources)?;
             let specs = builder.into_specs();
-            let terms = record_feature_loss(&mut t, net, &config.loss, feature, (a, b))?;
+            let terms = record_feature_loss(&mut t, net, &config.loss, feature, sources)?;
             (terms, specs)
         } else {
-            let fused = record_fusion(&mut builder, plan.clone(), a, b)?;
+            let fused = record_fusion(&mut builder, plan.clone(), sources)?;
             let specs = builder.into_specs();
             let (task, loss) = (config.task, &config.loss);
-            let terms = record_object_loss(&mut t, net, task, loss, &fused, (a, b))?;
+            let terms = record_object_loss(&mut t, net, task, loss, &fused, sources)?;
             (terms, specs)
         };
         t.output("loss", terms.total)?;
@@ -205,6 +210,6 @@ pub(super) fn supernet_specs(config: &SearchConfig) -> Result<Vec<ParamSpec>> {
     let b = t.input("b", [1, 16, 16, 1])?;
     let mut builder = Builder::new(&mut t);
     let plan = NetworkPlan::searched(&mut builder, &config.space(), Searched::All)?;
-    record_fusion(&mut builder, plan, a, b)?;
+    record_fusion(&mut builder, plan, (a, b))?;
     Ok(builder.into_specs())
 }

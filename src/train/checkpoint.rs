@@ -1,6 +1,6 @@
 //! A training run on disk: one safetensors file that is either the old or the new whole.
 
-use crate::data::dataset::EpochSampler;
+use crate::data::EpochSampler;
 use crate::loss::is_feature_param;
 use crate::tape::ParamStore;
 use crate::tensor::io::{self, TensorMap};

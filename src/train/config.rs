@@ -1,12 +1,17 @@
 //! The training configuration file.
 
+use crate::data::{AUGMENT_MIF, Augment, Folders, PairDataset};
+use crate::loss::ExposureOptions;
 use crate::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The commented defaults, as TOML.
-pub const DEFAULT_CONFIG: &str = include_str!("default.toml");
+pub const DEFAULT_CONFIG: &str = concat!(
+    include_str!("default.toml"),
+    include_str!("../data/augment.toml")
+);
 
 /// What the two sources are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,18 +76,41 @@ pub struct TrainConfig {
     pub checkpoint_every: u64,
     pub preview_every: u64,
     pub log_every: u64,
+    pub validate_every: u64,
     pub data: DataConfig,
     pub stage1: StageConfig,
     pub stage2: StageConfig,
     pub loss: LossConfig,
+    pub augment: Augment,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    pub a: PathBuf,
-    pub b: PathBuf,
+    pub a: Folders,
+    pub b: Folders,
+    pub exclude: Vec<String>,
     pub patches_per_pair: usize,
+    pub balance: f64,
+    pub hold_out: Vec<String>,
+    pub validation: f64,
+    pub scene_gap: u64,
+}
+
+impl DataConfig {
+    /// What is trained on, balanced, and what is held out for validation.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a pattern of `hold_out` matches nothing or nothing is left to train on.
+    pub fn parts(
+        &self,
+        data: &PairDataset,
+        seed: u64,
+    ) -> Result<(PairDataset, Option<PairDataset>)> {
+        let (train, held) = data.hold_out(&self.hold_out, self.validation, self.scene_gap, seed)?;
+        let balanced = |d: PairDataset| d.balanced(self.balance);
+        Ok((balanced(train), held.map(balanced)))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,10 +121,26 @@ pub struct StageConfig {
     pub schedule: Schedule,
 }
 
+/// Which terms are on, and their weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Recipe {
+    /// Terms of ours, see `default.toml`.
+    Fusion,
+    /// The paper's terms alone, weighted so that each counts.
+    Paper,
+    /// The paper's terms alone, each with weight 1.
+    PaperUnit,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossConfig {
+    pub recipe: Recipe,
     pub adaptive_scale: f64,
+    pub clamp: bool,
+    pub range: f64,
+    pub exposure: ExposureOptions,
     pub feature: FeatureLoss,
     pub object: ObjectLoss,
 }
@@ -106,6 +150,8 @@ pub struct LossConfig {
 pub struct FeatureLoss {
     pub ssim: f64,
     pub intensity: f64,
+    pub target: f64,
+    pub edges: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -116,11 +162,13 @@ pub struct ObjectLoss {
     pub intensity: f64,
     pub ssim: f64,
     pub feature: f64,
-    pub maximum: f64,
-    pub additive: f64,
-    pub additive_steepness: f64,
-    pub additive_centre: f64,
+    pub target: f64,
+    pub edges: f64,
+    pub rows: f64,
+    pub structure: f64,
     pub joint_gradient: f64,
+    pub maximum: f64,
+    pub features: f64,
     pub correlation: f64,
     pub differences: f64,
 }
@@ -141,6 +189,7 @@ impl TrainConfig {
             ("checkpoint_every", self.checkpoint_every as f64),
             ("preview_every", self.preview_every as f64),
             ("log_every", self.log_every as f64),
+            ("validate_every", self.validate_every as f64),
             ("stage1.lr", self.stage1.lr),
             ("stage2.lr", self.stage2.lr),
         ];
@@ -152,6 +201,7 @@ impl TrainConfig {
         // So many patches can be counted.
         at_most(epochs.map(|(key, value)| (key, value, 1e6)))?;
         self.loss.check()?;
+        self.augment.check()?;
         check_patches(self.batch, self.patch, &self.data)
     }
 
@@ -164,14 +214,25 @@ impl TrainConfig {
 impl LossConfig {
     /// Weights are 0 or above, scales above 0.
     pub(crate) fn check(&self) -> Result<()> {
-        let (f, o) = (self.feature, self.object);
+        let (f, o, e) = (self.feature, self.object, self.exposure);
         let scales = [
             ("loss.adaptive_scale", self.adaptive_scale),
-            ("loss.object.additive_steepness", o.additive_steepness),
-            ("loss.object.additive_centre", o.additive_centre),
+            ("loss.exposure.day - loss.exposure.night", e.day - e.night),
         ];
         require("above 0", |v| v > 0.0, scales)?;
+        let shares = [
+            ("loss.exposure.overlap_night", e.overlap_night),
+            ("loss.exposure.overlap_day", e.overlap_day),
+            ("loss.exposure.centre", e.centre),
+        ];
+        require("0 to 1", |v| (0.0..=1.0).contains(&v), shares)?;
         let weights = [
+            ("loss.range", self.range),
+            ("loss.exposure.night", e.night),
+            ("loss.exposure.detail_night", e.detail_night),
+            ("loss.exposure.detail_day", e.detail_day),
+            ("loss.feature.target", f.target),
+            ("loss.feature.edges", f.edges),
             ("loss.feature.ssim", f.ssim),
             ("loss.feature.intensity", f.intensity),
             ("loss.object.perceptual", o.perceptual),
@@ -179,8 +240,12 @@ impl LossConfig {
             ("loss.object.intensity", o.intensity),
             ("loss.object.ssim", o.ssim),
             ("loss.object.feature", o.feature),
+            ("loss.object.target", o.target),
+            ("loss.object.edges", o.edges),
+            ("loss.object.rows", o.rows),
+            ("loss.object.structure", o.structure),
             ("loss.object.maximum", o.maximum),
-            ("loss.object.additive", o.additive),
+            ("loss.object.features", o.features),
             ("loss.object.joint_gradient", o.joint_gradient),
             ("loss.object.correlation", o.correlation),
             ("loss.object.differences", o.differences),
@@ -197,6 +262,11 @@ pub(crate) fn check_patches(batch: usize, patch: usize, data: &DataConfig) -> Re
         ("data.patches_per_pair", data.patches_per_pair as f64),
     ];
     require("above 0", |v| v > 0.0, counts)?;
+    let shares = [
+        ("data.balance", data.balance),
+        ("data.validation", data.validation),
+    ];
+    require("in [0, 1]", |v| (0.0..=1.0).contains(&v), shares)?;
     let all = counts.into_iter().chain([("patch", patch as f64)]);
     at_most(all.map(|(key, value)| (key, value, 65_536.0)))
 }
@@ -226,29 +296,50 @@ pub(crate) fn require<'a>(
     Ok(())
 }
 
-/// `defaults`, overlaid by the file at `path` (if any), overlaid by `overrides` (`key.path=value`).
+/// `defaults`, overlaid by the recipe of the losses, by the file at `path` (if any) and by `overrides` (`key.path=value`).
 pub(crate) fn load_toml<C: DeserializeOwned>(
     what: &str,
     defaults: &str,
     path: Option<&Path>,
     overrides: &[String],
 ) -> Result<C> {
-    let mut value = parse("built-in defaults", defaults)?;
     let mut source = what.to_string();
+    let mut given = toml::Table::new();
     if let Some(path) = path {
         let text = std::fs::read_to_string(path).map_err(|e| Error::input(path, e))?;
         source = path.display().to_string();
-        overlay(&mut value, parse(&source, &text)?);
+        given = parse(&source, &text)?;
     }
     for item in overrides {
         let (key, text) = item
             .split_once('=')
             .ok_or_else(|| Error::config("--set", format!("`{item}` is not KEY=VALUE")))?;
-        overlay(&mut value, override_table(key.trim(), text.trim()));
+        overlay(&mut given, override_table(key.trim(), text.trim()));
     }
+    let mut value = parse("built-in defaults", defaults)?;
+    let mif = given.get("task").and_then(|t| t.as_str()) == Some(Task::Mif.name());
+    if mif && value.contains_key("augment") {
+        overlay(&mut value, parse("built-in defaults", AUGMENT_MIF)?);
+    }
+    for recipe in recipe_of(&given) {
+        overlay(&mut value, parse("built-in recipe", recipe)?);
+    }
+    overlay(&mut value, given);
     toml::Value::Table(value)
         .try_into()
         .map_err(|e: toml::de::Error| Error::config(source, one_line(e.message())))
+}
+
+/// What the recipe that is asked for lays over the defaults, in order. An unknown name is refused with the other keys.
+fn recipe_of(given: &toml::Table) -> &'static [&'static str] {
+    const PAPER: &str = include_str!("paper.toml");
+    const UNIT: &str = include_str!("paper-unit.toml");
+    let recipe = given.get("loss").and_then(|l| l.get("recipe"));
+    match recipe.and_then(toml::Value::as_str) {
+        Some("paper") => &[PAPER],
+        Some("paper-unit") => &[PAPER, UNIT],
+        _ => &[],
+    }
 }
 
 fn one_line(text: &str) -> String {
@@ -301,6 +392,31 @@ mod tests {
         assert_eq!((c.batch, c.patch), (8, 64));
         assert_eq!((c.stage1.epochs, c.stage2.epochs), (100, 1000));
         assert_eq!(c.stage1.lr, 0.0005);
+        assert_eq!(c.loss.exposure, ExposureOptions::default());
+    }
+
+    #[test]
+    fn a_recipe_stands_between_defaults_and_what_is_given() {
+        let load = |keys: &[&str]| {
+            let keys: Vec<String> = keys.iter().map(|k| k.to_string()).collect();
+            TrainConfig::load(None, &keys)
+        };
+        let fusion = load(&[]).unwrap().loss;
+        assert!(fusion.clamp && fusion.object.target > 0.0 && fusion.object.intensity == 0.0);
+        let paper = load(&["loss.recipe=paper", "loss.object.gradient=7"])
+            .unwrap()
+            .loss;
+        assert_eq!(paper.recipe, Recipe::Paper);
+        assert!(!paper.clamp && paper.object.target == 0.0 && paper.feature.target == 0.0);
+        assert_eq!((paper.object.intensity, paper.object.gradient), (20.0, 7.0));
+        let unit = load(&["loss.recipe=paper-unit"]).unwrap().loss;
+        assert_eq!((unit.object.intensity, unit.object.perceptual), (1.0, 1.0));
+        assert_eq!(unit.object.rows, 0.0);
+        assert!(load(&["loss.recipe=papier"]).is_err());
+        // A saved configuration names every key, so its recipe changes nothing any more.
+        let saved: TrainConfig =
+            toml::from_str(&load(&["loss.recipe=paper"]).unwrap().to_toml().unwrap()).unwrap();
+        assert_eq!(saved.loss.object.intensity, 20.0);
     }
 
     #[test]

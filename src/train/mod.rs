@@ -4,6 +4,7 @@ mod checkpoint;
 mod config;
 mod objective;
 mod trainer;
+mod validation;
 
 pub use checkpoint::{Checkpoint, Position, Progress};
 pub use config::{
@@ -12,5 +13,5 @@ pub use config::{
 };
 pub(crate) use config::{at_most, check_patches, load_toml, require};
 pub use objective::{Terms, record_feature_loss, record_object_loss};
-pub(crate) use trainer::{ADAM, SGD, cosine, load_weights, moment_name, zero_moments};
+pub(crate) use trainer::{ADAM, SGD, cosine, load_weights, moment_name, set_patches, zero_moments};
 pub use trainer::{StepReport, TrainEvent, Trainer};

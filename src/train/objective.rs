@@ -1,8 +1,8 @@
 //! The training losses of both tasks, recorded on a tape.
 
-use super::config::{LossConfig, ObjectLoss, Task};
-use crate::loss::{self, FeatureNet};
-use crate::net::Fused;
+use super::config::{LossConfig, Task};
+use crate::loss::{self, ExposureTarget, FeatureNet};
+use crate::net::{self, Fused};
 use crate::ops;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
@@ -25,39 +25,55 @@ pub(super) struct Sources {
     features: Option<[Vec<Var>; 2]>,
     /// sigma_1, sigma_2: `[N, 1, 1, 1]` each.
     weights: [Var; 2],
+    target: ExposureTarget,
 }
 
 impl Sources {
-    /// Records features and adaptive weights; without a feature network both weights are 1/2.
-    pub fn record(
+    /// Records features, adaptive weights and the exposure-aware target; without a feature network both weights are 1/2.
+    /// What no term reads is dropped before execution.
+    fn record(
         t: &mut Tape,
         net: Option<&FeatureNet>,
         loss: &LossConfig,
-        a: Var,
-        b: Var,
+        sources: net::Sources,
     ) -> Result<Self> {
+        let net::Sources { a, b, levels } = sources;
         t.scope("sources", |t| {
-            let Some(net) = net else {
-                let [n, ..] = t.shape(a).padded4();
-                let half = t.constant(&Tensor::full([n, 1, 1, 1], t.dtype(), 0.5))?;
-                return Ok(Self {
-                    a,
-                    b,
-                    features: None,
-                    weights: [half, half],
-                });
+            let levels = match levels {
+                Some(levels) => levels,
+                None => [ops::picture_levels(t, a)?, ops::picture_levels(t, b)?],
             };
-            let fa = net.record(t, a, TAPS)?;
-            let fb = net.record(t, b, TAPS)?;
-            let (sa, sb) = (loss::structure(t, &fa)?, loss::structure(t, &fb)?);
-            let weights = loss::adaptive_weights(t, sa, sb, loss.adaptive_scale)?;
+            let target = loss::exposure_target(t, (a, b), levels, &loss.exposure)?;
+            let (features, weights) = match net {
+                None => {
+                    let [n, ..] = t.shape(a).padded4();
+                    let half = t.constant(&Tensor::full([n, 1, 1, 1], t.dtype(), 0.5))?;
+                    (None, [half, half])
+                }
+                Some(net) => {
+                    let fa = net.record(t, a, TAPS)?;
+                    let fb = net.record(t, b, TAPS)?;
+                    let (sa, sb) = (loss::structure(t, &fa)?, loss::structure(t, &fb)?);
+                    let weights = loss::adaptive_weights(t, sa, sb, loss.adaptive_scale)?;
+                    (Some([fa, fb]), weights)
+                }
+            };
             Ok(Self {
                 a,
                 b,
-                features: Some([fa, fb]),
+                features,
                 weights,
+                target,
             })
         })
+    }
+}
+
+/// A picture as the losses see it: clamped if the configuration says so.
+fn shown(t: &mut Tape, loss: &LossConfig, x: Var) -> Result<Var> {
+    match loss.clamp {
+        true => ops::clamp(t, x, 0.0, 1.0),
+        false => Ok(x),
     }
 }
 
@@ -94,7 +110,7 @@ impl Sum {
     }
 }
 
-/// L^F on a picture: `sum_k w_k (ssim (1 - SSIM(I, k)) + intensity ||I - k||^2 / HW)`.
+/// L^F on a picture: `sum_k w_k (ssim (1 - SSIM(I, k)) + intensity ||I - k||^2 / HW)`, and two terms of ours.
 fn feature_terms(
     t: &mut Tape,
     sum: &mut Sum,
@@ -103,21 +119,27 @@ fn feature_terms(
     image: Var,
     factor: f64,
 ) -> Result<()> {
-    sum.add(t, "feature_ssim", factor * loss.feature.ssim, |t| {
-        let a = loss::ssim_loss(t, image, s.a, Some(s.weights[0]))?;
-        let b = loss::ssim_loss(t, image, s.b, Some(s.weights[1]))?;
+    let f = loss.feature;
+    let seen = shown(t, loss, image)?;
+    sum.add(t, "feature_ssim", factor * f.ssim, |t| {
+        let a = loss::ssim_loss(t, seen, s.a, Some(s.weights[0]))?;
+        let b = loss::ssim_loss(t, seen, s.b, Some(s.weights[1]))?;
         ops::add(t, a, b)
     })?;
-    sum.add(
-        t,
-        "feature_intensity",
-        factor * loss.feature.intensity,
-        |t| {
-            let a = loss::intensity(t, image, s.a, Some(s.weights[0]))?;
-            let b = loss::intensity(t, image, s.b, Some(s.weights[1]))?;
-            ops::add(t, a, b)
-        },
-    )
+    sum.add(t, "feature_intensity", factor * f.intensity, |t| {
+        let a = loss::intensity(t, seen, s.a, Some(s.weights[0]))?;
+        let b = loss::intensity(t, seen, s.b, Some(s.weights[1]))?;
+        ops::add(t, a, b)
+    })?;
+    sum.add(t, "feature_target", factor * f.target, |t| {
+        loss::absolute(t, seen, s.target.fused)
+    })?;
+    sum.add(t, "feature_edges", factor * f.edges, |t| {
+        loss::absolute_gradient(t, seen, s.target.fused)
+    })?;
+    sum.add(t, "feature_range", factor * loss.range, |t| {
+        loss::out_of_range(t, image)
+    })
 }
 
 /// Stage 1: L^F of section 2.3.4 on the output of the feature-level module.
@@ -126,9 +148,9 @@ pub fn record_feature_loss(
     net: Option<&FeatureNet>,
     loss: &LossConfig,
     feature: Var,
-    (a, b): (Var, Var),
+    sources: impl Into<net::Sources>,
 ) -> Result<Terms> {
-    let s = Sources::record(t, net, loss, a, b)?;
+    let s = Sources::record(t, net, loss, sources.into())?;
     t.scope("loss", |t| {
         let mut sum = Sum { terms: Vec::new() };
         feature_terms(t, &mut sum, &s, loss, feature, 1.0)?;
@@ -146,82 +168,127 @@ pub fn record_object_loss(
     task: Task,
     loss: &LossConfig,
     fused: &Fused,
-    (a, b): (Var, Var),
+    sources: impl Into<net::Sources>,
 ) -> Result<Terms> {
-    let s = Sources::record(t, net, loss, a, b)?;
-    let o = loss.object;
-    let mif = task == Task::Mif;
+    let s = Sources::record(t, net, loss, sources.into())?;
     t.scope("loss", |t| {
         let mut sum = Sum { terms: Vec::new() };
-        if let (Some(net), Some([fa, fb])) = (net, &s.features) {
-            sum.add(t, "perceptual", o.perceptual, |t| {
-                let ft = net.record(t, fused.target, TAPS)?;
-                let to_a = loss::perceptual(t, &ft, fa)?;
-                if !mif {
-                    return Ok(to_a);
-                }
-                let to_b = loss::perceptual(t, &ft, fb)?;
-                ops::add(t, to_a, to_b)
-            })?;
-        }
-        sum.add(t, "gradient", o.gradient, |t| {
-            loss::gradient(t, fused.detail, if mif { a } else { b }, None)
-        })?;
-        // sigma_1 goes with the first intensity term of each section: infrared, PET.
-        let (first, second) = if mif { (b, a) } else { (a, b) };
-        let (w1, w2) = if mif {
-            (s.weights[1], s.weights[0])
-        } else {
-            (s.weights[0], s.weights[1])
-        };
-        sum.add(t, "intensity", o.intensity, |t| {
-            let x = loss::intensity(t, fused.output, first, Some(w1))?;
-            if !mif {
-                return Ok(x);
-            }
-            let y = loss::intensity(t, fused.output, second, Some(w2))?;
-            ops::add(t, x, y)
-        })?;
-        if !mif {
-            sum.add(t, "ssim", o.ssim, |t| {
-                loss::ssim_loss(t, fused.output, b, Some(w2))
-            })?;
-        }
-        feature_terms(t, &mut sum, &s, loss, fused.feature, o.feature)?;
-        sum.add(t, "maximum", o.maximum, |t| {
-            let target = ops::maximum(t, a, b)?;
-            loss::intensity(t, fused.output, target, None)
-        })?;
-        sum.add(t, "additive", o.additive, |t| {
-            let target = additive_target(t, a, b, &o)?;
-            loss::intensity(t, fused.output, target, None)
-        })?;
-        sum.add(t, "joint_gradient", o.joint_gradient, |t| {
-            loss::joint_gradient(t, fused.output, a, b)
-        })?;
-        sum.add(t, "correlation", o.correlation, |t| {
-            let to_a = loss::correlation(t, fused.output, a, None)?;
-            let to_b = loss::correlation(t, fused.output, b, None)?;
-            let both = ops::add(t, to_a, to_b)?;
-            ops::scale(t, both, 0.5)
-        })?;
-        sum.add(t, "differences", o.differences, |t| {
-            loss::differences(t, fused.output, a, b)
-        })?;
+        paper_terms(t, &mut sum, net, task, &s, loss, fused)?;
+        feature_terms(t, &mut sum, &s, loss, fused.feature, loss.object.feature)?;
+        fusion_terms(t, &mut sum, net, &s, loss, fused)?;
         sum.finish(t)
     })
 }
 
-/// `max((A + B) / 2, (1 + tanh(k (A + B - c)) / tanh k) / 2)`: without the floor, what is dark in both turns black.
-/// For c < 1 it exceeds 1 by a little where both are white.
-fn additive_target(t: &mut Tape, a: Var, b: Var, o: &ObjectLoss) -> Result<Var> {
-    let k = o.additive_steepness;
-    let sum = ops::add(t, a, b)?;
-    let centred = ops::offset(t, sum, -o.additive_centre)?;
-    let steep = ops::scale(t, centred, k)?;
-    let soft = ops::tanh(t, steep)?;
-    let half = ops::scale(t, soft, 0.5 / k.tanh())?;
-    let compressed = ops::offset(t, half, 0.5)?;
-    let mean = ops::scale(t, sum, 0.5)?;
-    ops::maximum(t, compressed, mean)
+/// Those of the paper but for L^F.
+fn paper_terms(
+    t: &mut Tape,
+    sum: &mut Sum,
+    net: Option<&FeatureNet>,
+    task: Task,
+    s: &Sources,
+    loss: &LossConfig,
+    fused: &Fused,
+) -> Result<()> {
+    let o = loss.object;
+    let mif = task == Task::Mif;
+    let (target, detail) = (shown(t, loss, fused.target)?, shown(t, loss, fused.detail)?);
+    let output = shown(t, loss, fused.output)?;
+    if let (Some(net), Some([fa, fb])) = (net, &s.features) {
+        sum.add(t, "perceptual", o.perceptual, |t| {
+            let ft = net.record(t, target, TAPS)?;
+            let to_a = loss::perceptual(t, &ft, fa)?;
+            if !mif {
+                return Ok(to_a);
+            }
+            let to_b = loss::perceptual(t, &ft, fb)?;
+            ops::add(t, to_a, to_b)
+        })?;
+    }
+    sum.add(t, "gradient", o.gradient, |t| {
+        loss::gradient(t, detail, if mif { s.a } else { s.b }, None)
+    })?;
+    // sigma_1 goes with the first intensity term of each section: infrared, PET.
+    let ([first, w1], [second, w2]) = if mif {
+        ([s.b, s.weights[1]], [s.a, s.weights[0]])
+    } else {
+        ([s.a, s.weights[0]], [s.b, s.weights[1]])
+    };
+    sum.add(t, "intensity", o.intensity, |t| {
+        let x = loss::intensity(t, output, first, Some(w1))?;
+        if !mif {
+            return Ok(x);
+        }
+        let y = loss::intensity(t, output, second, Some(w2))?;
+        ops::add(t, x, y)
+    })?;
+    if !mif {
+        sum.add(t, "ssim", o.ssim, |t| {
+            loss::ssim_loss(t, output, s.b, Some(w2))
+        })?;
+    }
+    Ok(())
+}
+
+/// Those beyond the paper.
+fn fusion_terms(
+    t: &mut Tape,
+    sum: &mut Sum,
+    net: Option<&FeatureNet>,
+    s: &Sources,
+    loss: &LossConfig,
+    fused: &Fused,
+) -> Result<()> {
+    let o = loss.object;
+    let output = shown(t, loss, fused.output)?;
+    sum.add(t, "target", o.target, |t| {
+        loss::absolute(t, output, s.target.fused)
+    })?;
+    sum.add(t, "edges", o.edges, |t| {
+        loss::absolute_gradient(t, output, s.target.fused)
+    })?;
+    sum.add(t, "rows", o.rows, |t| {
+        let target = shown(t, loss, fused.target)?;
+        let detail = shown(t, loss, fused.detail)?;
+        let of_a = loss::absolute(t, target, s.target.of_a)?;
+        let of_b = loss::absolute(t, detail, s.target.of_b)?;
+        ops::add(t, of_a, of_b)
+    })?;
+    sum.add(t, "structure", o.structure, |t| {
+        let to_a = loss::ssim_loss(t, output, s.a, None)?;
+        let to_b = loss::ssim_loss(t, output, s.b, None)?;
+        let both = ops::add(t, to_a, to_b)?;
+        ops::scale(t, both, 0.5)
+    })?;
+    sum.add(t, "joint_gradient", o.joint_gradient, |t| {
+        loss::joint_gradient(t, output, s.a, s.b)
+    })?;
+    sum.add(t, "maximum", o.maximum, |t| {
+        let target = ops::maximum(t, s.a, s.b)?;
+        loss::absolute(t, output, target)
+    })?;
+    if let (Some(net), Some([fa, fb])) = (net, &s.features) {
+        sum.add(t, "features", o.features, |t| {
+            let of = net.record(t, output, TAPS)?;
+            let larger = fa.iter().zip(fb).map(|(&a, &b)| ops::maximum(t, a, b));
+            let larger = larger.collect::<Result<Vec<_>>>()?;
+            loss::perceptual(t, &of, &larger)
+        })?;
+    }
+    sum.add(t, "correlation", o.correlation, |t| {
+        let to_a = loss::correlation(t, output, s.a, None)?;
+        let to_b = loss::correlation(t, output, s.b, None)?;
+        let both = ops::add(t, to_a, to_b)?;
+        ops::scale(t, both, 0.5)
+    })?;
+    sum.add(t, "differences", o.differences, |t| {
+        loss::differences(t, output, s.a, s.b)
+    })?;
+    sum.add(t, "range", loss.range, |t| {
+        let of_output = loss::out_of_range(t, fused.output)?;
+        let of_target = loss::out_of_range(t, fused.target)?;
+        let of_detail = loss::out_of_range(t, fused.detail)?;
+        let rows = ops::add(t, of_target, of_detail)?;
+        ops::add(t, of_output, rows)
+    })
 }

@@ -3,18 +3,20 @@
 use super::checkpoint::{Checkpoint, Progress};
 use super::config::{Optimizer, Perceptual, Schedule, StageConfig, TrainConfig};
 use super::objective::{Terms, record_feature_loss, record_object_loss};
-use crate::data::dataset::{EpochSampler, PairDataset};
+use super::validation::Validation;
+use crate::data::{Batch, EpochSampler, PairDataset};
 use crate::device::{Device, cpu};
 use crate::loss::FeatureNet;
 use crate::net::{
-    Builder, Genotype, ParamSpec, initial_params, param_specs, record_ffm, record_fusion,
+    Builder, Genotype, NetworkPlan, ParamSpec, Sources, initial_params, param_specs, record_ffm,
+    record_fusion,
 };
 use crate::ops::{self, AdamOptions, SgdOptions};
 use crate::tape::{ParamStore, Session, Tape, Var};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
 
-/// Loss terms of one step, in order of recording, with the total last.
+/// Loss terms of one step, or their means on what is held out, in order of recording, with the total last.
 #[derive(Clone, Debug)]
 pub struct StepReport {
     pub stage: u8,
@@ -28,6 +30,8 @@ pub struct StepReport {
 
 /// What a caller may want to do after a step.
 pub enum TrainEvent<'a> {
+    /// The loss on what is held out is known; it comes before the step's own event.
+    Validation(&'a StepReport),
     /// A step is done.
     Step(&'a StepReport),
     /// The state that a checkpoint would hold may be saved now.
@@ -44,6 +48,7 @@ pub struct Trainer {
     specs: Vec<ParamSpec>,
     features: Option<FeatureNet>,
     data: PairDataset,
+    held: Option<PairDataset>,
     progress: Progress,
 }
 
@@ -51,7 +56,7 @@ impl Trainer {
     /// Prepares a run on `device` from the start (`checkpoint: None`) or from where it stopped.
     ///
     /// # Errors
-    /// [`Error::Config`] if the configuration does not allow training, or a checkpoint was made
+    /// [`Error::Config`] if the configuration does not allow training or holds out all data, or a checkpoint was made
     /// with another one.
     pub fn new(
         config: TrainConfig,
@@ -69,6 +74,7 @@ impl Trainer {
             ));
         }
         let features = features.filter(|_| config.perceptual == Perceptual::Vgg);
+        let (data, held) = config.data.parts(&data, config.seed)?;
         let store = ParamStore::on(device);
         let specs = param_specs(&genotype)?;
         initial_params(&specs, config.seed, DType::F32, &store)?;
@@ -101,6 +107,7 @@ impl Trainer {
             specs,
             features,
             data,
+            held,
             progress,
         })
     }
@@ -115,6 +122,11 @@ impl Trainer {
 
     pub fn store(&self) -> &ParamStore {
         &self.store
+    }
+
+    /// What it trains on, and what is held out.
+    pub fn data(&self) -> (&PairDataset, Option<&PairDataset>) {
+        (&self.data, self.held.as_ref())
     }
 
     pub fn progress(&self) -> &Progress {
@@ -190,8 +202,11 @@ impl Trainer {
         let (tape, names) = self.record_step(stage)?;
         let mut session = Session::new(&tape, &self.store)?;
         let (batch, patch) = (self.config.batch, self.config.patch);
-        let n = batch * patch * patch;
-        let (mut a, mut b) = (vec![0.0f32; n], vec![0.0f32; n]);
+        let mut patches = Batch::new(batch, patch)?;
+        let mut validation = match &self.held {
+            Some(held) => Some(Validation::new(held, self, stage)?),
+            None => None,
+        };
         let mut report = StepReport {
             stage,
             step: 0,
@@ -201,10 +216,10 @@ impl Trainer {
             total: 0.0,
         };
         while self.progress.step < steps {
+            let augment = self.config.augment.active();
             self.data
-                .sample_batch(&mut self.progress.sampler, batch, patch, &mut a, &mut b)?;
-            session.input_mut::<f32>("a")?.copy_from_slice(&a);
-            session.input_mut::<f32>("b")?.copy_from_slice(&b);
+                .sample_batch(&mut self.progress.sampler, augment, &mut patches)?;
+            set_patches(&mut session, &patches)?;
             let lr = learning_rate(self.stage(stage), self.progress.step, steps);
             session.set_scalar("lr", lr)?;
             if session.uses_input("step") {
@@ -225,6 +240,10 @@ impl Trainer {
                     report.total, report.step
                 )));
             }
+            let due = report.step.is_multiple_of(self.config.validate_every);
+            if let Some(validation) = validation.as_mut().filter(|_| due || report.step == steps) {
+                on_event(TrainEvent::Validation(validation.measure(&report)?))?;
+            }
             on_event(TrainEvent::Step(&report))?;
             if report.step.is_multiple_of(self.config.preview_every) {
                 on_event(TrainEvent::Preview(self))?;
@@ -238,40 +257,10 @@ impl Trainer {
 
     /// The tape of one step: loss, gradients and updates. Also the names of the loss terms.
     pub fn record_step(&self, stage: u8) -> Result<(Tape, Vec<&'static str>)> {
-        let (n, p) = (self.config.batch, self.config.patch);
         let mut t = Tape::new(DType::F32);
-        let a = t.input("a", [n, p, p, 1])?;
-        let b = t.input("b", [n, p, p, 1])?;
+        let (terms, specs) = self.record_loss(&mut t, stage)?;
         let lr = t.input("lr", [])?;
         let step = t.input("step", [])?;
-        let net = self.features.as_ref();
-        let mut builder = Builder::new(&mut t);
-        let (terms, specs): (Terms, Vec<ParamSpec>) = if stage == 1 {
-            let feature = record_ffm(&mut builder, &self.genotype, a, b)?;
-            let specs = builder.into_specs();
-            (
-                record_feature_loss(&mut t, net, &self.config.loss, feature, (a, b))?,
-                specs,
-            )
-        } else {
-            let fused = record_fusion(&mut builder, &self.genotype, a, b)?;
-            let specs = builder.into_specs();
-            (
-                record_object_loss(
-                    &mut t,
-                    net,
-                    self.config.task,
-                    &self.config.loss,
-                    &fused,
-                    (a, b),
-                )?,
-                specs,
-            )
-        };
-        for (name, var) in &terms.terms {
-            t.output(name, *var)?;
-        }
-        t.output("total", terms.total)?;
         let params: Vec<Var> = specs
             .iter()
             .map(|s| t.param(&s.name, s.shape))
@@ -298,6 +287,59 @@ impl Trainer {
         })?;
         Ok((t, terms.terms.iter().map(|(n, _)| *n).collect()))
     }
+
+    /// Inputs, network and loss of a step; the terms and `total` are outputs. Also the parameters.
+    pub(super) fn record_loss(&self, t: &mut Tape, stage: u8) -> Result<(Terms, Vec<ParamSpec>)> {
+        let (n, p) = (self.config.batch, self.config.patch);
+        let a = t.input("a", [n, p, p, 1])?;
+        let b = t.input("b", [n, p, p, 1])?;
+        let levels = Some([
+            t.input("level_a", [n, 1, 1, 2])?,
+            t.input("level_b", [n, 1, 1, 2])?,
+        ]);
+        let sources = Sources { a, b, levels };
+        let plan = NetworkPlan::from(&self.genotype).without_border();
+        let net = self.features.as_ref();
+        let mut builder = Builder::new(t);
+        let (terms, specs): (Terms, Vec<ParamSpec>) = if stage == 1 {
+            let feature = record_ffm(&mut builder, plan, sources)?;
+            let specs = builder.into_specs();
+            (
+                record_feature_loss(t, net, &self.config.loss, feature, sources)?,
+                specs,
+            )
+        } else {
+            let fused = record_fusion(&mut builder, plan, sources)?;
+            let specs = builder.into_specs();
+            (
+                record_object_loss(t, net, self.config.task, &self.config.loss, &fused, sources)?,
+                specs,
+            )
+        };
+        for (name, var) in &terms.terms {
+            t.output(name, *var)?;
+        }
+        t.output("total", terms.total)?;
+        Ok((terms, specs))
+    }
+}
+
+/// Sets the inputs of a step, or of a validation, to patches.
+pub(crate) fn set_patches(session: &mut Session, patches: &Batch) -> Result<()> {
+    session.input_mut::<f32>("a")?.copy_from_slice(&patches.a);
+    session.input_mut::<f32>("b")?.copy_from_slice(&patches.b);
+    for (name, means, deviations) in [
+        ("level_a", &patches.level_a, &patches.deviation_a),
+        ("level_b", &patches.level_b, &patches.deviation_b),
+    ] {
+        if session.uses_input(name) {
+            let levels = session.input_mut::<f32>(name)?.chunks_exact_mut(2);
+            for (level, (&mean, &deviation)) in levels.zip(means.iter().zip(deviations)) {
+                level.copy_from_slice(&[mean, deviation.max(1e-3)]);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The state that each optimiser keeps for a parameter.

@@ -163,6 +163,37 @@ fn folders_rules_and_models_are_judged_with_one_tone() {
 }
 
 #[test]
+fn gates_judge_toned_pictures() {
+    let world = world();
+    world.good("fuse low_a low_b --method average --tone none -o fused");
+    let eval = "eval low_a low_b --method files=fused --method maximum --metrics sd --gates --json";
+    let gates = |tone: &str| {
+        let run = world.run(&format!("{eval} --tone {tone}"));
+        let v = json(&text(&run.stdout));
+        [0, 1].map(|i| v["gates"][i].clone())
+    };
+    let value = |judged: &Value, gate: &str| {
+        let verdicts = judged["verdicts"].as_array().unwrap();
+        let found = verdicts.iter().find(|v| v["gate"] == gate);
+        found.unwrap()["value"].as_f64().unwrap()
+    };
+    let [plain, auto, hard] = ["none", "auto", "10,90"].map(gates);
+    for i in [0, 1] {
+        assert_eq!([&plain[i]["tone"], &auto[i]["tone"]], ["none", "auto"]);
+        // Only a stretch that clips makes black and white.
+        for gate in ["new_black", "new_white"] {
+            assert_eq!(value(&plain[i], gate), 0.0);
+            assert_eq!(value(&auto[i], gate), 0.0);
+            assert!(value(&hard[i], gate) > 5.0, "{gate}: {}", hard[i]);
+        }
+    }
+    // This rule looks at no neighbour, and the margin has no part in the tone.
+    for judged in [&plain, &auto, &hard] {
+        assert_eq!(value(&judged[1], "border_error"), 0.0);
+    }
+}
+
+#[test]
 fn pages_show_toned_pictures_and_name_the_tone() {
     let world = world();
     world.good("fuse low_a low_b --method average --tone none -o fused");

@@ -1,6 +1,6 @@
 //! Runs in a folder: stopped, killed and resumed.
 
-use super::world::{World, text};
+use super::world::{World, colour, grey, text};
 use hafuse::tensor::io::{self, TensorMap};
 use hafuse::train::{Checkpoint, Progress};
 use serde_json::Value;
@@ -148,4 +148,91 @@ fn weights_of_a_checkpoint_come_without_its_optimiser() {
         std::fs::remove_dir_all(world.at("after")).unwrap();
     }
     assert!(ends[0] == ends[1], "the optimiser's state came along");
+}
+
+/// Two folders of each source; one scene held out by name, two by chance, one pair excluded.
+#[test]
+fn what_is_held_out_is_named_measured_and_resumed() {
+    let world = World::new();
+    for dir in ["ir2", "vi2"] {
+        std::fs::create_dir(world.at(dir)).unwrap();
+    }
+    for name in ["x_1", "x_2", "x_200", "y_1", "y_60", "z"] {
+        grey(&world.at(&format!("ir2/{name}.png")), 40, 31);
+        colour(&world.at(&format!("vi2/{name}.png")), 40, 31);
+    }
+    let args = format!(
+        "train {RUN} --a ir2 --b vi2 --set stage1.epochs=3 --set stage2.epochs=4 --set validate_every=4 \
+         --set data.hold_out=[\"x_1\"] --set data.validation=0.3 --set data.exclude=[\"y_6*\"]"
+    );
+    world.good(&format!("{args} --out whole"));
+    let listed = std::fs::read_to_string(world.at("whole/validation.txt")).unwrap();
+    let names: Vec<&str> = listed.lines().filter(|l| !l.starts_with('#')).collect();
+    assert!(listed.contains("# ir2 vi2\n"), "{listed}");
+    assert!(names.contains(&"x_1") && names.contains(&"x_2"), "{listed}");
+    assert!(names.len() == 4 && !names.contains(&"y_60"), "{listed}");
+    // Five pairs are left: 3 steps an epoch.
+    let (_, _, lines) = outcome_with_validation(&world.at("whole"));
+    let held: Vec<&Value> = lines.iter().filter(|l| l["validation"] == true).collect();
+    let at: Vec<(u64, u64)> = held
+        .iter()
+        .map(|l| (l["stage"].as_u64().unwrap(), l["step"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(at, [(1, 4), (1, 8), (1, 9), (2, 4), (2, 8), (2, 12)]);
+    for line in held {
+        assert!(line["total"].as_f64() > Some(0.0), "{line}");
+        assert!(line["terms"]["feature_ssim"].as_f64() > Some(0.0), "{line}");
+    }
+
+    let stopped = world.run(&format!("{args} --out part --stop-after 13"));
+    assert_eq!(stopped.status.code(), Some(6), "{}", text(&stopped.stderr));
+    world.good("train part/config.toml --resume");
+    let whole = outcome_with_validation(&world.at("whole"));
+    assert!(outcome_with_validation(&world.at("part")) == whole);
+
+    // Nothing held out: no file, no lines, and pairs by name alone are scenes of their own.
+    let none = "--set data.validation=0 --set stage1.epochs=1 --set stage2.epochs=0";
+    world.good(&format!("train {RUN} {none} --out none"));
+    assert!(!world.at("none/validation.txt").exists());
+
+    let fails = |more: &str, fragments: &[&str]| {
+        let output = world.run(&format!("{args} --out no {more}"));
+        let err = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{more}\n{err}");
+        for f in fragments {
+            assert!(err.contains(f), "no `{f}` in {err}");
+        }
+        assert!(!world.at("no").exists());
+    };
+    fails("--a left", &["data.a: 3 folders", "data.b has 2 (vi, vi2)"]);
+    fails("--a ir --b vi", &["ir is named twice"]);
+    let pattern = |key: &str| format!("--set data.{key}=[\"w*\"]");
+    fails(
+        &pattern("exclude"),
+        &["data.exclude", "`w*` matches no pair"],
+    );
+    fails(
+        &pattern("hold_out"),
+        &["data.hold_out", "`w*` matches no pair"],
+    );
+    fails("--set data.exclude=[\"*\"]", &["leaves none of 10 pairs"]);
+    fails("--set data.hold_out=[\"*\"]", &["all 9 pairs are held out"]);
+    fails("--set data.balance=2", &["data.balance must be in [0, 1]"]);
+    fails("--set data.a=3", &["a folder, or a list of folders"]);
+}
+
+/// [`outcome`], with lines that have no speed.
+fn outcome_with_validation(dir: &Path) -> (TensorMap, TensorMap, Vec<Value>) {
+    let text = std::fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
+    let lines = text.lines().map(|l| {
+        let mut line: Value = serde_json::from_str(l).unwrap();
+        line["images_per_s"] = Value::Null;
+        line
+    });
+    let tensors = |name: &str| io::load(&dir.join(name)).unwrap().0;
+    (
+        tensors("model.safetensors"),
+        tensors("checkpoint.safetensors"),
+        lines.collect(),
+    )
 }

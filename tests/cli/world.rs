@@ -53,7 +53,7 @@ impl World {
         let a = t.input("a", [1, 16, 16, 1]).unwrap();
         let b = t.input("b", [1, 16, 16, 1]).unwrap();
         let mut builder = Builder::new(&mut t);
-        record_fusion(&mut builder, &genotype, a, b).unwrap();
+        record_fusion(&mut builder, &genotype, (a, b)).unwrap();
         let store = ParamStore::default();
         initial_params(&builder.into_specs(), 1, DType::F32, &store).unwrap();
         let mut model = Model {

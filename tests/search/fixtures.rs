@@ -2,7 +2,7 @@
 
 use hafuse::data::dataset::{PairDataset, Scene};
 use hafuse::device::Device;
-use hafuse::net::{CellKind, Genotype, SearchSpace, alpha_name, beta_name};
+use hafuse::net::{CellKind, FrameGene, Genotype, SearchSpace, alpha_name, beta_name};
 use hafuse::search::latency::{LatencyEntry, entries};
 use hafuse::search::{LatencyKey, LatencyTable, SearchConfig, Searcher, Timing};
 use hafuse::{DType, ParamStore, Result, Tensor};
@@ -16,6 +16,10 @@ pub const SPACE: SearchSpace = SearchSpace {
     alpha_std: 0.3,
     beta_std: 0.3,
     recompute: false,
+    frame: FrameGene {
+        levels: false,
+        border: 0,
+    },
 };
 
 /// Every cell, and every operator but two.

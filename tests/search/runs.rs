@@ -1,7 +1,7 @@
 //! Whole searches: schedule, determinism, refusals.
 
 use crate::fixtures::{config, scenes, searcher, table};
-use hafuse::data::dataset::{EpochSampler, PairDataset};
+use hafuse::data::{Batch, EpochSampler, PairDataset};
 use hafuse::device::Device;
 use hafuse::net::{CellKind, OpKind, derived_name};
 use hafuse::search::{LatencyKey, LatencyTable, Phase, SearchEvent, Searcher, Update};
@@ -138,10 +138,12 @@ fn an_epoch_takes_the_right_half_in_the_right_order() {
         let beta = session(Update::Architecture(Phase::Cells));
         let alpha = session(Update::Architecture(Phase::Operators));
         let step = |session: &mut Session, data: &PairDataset, sampler: &mut EpochSampler| {
-            let (mut a, mut b) = (vec![0.0; 2 * 16 * 16], vec![0.0; 2 * 16 * 16]);
-            data.sample_batch(sampler, 2, 16, &mut a, &mut b).unwrap();
-            session.input_mut("a").unwrap().copy_from_slice(&a);
-            session.input_mut("b").unwrap().copy_from_slice(&b);
+            let mut batch = Batch::new(2, 16).unwrap();
+            let augment = s.config().augment;
+            data.sample_batch(sampler, augment.active(), &mut batch)
+                .unwrap();
+            session.input_mut("a").unwrap().copy_from_slice(&batch.a);
+            session.input_mut("b").unwrap().copy_from_slice(&batch.b);
             session.run().unwrap();
             bits(session.scalar("loss").unwrap())
         };

@@ -30,7 +30,7 @@ fn net(dtype: DType, size: usize, plan: impl Fn(&mut Builder<'_>) -> Result<Netw
     let b = t.constant(&wave(57)).unwrap();
     let mut builder = Builder::new(&mut t);
     let plan = plan(&mut builder).unwrap();
-    let fused = record_fusion(&mut builder, plan.clone(), a, b).unwrap();
+    let fused = record_fusion(&mut builder, plan.clone(), (a, b)).unwrap();
     let specs = builder.into_specs();
     let square = ops::square(&mut t, fused.output).unwrap();
     let loss = ops::mean_all(&mut t, square).unwrap();

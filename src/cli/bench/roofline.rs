@@ -67,7 +67,7 @@ pub fn run(args: &RooflineArgs) -> Result<()> {
     let mut t = Tape::new(dtype);
     let a = t.input("a", [1, height, width, 1])?;
     let b = t.input("b", [1, height, width, 1])?;
-    record_fusion(&mut Builder::new(&mut t), &model.genotype, a, b)?;
+    record_fusion(&mut Builder::new(&mut t), &model.genotype, (a, b))?;
     let rows: Vec<Row> = t
         .vars()
         .filter_map(|v| {

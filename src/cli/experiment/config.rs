@@ -1,6 +1,7 @@
 //! The configuration of the experiments.
 
 use crate::cli::folder::Keys;
+use crate::data;
 use crate::net::OpKind;
 use crate::search::SearchConfig;
 use crate::search::latency::MAX_SIDE;
@@ -122,8 +123,10 @@ impl ExperimentConfig {
 
     /// `[search]` on the search's own defaults.
     pub fn search_config(&self, task: Task) -> Result<SearchConfig> {
-        let mut config = SearchConfig::load(None, &overrides("search", &self.search)?)?;
-        config.task = task;
+        let mut set = overrides("search", &self.search)?;
+        // Some defaults depend on the task.
+        set.push(format!("task={}", task.name()));
+        let mut config = SearchConfig::load(None, &set)?;
         self.fill(task, Keys::from(&mut config));
         Ok(config)
     }
@@ -132,8 +135,8 @@ impl ExperimentConfig {
     pub fn train_config(&self, task: Task, extra: &[&str]) -> Result<TrainConfig> {
         let mut set = overrides("train", &self.train)?;
         set.extend(extra.iter().map(|s| s.to_string()));
+        set.push(format!("task={}", task.name()));
         let mut config = TrainConfig::load(None, &set)?;
-        config.task = task;
         self.fill(task, Keys::from(&mut config));
         Ok(config)
     }
@@ -142,8 +145,8 @@ impl ExperimentConfig {
     fn fill(&self, task: Task, keys: Keys<'_>) {
         let folders = self.folders(task);
         keys.features.clone_from(&self.features);
-        keys.data.a.clone_from(&folders.train_a);
-        keys.data.b.clone_from(&folders.train_b);
+        keys.data.a = data::Folders::from(folders.train_a.as_path());
+        keys.data.b = data::Folders::from(folders.train_b.as_path());
         *keys.perceptual = self.perceptual;
         *keys.seed = self.seed;
     }

@@ -151,6 +151,7 @@ fn random_model(config: &SearchConfig, rng: &mut Pcg64Mcg) -> Result<Model> {
         target: cell(),
         detail: cell(),
         guided_filter: GuidedFilterGene::default(),
+        frame: config.space.frame,
     };
     let store = ParamStore::default();
     initial_params(&param_specs(&genotype)?, config.seed, DType::F32, &store)?;

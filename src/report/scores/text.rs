@@ -47,7 +47,6 @@ impl Scores {
 
     /// A table of means and, if asked for, one of each method's pictures.
     pub fn markdown(&self, per_image: bool) -> String {
-        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
         let head = |first: &str| {
             let mut cells = vec![first.to_string()];
             cells.extend(self.metrics.iter().map(|m| m.heading()));
@@ -68,6 +67,7 @@ impl Scores {
                 }
             }
         }
+        out += &self.gates_markdown();
         out.push('\n');
         for note in self.notes() {
             out += &format!("- {}\n", escape_markdown(&note));
@@ -89,6 +89,7 @@ impl Scores {
             out += &format!("{} & {} \\\\\n", escape_latex(&row.name), cells.join(" & "));
         }
         out += "\\hline\n\\end{tabular}\n";
+        out += &self.gates_latex();
         for note in self.notes() {
             // A line break would end the comment.
             out += &format!("% {}\n", note.replace(char::is_control, " "));
@@ -98,10 +99,6 @@ impl Scores {
 
     /// A line for each method and picture; an empty field where a metric has no value.
     pub fn csv(&self) -> String {
-        let quote = |text: &str| match text.contains([',', '"', '\n', '\r']) {
-            true => format!("\"{}\"", text.replace('"', "\"\"")),
-            false => text.to_string(),
-        };
         let names: Vec<&str> = self.metrics.iter().map(|m| m.name()).collect();
         let mut out = format!("method,picture,tone,{}\n", names.join(","));
         for row in &self.rows {
@@ -159,7 +156,8 @@ impl Scores {
         let sources = self.folders.each_ref().map(|f| f.display().to_string());
         let all = json!({
             "format": 1, "version": env!("CARGO_PKG_VERSION"), "sources": sources, "pictures": self.pairs,
-            "unpaired": self.unpaired, "metrics": metrics, "methods": methods, "problems": self.problems,
+            "unpaired": self.unpaired, "metrics": metrics, "methods": methods,
+            "gates": self.gates_json(), "problems": self.problems,
         });
         serde_json::to_string_pretty(&all).map_err(|e| Error::Internal(format!("eval.json: {e}")))
     }
@@ -181,8 +179,21 @@ fn number(score: &Score) -> String {
     score.map_or("-".into(), |v| format!("{v:.4}"))
 }
 
+/// A row of a Markdown table.
+pub(super) fn line(cells: &[String]) -> String {
+    format!("| {} |\n", cells.join(" | "))
+}
+
+/// A field of a CSV line.
+pub(super) fn quote(text: &str) -> String {
+    match text.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.to_string(),
+    }
+}
+
 /// Text that stays what it is in a cell or a line; `_` within a word has no meaning.
-fn escape_markdown(text: &str) -> String {
+pub(super) fn escape_markdown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut before = ' ';
     let mut rest = text.chars().peekable();
@@ -199,7 +210,7 @@ fn escape_markdown(text: &str) -> String {
     out
 }
 
-fn escape_latex(text: &str) -> String {
+pub(super) fn escape_latex(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
         match c {

@@ -1,0 +1,210 @@
+//! The exposure-aware target: what a fused picture should look like, from the two sources alone.
+
+use super::{affine, same_shape};
+use crate::Result;
+use crate::ops;
+use crate::tape::{Tape, Var};
+use serde::{Deserialize, Serialize};
+
+/// Radii of the box filters, each applied twice, that make the scales of the details: about Gaussians of standard
+/// deviation 1.2, 2, 3.7 and 6.9.
+const SCALES: [usize; 4] = [1, 2, 4, 8];
+/// Widest end of the tone curve that is bent, in grey values.
+const KNEE: f64 = 40.0 / 255.0;
+/// Added to the energies of details, in squared grey values: below a quarter of an 8-bit level both sources count alike.
+const SILENCE: f64 = 1e-6;
+
+/// Keys below `loss.exposure`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExposureOptions {
+    /// Sum of both sources' means up to which a scene is night.
+    pub night: f64,
+    /// Sum from which on it is day.
+    pub day: f64,
+    /// Share of the darker source that is added to the brighter one, by night and by day.
+    pub overlap_night: f64,
+    pub overlap_day: f64,
+    /// Mean grey value that a bright scene is brought down to.
+    pub centre: f64,
+    /// Factor on details, by night and by day.
+    pub detail_night: f64,
+    pub detail_day: f64,
+}
+
+/// As in `src/train/default.toml`.
+impl Default for ExposureOptions {
+    fn default() -> Self {
+        Self {
+            night: 0.5,
+            day: 0.75,
+            overlap_night: 0.5,
+            overlap_day: 1.0,
+            centre: 0.5,
+            detail_night: 1.1,
+            detail_day: 1.0,
+        }
+    }
+}
+
+/// Pictures of [`exposure_target`], each `[N, H, W, 1]` in \[0, 1\].
+#[derive(Clone, Copy, Debug)]
+pub struct ExposureTarget {
+    /// Details of the stronger source at each scale.
+    pub fused: Var,
+    /// The same levels with the details of A alone.
+    pub of_a: Var,
+    /// The same levels with the details of B alone.
+    pub of_b: Var,
+}
+
+/// The exposure-aware target, beyond the paper:
+///
+/// `T = tone(M + o m - e + g sum over scales i of (w_i a_i + (1 - w_i) b_i))`
+///
+/// `M` and `m` are the brighter and the darker of both sources, smoothed, by day with contrasts brought closer as in
+/// [`ops::balance`](crate::ops::balance); `a_i` and `b_i` the details of each
+/// source between two scales of smoothing; `w_i = E(a_i)^2 / (E(a_i)^2 + E(b_i)^2)` the share of the stronger one, with the local
+/// energy `E(x) = smooth(x^2)`. With `mu = mean A + mean B` of the whole pictures:
+///
+/// - `s = smoothstep((mu - night) / (day - night))` is how much of a day scene this is; overlap `o` and gain `g` go with `s` from their
+///   night to their day values; by night the overlap also fades where `M` is bright, `o (1 - (1 - s) M)`, as in a screen blend;
+/// - `e = max(0, mu (1 + o) / 2 - centre)` brings a bright scene down, and leaves night as it is;
+/// - `tone` is the identity, but for ends of at most 40 levels that approach 0 and 1 exponentially: the upper end always, the
+///   lower one where `e` would otherwise push values below 0 (end of `0.6 e`).
+///
+/// So by night nothing is darker than the brighter source, by day no road turns white, and details are those of the
+/// source that has them, whatever its level.
+///
+/// # Shapes
+/// `a` and `b`: `[N, H, W, 1]`, `levels`: [`ops::picture_levels`](crate::ops::picture_levels) of the whole
+/// pictures, `[N, 1, 1, 2]` each.
+///
+/// # Gradient
+/// Not meant to be trained through; it has that of its parts.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if the shapes do not fit.
+pub fn exposure_target(
+    t: &mut Tape,
+    (a, b): (Var, Var),
+    levels: [Var; 2],
+    options: &ExposureOptions,
+) -> Result<ExposureTarget> {
+    same_shape("exposure_target", t, a, b)?;
+    t.scope("exposure", |t| {
+        let o = options;
+        let means = [
+            ops::slice_channels(t, levels[0], 0, 1)?,
+            ops::slice_channels(t, levels[1], 0, 1)?,
+        ];
+        let mu = ops::add(t, means[0], means[1])?;
+        let day = smoothstep(t, mu, o.night, o.day)?;
+        let overlap = affine(t, day, o.overlap_day - o.overlap_night, o.overlap_night)?;
+        let gain = affine(t, day, o.detail_day - o.detail_night, o.detail_night)?;
+
+        let (low_a, of_a, low_b, of_b, fused) = details(t, a, b)?;
+        // Closer contrasts by day.
+        let r = ops::balance_factor(t, levels)?;
+        let inverse = ops::recip(t, r)?;
+        let mut balanced = |low, mean, r| -> Result<Var> {
+            let change = affine(t, r, 1.0, -1.0)?;
+            let change = ops::mul(t, change, day)?;
+            let centred = ops::sub(t, low, mean)?;
+            let more = ops::mul(t, centred, change)?;
+            ops::add(t, low, more)
+        };
+        let low_a = balanced(low_a, means[0], r)?;
+        let low_b = balanced(low_b, means[1], inverse)?;
+        let bright = ops::maximum(t, low_a, low_b)?;
+        let both = ops::add(t, low_a, low_b)?;
+        let dark = ops::sub(t, both, bright)?;
+        let night = affine(t, day, -1.0, 1.0)?;
+        let faded = ops::mul(t, night, bright)?;
+        let fade = affine(t, faded, -1.0, 1.0)?;
+        let share = ops::mul(t, overlap, fade)?;
+        let added = ops::mul(t, share, dark)?;
+        let base = ops::add(t, bright, added)?;
+
+        let half = affine(t, overlap, 0.5, 0.5)?;
+        let mean = ops::mul(t, mu, half)?;
+        let excess = ops::offset(t, mean, -o.centre)?;
+        let excess = ops::relu(t, excess)?;
+        let base = ops::sub(t, base, excess)?;
+
+        let end = ops::scale(t, excess, 0.6)?;
+        let end = ops::clamp(t, end, 1e-3, KNEE)?;
+        let mut picture = |detail: Var| -> Result<Var> {
+            let detail = ops::mul(t, detail, gain)?;
+            let x = ops::add(t, base, detail)?;
+            let x = soft_floor(t, x, end)?;
+            let mirrored = affine(t, x, -1.0, 1.0)?;
+            let knee = affine(t, end, 0.0, KNEE)?;
+            let x = soft_floor(t, mirrored, knee)?;
+            affine(t, x, -1.0, 1.0)
+        };
+        Ok(ExposureTarget {
+            fused: picture(fused)?,
+            of_a: picture(of_a)?,
+            of_b: picture(of_b)?,
+        })
+    })
+}
+
+/// Smoothed A, its details, the same of B, and the details of the stronger source.
+fn details(t: &mut Tape, a: Var, b: Var) -> Result<(Var, Var, Var, Var, Var)> {
+    let (mut last_a, mut last_b) = (a, b);
+    let mut fused = None;
+    for radius in SCALES {
+        let (next_a, next_b) = (smooth(t, a, radius)?, smooth(t, b, radius)?);
+        let (da, db) = (ops::sub(t, last_a, next_a)?, ops::sub(t, last_b, next_b)?);
+        let mut strength = |d| -> Result<Var> {
+            let squares = ops::square(t, d)?;
+            let energy = smooth(t, squares, radius + radius / 2)?;
+            let energy = ops::offset(t, energy, SILENCE)?;
+            ops::square(t, energy)
+        };
+        let (ea, eb) = (strength(da)?, strength(db)?);
+        let all = ops::add(t, ea, eb)?;
+        let share = ops::div(t, ea, all)?;
+        let difference = ops::sub(t, da, db)?;
+        let extra = ops::mul(t, share, difference)?;
+        let stronger = ops::add(t, db, extra)?;
+        fused = Some(match fused {
+            None => stronger,
+            Some(sum) => ops::add(t, sum, stronger)?,
+        });
+        (last_a, last_b) = (next_a, next_b);
+    }
+    let (of_a, of_b) = (ops::sub(t, a, last_a)?, ops::sub(t, b, last_b)?);
+    Ok((last_a, of_a, last_b, of_b, fused.unwrap_or(of_a)))
+}
+
+/// A box filter twice: close to a Gaussian.
+fn smooth(t: &mut Tape, x: Var, radius: usize) -> Result<Var> {
+    let once = ops::box_filter(t, x, radius)?;
+    ops::box_filter(t, once, radius)
+}
+
+/// `x` where it is at least `end`, else `end exp(x / end - 1)`: value and slope agree where they meet.
+fn soft_floor(t: &mut Tape, x: Var, end: Var) -> Result<Var> {
+    let above = ops::maximum(t, x, end)?;
+    let both = ops::add(t, x, end)?;
+    let below = ops::sub(t, both, above)?;
+    let ratio = ops::div(t, below, end)?;
+    let power = ops::offset(t, ratio, -1.0)?;
+    let power = ops::exp(t, power)?;
+    let rest = ops::offset(t, power, -1.0)?;
+    let rest = ops::mul(t, rest, end)?;
+    ops::add(t, above, rest)
+}
+
+/// `3 u^2 - 2 u^3` of `u = (x - from) / (to - from)`, clamped to [0, 1].
+fn smoothstep(t: &mut Tape, x: Var, from: f64, to: f64) -> Result<Var> {
+    let width = to - from;
+    let u = affine(t, x, 1.0 / width, -from / width)?;
+    let u = ops::clamp(t, u, 0.0, 1.0)?;
+    let square = ops::square(t, u)?;
+    let slope = affine(t, u, -2.0, 3.0)?;
+    ops::mul(t, square, slope)
+}
