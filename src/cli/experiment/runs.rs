@@ -15,6 +15,7 @@ use crate::stats::mean_std;
 use crate::tape::{Session, SessionOptions, Tape};
 use crate::tensor::Tensor;
 use crate::tensor::io::write_atomic;
+use crate::tone::Tone;
 use crate::train::Task;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -229,7 +230,7 @@ impl Lab<'_> {
         let mut values: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
         let bar = terminal::bar(pairs.len() as u64, "{bar:30} {pos}/{len} pairs judged");
         for pair in &pairs {
-            let [a, b, fused] = fuser.grey(pair)?;
+            let [a, b, fused] = fuser.grey(pair, Tone::None)?;
             let scores = measure(&a, &b, &fused, &METRICS)?;
             for (metric, score) in METRICS.iter().zip(scores) {
                 values
