@@ -64,6 +64,7 @@ fn small(cell: CellKind, kind: OpKind) -> Model {
         frame: FrameGene {
             levels: true,
             border: 5,
+            ends: 0.05,
         },
     };
     let store = ParamStore::default();

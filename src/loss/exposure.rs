@@ -1,16 +1,16 @@
 //! The exposure-aware target: what a fused picture should look like, from the two sources alone.
 
 use super::{affine, same_shape};
+use crate::Result;
 use crate::ops;
 use crate::tape::{Tape, Var};
-use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Radii of the box filters, each applied twice, that make the scales of the details: about Gaussians of standard
-/// deviation 1.2, 2, 3.7 and 6.9.
-const SCALES: [usize; 4] = [1, 2, 4, 8];
-/// Scales that the rows of the OFM choose at: they do not see further than that.
+/// deviation 2, 3.7 and 6.9.
 const FINE: usize = 2;
+const MIDDLE: usize = 4;
+const COARSE: usize = 8;
 /// Widest end of the tone curve that is bent, in grey values.
 const KNEE: f64 = 40.0 / 255.0;
 /// Added to the energies of details, in squared grey values: below a quarter of an 8-bit level both sources count alike.
@@ -40,10 +40,10 @@ impl Default for ExposureOptions {
         Self {
             night: 0.5,
             day: 0.75,
-            overlap_night: 0.5,
+            overlap_night: 0.35,
             overlap_day: 1.0,
             centre: 0.5,
-            detail_night: 1.1,
+            detail_night: 1.25,
             detail_day: 1.0,
         }
     }
@@ -54,10 +54,12 @@ impl Default for ExposureOptions {
 pub struct ExposureTarget {
     /// Details of the stronger source at each scale.
     pub fused: Var,
-    /// The same with the details of A alone at the two finest scales.
+    /// The same with the details of A alone at the finest scale.
     pub of_a: Var,
     /// The same with the details of B alone there.
     pub of_b: Var,
+    /// Share of A in the details at the finest scale, which the mask of the aggregation should be.
+    pub share: Var,
 }
 
 /// The exposure-aware target, beyond the paper:
@@ -66,7 +68,7 @@ pub struct ExposureTarget {
 ///
 /// `M` and `m` are the brighter and the darker of both sources, smoothed, by day with contrasts brought closer as in
 /// [`ops::balance`](crate::ops::balance); `a_i` and `b_i` the details of each
-/// source between two scales of smoothing; `w_i = E(a_i)^2 / (E(a_i)^2 + E(b_i)^2)` the share of the stronger one, with the local
+/// source between two scales of smoothing; `w_i = E(a_i)^4 / (E(a_i)^4 + E(b_i)^4)` the share of the stronger one, with the local
 /// energy `E(x) = smooth(x^2)`. With `mu = mean A + mean B` of the whole pictures:
 ///
 /// - `s = smoothstep((mu - night) / (day - night))` is how much of a day scene this is; overlap `o` and gain `g` go with `s` from their
@@ -105,7 +107,11 @@ pub fn exposure_target(
         let overlap = affine(t, day, o.overlap_day - o.overlap_night, o.overlap_night)?;
         let gain = affine(t, day, o.detail_day - o.detail_night, o.detail_night)?;
 
-        let Details { low, fused, of } = details(t, a, b)?;
+        let fine = scale(t, [a, b], FINE)?;
+        let middle = scale(t, fine.low, MIDDLE)?;
+        let coarse = scale(t, middle.low, COARSE)?;
+        let low = coarse.low;
+        let rest = ops::add(t, middle.stronger, coarse.stronger)?;
         // Closer contrasts by day.
         let r = ops::balance_factor(t, levels)?;
         let inverse = ops::recip(t, r)?;
@@ -124,8 +130,8 @@ pub fn exposure_target(
         let night = affine(t, day, -1.0, 1.0)?;
         let faded = ops::mul(t, night, bright)?;
         let fade = affine(t, faded, -1.0, 1.0)?;
-        let share = ops::mul(t, overlap, fade)?;
-        let added = ops::mul(t, share, dark)?;
+        let part = ops::mul(t, overlap, fade)?;
+        let added = ops::mul(t, part, dark)?;
         let base = ops::add(t, bright, added)?;
 
         let half = affine(t, overlap, 0.5, 0.5)?;
@@ -136,7 +142,8 @@ pub fn exposure_target(
 
         let end = ops::scale(t, excess, 0.6)?;
         let end = ops::clamp(t, end, 1e-3, KNEE)?;
-        let mut picture = |detail: Var| -> Result<Var> {
+        let mut picture = |fine: Var| -> Result<Var> {
+            let detail = ops::add(t, rest, fine)?;
             let detail = ops::mul(t, detail, gain)?;
             let x = ops::add(t, base, detail)?;
             let x = soft_floor(t, x, end)?;
@@ -146,54 +153,43 @@ pub fn exposure_target(
             affine(t, x, -1.0, 1.0)
         };
         Ok(ExposureTarget {
-            fused: picture(fused)?,
-            of_a: picture(of[0])?,
-            of_b: picture(of[1])?,
+            fused: picture(fine.stronger)?,
+            of_a: picture(fine.details[0])?,
+            of_b: picture(fine.details[1])?,
+            share: fine.share,
         })
     })
 }
 
-/// What becomes of both sources' details.
-struct Details {
-    /// Smoothed A and B.
+/// The details of both sources between a scale of smoothing and the next.
+struct Scale {
+    details: [Var; 2],
+    /// Share of A.
+    share: Var,
+    /// Of the stronger source.
+    stronger: Var,
+    /// Both sources, smoothed.
     low: [Var; 2],
-    /// Of the stronger source at each scale; at fine scales of A alone; of B alone.
-    fused: Var,
-    of: [Var; 2],
 }
 
-fn details(t: &mut Tape, a: Var, b: Var) -> Result<Details> {
-    let mut low = [a, b];
-    let mut all: Vec<[Var; 3]> = Vec::with_capacity(SCALES.len());
-    for (i, radius) in SCALES.into_iter().enumerate() {
-        let next = [smooth(t, low[0], radius)?, smooth(t, low[1], radius)?];
-        let (da, db) = (ops::sub(t, low[0], next[0])?, ops::sub(t, low[1], next[1])?);
-        let mut strength = |d| -> Result<Var> {
-            let squares = ops::square(t, d)?;
-            let energy = smooth(t, squares, radius + radius / 2)?;
-            let energy = ops::offset(t, energy, SILENCE)?;
-            ops::square(t, energy)
-        };
-        let (ea, eb) = (strength(da)?, strength(db)?);
-        let sum = ops::add(t, ea, eb)?;
-        let share = ops::div(t, ea, sum)?;
-        let stronger = ops::lerp(t, da, db, share)?;
-        all.push(match i < FINE {
-            true => [stronger, da, db],
-            false => [stronger; 3],
-        });
-        low = next;
-    }
-    let mut sum = |which: usize| {
-        let mut terms = all.iter().map(|d| d[which]);
-        let first = terms
-            .next()
-            .ok_or_else(|| Error::Internal("no scales".into()))?;
-        terms.try_fold(first, |sum, d| ops::add(t, sum, d))
+fn scale(t: &mut Tape, [a, b]: [Var; 2], radius: usize) -> Result<Scale> {
+    let low = [smooth(t, a, radius)?, smooth(t, b, radius)?];
+    let details = [ops::sub(t, a, low[0])?, ops::sub(t, b, low[1])?];
+    let mut strength = |d| -> Result<Var> {
+        let squares = ops::square(t, d)?;
+        let energy = smooth(t, squares, radius + radius / 2)?;
+        let energy = ops::offset(t, energy, SILENCE)?;
+        let energy = ops::square(t, energy)?;
+        ops::square(t, energy)
     };
-    Ok(Details {
-        fused: sum(0)?,
-        of: [sum(1)?, sum(2)?],
+    let (of_a, of_b) = (strength(details[0])?, strength(details[1])?);
+    let sum = ops::add(t, of_a, of_b)?;
+    let share = ops::div(t, of_a, sum)?;
+    let stronger = ops::lerp(t, details[0], details[1], share)?;
+    Ok(Scale {
+        details,
+        share,
+        stronger,
         low,
     })
 }
