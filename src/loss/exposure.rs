@@ -66,19 +66,24 @@ pub struct ExposureTarget {
 ///
 /// `T = tone(M + o m - e + g sum over scales i of (w_i a_i + (1 - w_i) b_i))`
 ///
-/// `M` and `m` are the brighter and the darker of both sources, smoothed, by day with contrasts brought closer as in
-/// [`ops::balance`](crate::ops::balance); `a_i` and `b_i` the details of each
-/// source between two scales of smoothing; `w_i = E(a_i)^4 / (E(a_i)^4 + E(b_i)^4)` the share of the stronger one, with the local
-/// energy `E(x) = smooth(x^2)`. With `mu = mean A + mean B` of the whole pictures:
+/// With `mu = mean A + mean B` of the whole pictures:
 ///
 /// - `s = smoothstep((mu - night) / (day - night))` is how much of a day scene this is; overlap `o` and gain `g` go with `s` from their
 ///   night to their day values; by night the overlap also fades where `M` is bright, `o (1 - (1 - s) M)`, as in a screen blend;
+/// - sources are smoothed by a box filter of radius 2, 4 or 8, applied twice, over the part of the window that lies inside the picture;
+/// - `M` and `m` are the brighter and the darker of both sources at the coarsest scale, by day with contrasts brought closer:
+///   `mean A + (1 - s + s r) (smooth A - mean A)`, and alike for B with `1 / r`, the factor `r` that of
+///   [`ops::balance`](crate::ops::balance);
+/// - `a_i` and `b_i` are the details of each source that smoothing at scale `i` takes from the one before it, the finest from the source
+///   itself; `w_i = E(a_i)^4 / (E(a_i)^4 + E(b_i)^4)` the share of the stronger one, with the local energy `E(x) = smooth(x^2) + 1e-6`,
+///   smoothed with 3/2 of the radius, rounded down;
 /// - `e = max(0, mu (1 + o) / 2 - centre)` brings a bright scene down, and leaves night as it is;
-/// - `tone` is the identity, but for ends of at most 40 levels that approach 0 and 1 exponentially: the upper end always, the
-///   lower one where `e` would otherwise push values below 0 (end of `0.6 e`).
+/// - `tone` is the identity, but for ends below `end` and above `1 - knee` that approach 0 and 1 exponentially, `end exp(x / end - 1)` and
+///   its mirror image: the upper end always, `knee` of 40 levels, the lower one where `e` would otherwise push values below 0, of `0.6 e`,
+///   at least 0.001 and at most `knee`.
 ///
-/// So by night nothing is darker than the brighter source, by day no road turns white, and details are those of the
-/// source that has them, whatever its level.
+/// So by night nothing is darker than the brighter source, but for what its details and the upper end take; a scene's mean comes out at
+/// `centre` by day, so that no road turns white; and details are those of the source that has them, whatever its level.
 ///
 /// # Shapes
 /// `a` and `b`: `[N, H, W, 1]`, `levels`: [`ops::picture_levels`](crate::ops::picture_levels) of the whole
@@ -200,17 +205,18 @@ fn smooth(t: &mut Tape, x: Var, radius: usize) -> Result<Var> {
     ops::box_filter(t, once, radius)
 }
 
-/// `x` where it is at least `end`, else `end exp(x / end - 1)`: value and slope agree where they meet.
+/// `x` where it is at least `end`, else `end exp(x / end - 1)`: value and slope agree where they meet. So written, rounding
+/// leaves it rising and not below 0.
 fn soft_floor(t: &mut Tape, x: Var, end: Var) -> Result<Var> {
-    let above = ops::maximum(t, x, end)?;
-    let both = ops::add(t, x, end)?;
-    let below = ops::sub(t, both, above)?;
+    let above = ops::sub(t, x, end)?;
+    let above = ops::relu(t, above)?;
+    let below = ops::sub(t, end, x)?;
+    let below = ops::relu(t, below)?;
     let ratio = ops::div(t, below, end)?;
-    let power = ops::offset(t, ratio, -1.0)?;
+    let power = ops::scale(t, ratio, -1.0)?;
     let power = ops::exp(t, power)?;
-    let rest = ops::offset(t, power, -1.0)?;
-    let rest = ops::mul(t, rest, end)?;
-    ops::add(t, above, rest)
+    let bent = ops::mul(t, power, end)?;
+    ops::add(t, above, bent)
 }
 
 /// `3 u^2 - 2 u^3` of `u = (x - from) / (to - from)`, clamped to [0, 1].
