@@ -255,7 +255,7 @@ fn fusion_terms(
         ops::add(t, of_a, of_b)
     })?;
     sum.add(t, "mask", o.mask, |t| {
-        loss::absolute(t, fused.mask, s.target.share)
+        loss::cross_entropy(t, fused.mask, s.target.share)
     })?;
     sum.add(t, "structure", o.structure, |t| {
         let to_a = loss::ssim_loss(t, output, s.a, None)?;
