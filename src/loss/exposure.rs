@@ -43,8 +43,8 @@ impl Default for ExposureOptions {
             overlap_night: 0.35,
             overlap_day: 1.0,
             centre: 0.5,
-            detail_night: 1.25,
-            detail_day: 1.0,
+            detail_night: 1.35,
+            detail_day: 1.1,
         }
     }
 }
