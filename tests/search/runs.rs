@@ -144,6 +144,14 @@ fn an_epoch_takes_the_right_half_in_the_right_order() {
                 .unwrap();
             session.input_mut("a").unwrap().copy_from_slice(&batch.a);
             session.input_mut("b").unwrap().copy_from_slice(&batch.b);
+            for (name, means, deviations) in [
+                ("level_a", &batch.level_a, &batch.deviation_a),
+                ("level_b", &batch.level_b, &batch.deviation_b),
+            ] {
+                let pairs = means.iter().zip(deviations).flat_map(|(&m, &d)| [m, d]);
+                let levels = pairs.collect::<Vec<f32>>();
+                session.input_mut(name).unwrap().copy_from_slice(&levels);
+            }
             session.run().unwrap();
             bits(session.scalar("loss").unwrap())
         };
