@@ -6,8 +6,8 @@ use crate::ops;
 use crate::tape::{Tape, Var};
 use serde::{Deserialize, Serialize};
 
-/// Radii of the box filters, each applied twice, that make the scales of the details: about Gaussians of standard
-/// deviation 2, 3.7 and 6.9.
+/// Radii of the box filters, each applied twice and to what the one before gave, that make the scales of the details: about
+/// Gaussians of standard deviation 2, 4.2 and 8.1 together.
 const FINE: usize = 2;
 const MIDDLE: usize = 4;
 const COARSE: usize = 8;
@@ -70,7 +70,8 @@ pub struct ExposureTarget {
 ///
 /// - `s = smoothstep((mu - night) / (day - night))` is how much of a day scene this is; overlap `o` and gain `g` go with `s` from their
 ///   night to their day values; by night the overlap also fades where `M` is bright, `o (1 - (1 - s) M)`, as in a screen blend;
-/// - sources are smoothed by a box filter of radius 2, 4 or 8, applied twice, over the part of the window that lies inside the picture;
+/// - sources are smoothed by box filters of radius 2, then 4, then 8, each applied twice, over the part of the window that lies inside
+///   the picture;
 /// - `M` and `m` are the brighter and the darker of both sources at the coarsest scale, by day with contrasts brought closer:
 ///   `mean A + (1 - s + s r) (smooth A - mean A)`, and alike for B with `1 / r`, the factor `r` that of
 ///   [`ops::balance`](crate::ops::balance);

@@ -138,10 +138,12 @@ def exposure_target(a, b, levels, e):
     o = (1 - s) * e["overlap_night"] + s * e["overlap_day"]
     g = (1 - s) * e["detail_night"] + s * e["detail_day"]
 
-    # Radii of smoothing; scale i lies between two of them, the finest begins with the picture itself.
+    # Radii of smoothing, one after the other; the finest scale begins with the picture itself.
     radii = [2, 4, 8]
-    scales_a = [a] + [smooth(a, r) for r in radii]
-    scales_b = [b] + [smooth(b, r) for r in radii]
+    scales_a, scales_b = [a], [b]
+    for r in radii:
+        scales_a.append(smooth(scales_a[-1], r))
+        scales_b.append(smooth(scales_b[-1], r))
     details_a = [x - y for x, y in zip(scales_a, scales_a[1:])]
     details_b = [x - y for x, y in zip(scales_b, scales_b[1:])]
     shares = []
