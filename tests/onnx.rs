@@ -25,15 +25,18 @@ const SIZES: [(usize, usize); 4] = [(9, 10), (21, 9), (33, 20), (64, 48)];
 const PLAIN_SIZES: [(usize, usize); 4] = [(1, 1), (7, 5), (33, 20), (64, 48)];
 
 /// The standard operators of opset 17 that a network of ours may use.
-const STANDARD: [&str; 22] = [
+const STANDARD: [&str; 25] = [
     "Add",
     "AveragePool",
     "Clip",
     "Concat",
     "Conv",
     "Div",
+    "Exp",
     "GlobalAveragePool",
     "LeakyRelu",
+    "Max",
+    "Min",
     "Mul",
     "Pad",
     "Pow",

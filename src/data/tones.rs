@@ -82,7 +82,7 @@ impl Tones {
 
     /// Mean and standard deviation of the picture that [`Tones::mean_of`] is the mean of.
     pub fn levels(&self, vignetting: f32, f: impl Fn(f32) -> f32) -> (f32, f32) {
-        let mean = self.mean_of(vignetting, &f).clamp(0.0, 1.0);
+        let mean = self.mean_of(vignetting, &f);
         // The square of the darkening, without its smallest part.
         let squares = self.mean_of(2.0 * vignetting, |v| f(v) * f(v));
         (mean, (squares - mean * mean).max(0.0).sqrt())

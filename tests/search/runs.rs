@@ -322,8 +322,9 @@ fn bad_configurations_are_one_clear_line() {
             &["4 channels", "the search has 6", "bench ops"],
         ),
     ];
-    let without = "perceptual gradient intensity ssim feature".split(' ');
-    let without: Vec<String> = without.map(|k| format!("loss.object.{k}=0")).collect();
+    let without = "perceptual gradient intensity ssim feature target edges rows mask structure";
+    let without = without.split(' ').map(|k| format!("loss.object.{k}=0"));
+    let without: Vec<String> = without.chain(["loss.range=0".into()]).collect();
     let without: Vec<&str> = without.iter().map(String::as_str).collect();
     let start = |keys: &[&str], table: LatencyTable, pairs| {
         let s = Searcher::new(
