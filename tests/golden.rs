@@ -374,7 +374,7 @@ fn record_stage(golden: &Golden, task: &str, stage: &str) -> Recorded {
         let feature = record_ffm(&mut builder, &genotype, sources).unwrap();
         let specs = builder.into_specs();
         let terms = record_feature_loss(t, net, &config.loss, feature, sources).unwrap();
-        (terms, vec![("feature", feature)], specs)
+        (terms, vec![("feature", feature.picture)], specs)
     } else {
         let fused = record_fusion(&mut builder, &genotype, sources).unwrap();
         let specs = builder.into_specs();

@@ -40,10 +40,10 @@ impl Default for ExposureOptions {
         Self {
             night: 0.5,
             day: 0.75,
-            overlap_night: 0.35,
+            overlap_night: 0.45,
             overlap_day: 1.0,
             centre: 0.5,
-            detail_night: 1.35,
+            detail_night: 1.3,
             detail_day: 1.1,
         }
     }

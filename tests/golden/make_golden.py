@@ -83,8 +83,8 @@ CELLS = {
 
 # As in default.toml.
 EXPOSURE = {
-    "night": 0.5, "day": 0.75, "overlap_night": 0.35, "overlap_day": 1.0, "centre": 0.5,
-    "detail_night": 1.35, "detail_day": 1.1,
+    "night": 0.5, "day": 0.75, "overlap_night": 0.45, "overlap_day": 1.0, "centre": 0.5,
+    "detail_night": 1.3, "detail_day": 1.1,
 }
 
 # All terms switched on, and no constant where default.toml has it.
