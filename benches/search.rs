@@ -21,8 +21,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 fn searcher(channels: usize, batch: usize, patch: usize) -> Result<Searcher> {
+    // The paper's network and losses, which the peers have.
     let keys = [
         "perceptual=none".to_string(),
+        "loss.recipe=paper".to_string(),
+        "space.frame.levels=false".to_string(),
+        "space.frame.border=0".to_string(),
         format!("space.channels={channels}"),
         format!("batch={batch}"),
         format!("patch={patch}"),

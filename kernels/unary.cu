@@ -4,7 +4,7 @@
 #include "common/kernel.cuh"
 
 // Numbers of `Kind::code` in src/ops/unary.rs.
-enum { LEAKY_RELU, SIGMOID, TANH, EXP, LOG, SQRT, SQUARE, ABS, RECIP, SCALE, OFFSET, CLAMP };
+enum { LEAKY_RELU, SIGMOID, TANH, EXP, LOG, SQRT, SQUARE, ABS, RECIP, SCALE, OFFSET, CLAMP, SOFT_CLAMP };
 
 template <class T>
 struct Unary {
@@ -12,7 +12,7 @@ struct Unary {
   T* y;        // [n]
   unsigned n;
   int kind;
-  float a, b;  // slope; factor; summand; lower and upper bound
+  float a, b;  // slope; factor; summand; lower and upper bound; end
 };
 
 template <class T>
@@ -38,6 +38,10 @@ DEVICE float forward(int kind, float a, float b, float x) {
     case RECIP: return 1.0f / x;
     case SCALE: return a * x;
     case OFFSET: return x + a;
+    case SOFT_CLAMP: {
+      if (x < a) return a * expf(x / a - 1.0f);
+      return x > 1.0f - a ? 1.0f - a * expf((1.0f - x) / a - 1.0f) : x;
+    }
     default: {  // CLAMP; NaN stays
       float low = x < a ? a : x;
       return low > b ? b : low;
@@ -58,6 +62,7 @@ DEVICE float backward(int kind, float a, float b, float v, float g) {
     case RECIP: return -g * (v * v);
     case SCALE: return a * g;
     case OFFSET: return g;
+    case SOFT_CLAMP: return g * fminf(fminf(v, 1.0f - v) / a, 1.0f);
     default: return v >= a && v <= b ? g : 0.0f;
   }
 }

@@ -15,8 +15,8 @@
 //!    pictures; Algorithm 1 on the supernet, with the latency table that it charges by.
 //! 8. [`export`]: networks as ONNX for other engines; operators (4) write themselves into its graph.
 //! 9. [`data`], [`synth`]: pictures, pairs and patches; a generator of scenes seen by two sensors.
-//! 10. [`baseline`], [`metrics`], [`report`]: fusion by plain rules; fused pictures judged by the field's own numbers, each with its convention; figures as
-//!     SVG and pages as HTML.
+//! 10. [`baseline`], [`tone`], [`metrics`], [`report`]: fusion by plain rules; contrast of fused pictures, a step of its own; fused pictures judged by the
+//!     field's own numbers, each with its convention; figures as SVG and pages as HTML.
 //! 11. [`cli`]: the command line, one file for each subcommand.
 //!
 //! # Fusing
@@ -80,6 +80,7 @@ mod stats;
 pub mod synth;
 pub mod tape;
 pub mod tensor;
+pub mod tone;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -144,6 +144,7 @@ fn a_frame_gives_the_same_in_bands() -> Result<()> {
         frame: FrameGene {
             levels: true,
             border: 8,
+            ends: 0.05,
         },
         ..genotype(
             CellKind::MultiScale,

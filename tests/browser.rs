@@ -9,6 +9,7 @@ use hafuse::metrics::{Metric, Undefined};
 use hafuse::report::compare::{Shots, page};
 use hafuse::report::scores::{Row, Scores};
 use hafuse::report::sheet::Scene;
+use hafuse::tone::Tone;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
@@ -201,6 +202,7 @@ fn sample() -> String {
     let rows = values.map(|(name, values)| Row {
         name: name.into(),
         origin: "somewhere".into(),
+        tone: Tone::None,
         scores: values
             .iter()
             .enumerate()

@@ -18,6 +18,8 @@ mod report;
 mod results;
 #[path = "cli/search.rs"]
 mod search;
+#[path = "cli/tone.rs"]
+mod tone;
 #[path = "cli/training.rs"]
 mod training;
 #[path = "cli/world.rs"]

@@ -1,4 +1,4 @@
-//! The network, the losses, their gradients and Adam against an independent implementation in JAX
+//! The network, the losses and their target, gradients and Adam against an independent implementation in JAX
 //! (`tests/golden/make_golden.py`, which also lists what the files hold).
 //!
 //! `cargo test --test golden -- --nocapture` prints the worst error of each group.
@@ -6,10 +6,10 @@
 mod common;
 
 use common::relative_error;
-use hafuse::loss::{self, FeatureNet, is_feature_param};
+use hafuse::loss::{self, ExposureOptions, FeatureNet, is_feature_param};
 use hafuse::net::{
-    Builder, CellGene, Fused, Genotype, GuidedFilterGene, OpKind, ParamSpec, record_cell,
-    record_ffm, record_fusion, record_operator,
+    Builder, CellGene, FrameGene, Fused, Genotype, GuidedFilterGene, OpKind, ParamSpec, Sources,
+    record_cell, record_ffm, record_fusion, record_operator,
 };
 use hafuse::ops::{self, AdamOptions};
 use hafuse::tape::SessionOptions;
@@ -256,6 +256,85 @@ fn feature_networks() {
     }
 }
 
+/// Inputs of these names, set by [`set_inputs`].
+fn input_vars<const N: usize>(t: &mut Tape, golden: &Golden, names: [&str; N]) -> [Var; N] {
+    names.map(|name| t.input(name, golden.tensor(name).shape()).unwrap())
+}
+
+fn set_inputs(s: &mut Session, golden: &Golden, names: &[&str]) {
+    for name in names {
+        if s.uses_input(name) {
+            s.set(name, &golden.given(name)).unwrap();
+        }
+    }
+}
+
+/// Runs the tape and compares each output with the golden tensor of its name.
+fn check_outputs(golden: &mut Golden, t: &Tape, store: &ParamStore, inputs: &[&str]) {
+    let mut s = session(t, store);
+    set_inputs(&mut s, golden, inputs);
+    s.run().unwrap();
+    for name in t.output_vars().keys() {
+        let group = name.split('/').next().unwrap().to_string();
+        golden.compare(&group, name, &s.get(name).unwrap());
+    }
+}
+
+/// By night, at dusk and by day, with given levels.
+#[test]
+fn the_exposure_aware_target() {
+    for dtype in BOTH {
+        let mut golden = Golden::load("exposure", dtype);
+        let options: ExposureOptions = golden.json("exposure");
+        assert_eq!(options, ExposureOptions::default());
+        let mut t = Tape::new(dtype);
+        let names = ["a", "b", "levels_a", "levels_b"];
+        let [a, b, la, lb] = input_vars(&mut t, &golden, names);
+        let target = loss::exposure_target(&mut t, (a, b), [la, lb], &options).unwrap();
+        t.output("fused", target.fused).unwrap();
+        t.output("of_a", target.of_a).unwrap();
+        t.output("of_b", target.of_b).unwrap();
+        t.output("share", target.share).unwrap();
+        check_outputs(&mut golden, &t, &ParamStore::default(), &names);
+        golden.finish();
+    }
+}
+
+/// With given levels and with those of the pictures themselves.
+#[test]
+fn levels_and_balance() {
+    for dtype in BOTH {
+        let mut golden = Golden::load("exposure", dtype);
+        let mut t = Tape::new(dtype);
+        let names = [
+            "balance/a",
+            "balance/b",
+            "balance/g",
+            "levels_a",
+            "levels_b",
+        ];
+        let [a, b, g, la, lb] = input_vars(&mut t, &golden, names);
+        let own = [a, b].map(|x| ops::picture_levels(&mut t, x).unwrap());
+        for (at, levels) in [("balance", [la, lb]), ("whole", own)] {
+            let y = ops::balance(&mut t, a, b, levels).unwrap();
+            t.output(&format!("{at}/y"), y).unwrap();
+            let wrt = [a, b, la, lb];
+            let wrt = if at == "whole" { &wrt[..2] } else { &wrt[..] };
+            let parts = ["da", "db", "dlevels_a", "dlevels_b"];
+            for (part, d) in parts.iter().zip(t.vjp(y, g, wrt).unwrap()) {
+                t.output(&format!("{at}/{part}"), d).unwrap();
+            }
+        }
+        t.output("whole/levels_a", own[0]).unwrap();
+        t.output("whole/levels_b", own[1]).unwrap();
+        check_outputs(&mut golden, &t, &ParamStore::default(), &names);
+        golden.finish();
+    }
+}
+
+/// The sources of the golden network.
+const SOURCES: [&str; 4] = ["a", "b", "levels_a", "levels_b"];
+
 /// A recorded stage of a task: the terms of its loss, and the outputs of the network it has.
 struct Recorded {
     tape: Tape,
@@ -277,8 +356,9 @@ fn record_stage(golden: &Golden, task: &str, stage: &str) -> Recorded {
     let net = features.as_ref();
     let mut tape = Tape::new(golden.dtype);
     let t = &mut tape;
-    let a = t.input("a", golden.tensor("a").shape()).unwrap();
-    let b = t.input("b", golden.tensor("b").shape()).unwrap();
+    let [a, b, la, lb] = input_vars(t, golden, SOURCES);
+    let levels = Some([la, lb]);
+    let sources = Sources { a, b, levels };
     if let Some(net) = net {
         let of = |t: &mut Tape, x| {
             let taps = net.record(t, x, 4).unwrap();
@@ -291,20 +371,21 @@ fn record_stage(golden: &Golden, task: &str, stage: &str) -> Recorded {
     }
     let mut builder = Builder::new(t);
     let (terms, images, specs) = if stage == "stage1" {
-        let feature = record_ffm(&mut builder, &genotype, (a, b)).unwrap();
+        let feature = record_ffm(&mut builder, &genotype, sources).unwrap();
         let specs = builder.into_specs();
-        let terms = record_feature_loss(t, net, &config.loss, feature, (a, b)).unwrap();
+        let terms = record_feature_loss(t, net, &config.loss, feature, sources).unwrap();
         (terms, vec![("feature", feature)], specs)
     } else {
-        let fused = record_fusion(&mut builder, &genotype, (a, b)).unwrap();
+        let fused = record_fusion(&mut builder, &genotype, sources).unwrap();
         let specs = builder.into_specs();
-        let terms = record_object_loss(t, net, config.task, &config.loss, &fused, (a, b)).unwrap();
+        let terms = record_object_loss(t, net, config.task, &config.loss, &fused, sources).unwrap();
         let Fused {
             feature,
             target,
             detail,
             mask,
             output,
+            ..
         } = fused;
         let images = vec![
             ("feature", feature),
@@ -338,11 +419,6 @@ fn network_params(golden: &Golden, r: &Recorded) -> ParamStore {
     store
 }
 
-fn set_pictures(s: &mut Session, golden: &Golden) {
-    s.set("a", &golden.given("a")).unwrap();
-    s.set("b", &golden.given("b")).unwrap();
-}
-
 fn check_stage(golden: &mut Golden, task: &str, stage: &str) {
     let mut r = record_stage(golden, task, stage);
     let store = network_params(golden, &r);
@@ -366,10 +442,14 @@ fn check_stage(golden: &mut Golden, task: &str, stage: &str) {
     for (name, v) in &r.images {
         output(t, "images".into(), name.to_string(), *v);
     }
+    let mut zeros = Vec::new();
     if task != "none" {
-        // Gradients of each term by the network's pictures; those that are not in the file are 0.
+        // Gradients of each term by the network's pictures. Of ivif, those that are not in the file are 0.
         let listed = golden.below(&format!("{at}/dimage/"));
         let mut seen = 0;
+        let terms = r.terms.terms.iter().map(|(n, _)| *n);
+        let covered = terms.filter(|n| listed.iter().any(|l| l.starts_with(&format!("{n}/"))));
+        assert!(task == "mif" || covered.count() == r.terms.terms.len());
         for (term, v) in r.terms.terms.clone() {
             let (images, wrt): (Vec<_>, Vec<_>) = r.images.iter().map(|(k, v)| (*k, *v)).unzip();
             for (image, d) in images.iter().zip(t.grad(v, &wrt).unwrap()) {
@@ -378,6 +458,10 @@ fn check_stage(golden: &mut Golden, task: &str, stage: &str) {
                     let name = format!("{at}/dimage/{name}");
                     output(t, format!("{at} d term / d image"), name, d);
                     seen += 1;
+                } else if task == "ivif" {
+                    let name = format!("{at}/zero/{name}");
+                    t.output(&name, d).unwrap();
+                    zeros.push(name);
                 }
             }
         }
@@ -392,8 +476,12 @@ fn check_stage(golden: &mut Golden, task: &str, stage: &str) {
         }
     }
     let mut s = session(t, &store);
-    set_pictures(&mut s, golden);
+    set_inputs(&mut s, golden, &SOURCES);
     s.run().unwrap();
+    for name in zeros {
+        let found = s.get(&name).unwrap().to_f64();
+        assert!(found.iter().all(|&v| v == 0.0), "{name}");
+    }
     for (group, name) in outputs {
         let found = s.get(&name).unwrap();
         golden.compare(&group, &name, &found);
@@ -430,6 +518,39 @@ fn network_losses_and_gradients() {
     }
 }
 
+/// With the levels of the pictures themselves, and without a frame, where the stem sees both sources alone.
+#[test]
+fn networks_of_whole_pictures() {
+    for dtype in BOTH {
+        let mut golden = Golden::load("network", dtype);
+        for (at, key) in [("whole", "genotype"), ("plain", "plain")] {
+            let genotype = Genotype::from_json(&golden.meta[key]).unwrap();
+            assert_eq!(genotype.frame == FrameGene::default(), at == "plain");
+            let mut t = Tape::new(dtype);
+            let [a, b] = input_vars(&mut t, &golden, ["a", "b"]);
+            let mut builder = Builder::new(&mut t);
+            let fused = record_fusion(&mut builder, &genotype, (a, b)).unwrap();
+            let specs = builder.into_specs();
+            t.output(&format!("{at}/feature"), fused.feature).unwrap();
+            t.output(&format!("{at}/output"), fused.output).unwrap();
+            let store = ParamStore::default();
+            for s in &specs {
+                let mut value = golden.given(&format!("w/{}", s.name));
+                if (at, s.name.as_str()) == ("plain", "ffm.stem.weight") {
+                    let [h, w, _, c] = value.shape().padded4();
+                    let taps = value.to_f64();
+                    let kept = taps.chunks(4 * c).flat_map(|tap| tap[..2 * c].to_vec());
+                    let kept = Tensor::from_vec([h, w, 2, c], kept.collect::<Vec<f64>>());
+                    value = kept.unwrap().to_dtype(dtype);
+                }
+                store.set(&s.name, &value).unwrap();
+            }
+            check_outputs(&mut golden, &t, &store, &["a", "b"]);
+        }
+        golden.finish();
+    }
+}
+
 #[test]
 fn three_adam_steps() {
     for dtype in BOTH {
@@ -455,7 +576,7 @@ fn three_adam_steps() {
             ops::adam(t, param, m, v, grad, lr, step, AdamOptions::default()).unwrap();
         }
         let mut session = session(t, &store);
-        set_pictures(&mut session, &network);
+        set_inputs(&mut session, &network, &SOURCES);
         session.set_scalar("lr", golden.json("lr")).unwrap();
         let steps: u32 = golden.json("steps");
         for k in 1..=steps {

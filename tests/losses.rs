@@ -3,6 +3,7 @@
 mod common;
 
 use common::{SEED, relative_error};
+use hafuse::loss::ExposureOptions;
 use hafuse::ops::registry::{CaseInput, Fill};
 use hafuse::{DType, Error, ParamStore, Result, Session, Tape, Tensor, Var, loss, ops};
 use rand::SeedableRng;
@@ -340,4 +341,214 @@ fn correlations_are_pearsons_of_each_sample() {
     .unwrap();
     s.run().unwrap();
     assert!(s.scalar("scd").unwrap() < 1e-3);
+}
+
+/// T and T with the details of one source alone, of `[N, H, W, 1]` with these means and deviations of the
+/// whole pictures, in f64 and f32.
+fn exposure(
+    a: &Tensor,
+    b: &Tensor,
+    levels: [&[[f64; 2]]; 2],
+    o: &ExposureOptions,
+) -> [Vec<f64>; 3] {
+    let of = |dtype| {
+        let mut t = Tape::new(dtype);
+        let mut constant = |x: &Tensor| t.constant(&x.to_dtype(dtype)).unwrap();
+        let (va, vb) = (constant(a), constant(b));
+        let levels = levels.map(|l| {
+            let values = l.iter().flatten().copied().collect::<Vec<f64>>();
+            constant(&Tensor::from_vec([l.len(), 1, 1, 2], values).unwrap())
+        });
+        let target = loss::exposure_target(&mut t, (va, vb), levels, o).unwrap();
+        let pictures = [target.fused, target.of_a, target.of_b];
+        for (i, v) in pictures.into_iter().enumerate() {
+            t.output(&format!("t{i}"), v).unwrap();
+        }
+        let mut s = Session::new(&t, &ParamStore::default()).unwrap();
+        s.run().unwrap();
+        [0, 1, 2].map(|i| s.get(&format!("t{i}")).unwrap().to_f64())
+    };
+    let (exact, single) = (of(DType::F64), of(DType::F32));
+    for (x, y) in exact.iter().zip(&single) {
+        // Both stay in [0, 1], and are one picture.
+        for v in x.iter().chain(y) {
+            assert!((0.0..=1.0).contains(v), "{v:e}");
+        }
+        let far = x.iter().zip(y).map(|(x, y)| (x - y).abs());
+        assert!(far.fold(0.0, f64::max) < 1e-5);
+    }
+    exact
+}
+
+/// By the definition: twice the mean of what is inside the picture.
+fn smooth(x: &[f64], width: usize, radius: usize) -> Vec<f64> {
+    let height = x.len() / width;
+    let around = |i: usize, size: usize| i.saturating_sub(radius)..(i + radius + 1).min(size);
+    let once = |x: &[f64]| -> Vec<f64> {
+        let mean = |i: usize| {
+            let (rows, columns) = (around(i / width, height), around(i % width, width));
+            let count = rows.len() * columns.len();
+            let window = rows.flat_map(|y| columns.clone().map(move |x| y * width + x));
+            window.map(|j| x[j]).sum::<f64>() / count as f64
+        };
+        (0..x.len()).map(mean).collect()
+    };
+    once(&once(x))
+}
+
+/// A night scene with textures in both sources, a bright and a dark half each.
+fn night_scene() -> [Tensor; 2] {
+    let (shape, noise) = ([1, 26, 31, 1], 0.25);
+    [(1, 0.7, 0.02), (2, 0.05, 0.4)].map(|(seed, left, right)| {
+        let values = images(shape, seed).to_f64().into_iter().enumerate();
+        let value = |(i, v): (usize, f64)| {
+            let level = if i % 31 < 15 { left } else { right };
+            level + noise * v
+        };
+        Tensor::from_vec(shape, values.map(value).collect::<Vec<f64>>()).unwrap()
+    })
+}
+
+/// No pixel is darker than the brighter of both smoothed sources with the darker of both details at each scale, and
+/// none brighter than both added with the brighter details, each through the tone curve.
+#[test]
+fn by_night_nothing_is_darker_than_the_brighter_source() {
+    let o = ExposureOptions::default();
+    let [a, b] = night_scene();
+    let [fused, of_a, of_b] = exposure(&a, &b, [&[[0.2, 0.1]], &[[0.3, 0.2]]], &o);
+    let scales = [a, b].map(|x| {
+        let x = x.to_f64();
+        let mut scales = vec![x];
+        for (i, radius) in [2, 4, 8].into_iter().enumerate() {
+            scales.push(smooth(&scales[i], 31, radius));
+        }
+        scales
+    });
+    let upper = |x: f64| {
+        let knee = 40.0 / 255.0;
+        match 1.0 - x {
+            y if y < knee => 1.0 - knee * (y / knee - 1.0).exp(),
+            _ => x,
+        }
+    };
+    let (mut lit, mut bent) = (0, 0);
+    for i in 0..fused.len() {
+        let [a, b] = [0, 1].map(|k| -> Vec<f64> {
+            let steps = scales[k].windows(2);
+            steps
+                .map(|s| o.detail_night * (s[0][i] - s[1][i]))
+                .collect()
+        });
+        let pairs = || a.iter().zip(&b);
+        let (least, most): (f64, f64) = (
+            pairs().map(|(a, b)| a.min(*b)).sum(),
+            pairs().map(|(a, b)| a.max(*b)).sum(),
+        );
+        let [low_a, low_b] = [0, 1].map(|k| scales[k][3][i]);
+        let (bright, dark) = (low_a.max(low_b), low_a.min(low_b));
+        let from = upper(bright + least);
+        let to = upper(bright + o.overlap_night * dark + most).max(1e-3);
+        assert!(
+            fused[i] >= from - 1e-12 && fused[i] <= to + 1e-12,
+            "pixel {i}: {from} <= {} <= {to}",
+            fused[i]
+        );
+        // The rows have the finest details of one source alone.
+        let coarser: f64 = pairs().skip(1).map(|(a, b)| a.min(*b)).sum();
+        for (of, details) in [(&of_a, &a), (&of_b, &b)] {
+            assert!(of[i] >= upper(bright + details[0] + coarser) - 1e-12);
+        }
+        lit += usize::from(fused[i] > from + 1e-3);
+        bent += usize::from(from < bright + least);
+    }
+    assert!(2 * lit > fused.len() && bent > 0, "{lit} lit, {bent} bent");
+}
+
+/// Constant pictures have no details, so they show the levels alone.
+#[test]
+fn levels_of_the_target_rise_with_those_of_the_sources() {
+    let o = ExposureOptions::default();
+    let steps = 101;
+    let grey = |f: &dyn Fn(usize) -> f64| {
+        let values = (0..steps * 6).map(|i| f(i / 6)).collect::<Vec<f64>>();
+        Tensor::from_vec([steps, 2, 3, 1], values).unwrap()
+    };
+    let rising = grey(&|k| k as f64 / 100.0);
+    for other in [0.0, 0.3, 1.0] {
+        let b = grey(&|_| other);
+        // Night, dusk, day, glare; contrasts alike, and as far apart as they come.
+        for [ma, mb] in [[0.1, 0.2], [0.3, 0.32], [0.5, 0.6], [1.0, 0.9]] {
+            for [sa, sb] in [[0.2, 0.2], [0.01, 0.4], [0.4, 0.01]] {
+                let levels = [&vec![[ma, sa]; steps][..], &vec![[mb, sb]; steps][..]];
+                let [fused, ..] = exposure(&rising, &b, levels, &o);
+                let each: Vec<f64> = fused.chunks(6).map(|p| p[0]).collect();
+                assert!(
+                    fused
+                        .chunks(6)
+                        .all(|p| p.iter().all(|v| (v - p[0]).abs() < 1e-12))
+                );
+                assert!(
+                    each.windows(2).all(|w| w[0] <= w[1] + 1e-12),
+                    "{ma} {mb}: {each:?}"
+                );
+                // By night white leaves nothing to be added.
+                if other < 1.0 {
+                    assert!(each[100] > each[0], "{ma} {mb}: {each:?}");
+                }
+                if ma + mb <= o.night {
+                    let knee = 1.0 - 40.0 / 255.0;
+                    for (k, v) in each.iter().enumerate() {
+                        let brighter = other.max(k as f64 / 100.0);
+                        assert!(*v >= brighter.min(knee) - 1e-12, "{k}: {v} < {brighter}");
+                    }
+                }
+            }
+        }
+    }
+    // A pixel as bright as the mean of its picture comes out at the centre by day.
+    let flat = |v| Tensor::full([1, 2, 3, 1], DType::F64, v);
+    for [ma, mb] in [[0.4, 0.4], [0.5, 0.7], [0.95, 0.9]] {
+        let levels = [&[[ma, 0.1]][..], &[[mb, 0.3]][..]];
+        for v in &exposure(&flat(ma), &flat(mb), levels, &o)[0] {
+            assert!((v - o.centre).abs() < 1e-12, "{ma} {mb}: {v}");
+        }
+    }
+}
+
+#[test]
+fn the_target_does_not_know_which_source_is_a() {
+    let o = ExposureOptions::default();
+    let shape = [3, 21, 18, 1];
+    let (a, b) = (images(shape, 1), images(shape, 2));
+    let la = [[0.2, 0.1], [0.3, 0.02], [0.7, 0.3]];
+    let lb = [[0.25, 0.3], [0.35, 0.3], [0.6, 0.2]];
+    let [fused, of_a, of_b] = exposure(&a, &b, [&la, &lb], &o);
+    let swapped = exposure(&b, &a, [&lb, &la], &o);
+    for (x, y) in [&fused, &of_b, &of_a].into_iter().zip(&swapped) {
+        assert!(relative_error(x, y) < 1e-12);
+    }
+    assert!(relative_error(&of_a, &of_b) > 0.1 && relative_error(&fused, &of_a) > 0.1);
+}
+
+/// Whatever the levels and constants are; [`exposure`] looks at the range.
+#[test]
+fn the_target_is_a_picture() {
+    let o = ExposureOptions {
+        detail_night: 5.0,
+        detail_day: 3.0,
+        overlap_night: 1.0,
+        centre: 0.0,
+        ..Default::default()
+    };
+    let shape = [4, 17, 19, 1];
+    let extremes = |seed| {
+        let values = images(shape, seed).to_f64().into_iter();
+        let far = values.map(|v| (3.0 * v - 1.0).clamp(0.0, 1.0));
+        Tensor::from_vec(shape, far.collect::<Vec<f64>>()).unwrap()
+    };
+    let la = [[0.0, 0.001], [1.0, 0.001], [0.25, 0.5], [1.0, 0.5]];
+    let lb = [[0.0, 0.5], [1.0, 0.001], [0.3, 0.001], [0.0, 0.5]];
+    let [fused, ..] = exposure(&extremes(1), &extremes(2), [&la, &lb], &o);
+    let reached = |x: f64| fused.iter().any(|v| (v - x).abs() < 1e-3);
+    assert!(reached(0.0) && reached(1.0));
 }

@@ -19,20 +19,27 @@ use std::process::Command;
 
 const TOLERANCE: f64 = 1e-4;
 
-/// Width and height.
-const SIZES: [(usize, usize); 4] = [(1, 1), (7, 5), (33, 20), (64, 48)];
+/// Width and height. ONNX mirrors once, so sides are larger than the border of a frame.
+const SIZES: [(usize, usize); 4] = [(9, 10), (21, 9), (33, 20), (64, 48)];
+/// Of networks without a frame.
+const PLAIN_SIZES: [(usize, usize); 4] = [(1, 1), (7, 5), (33, 20), (64, 48)];
 
 /// The standard operators of opset 17 that a network of ours may use.
-const STANDARD: [&str; 18] = [
+const STANDARD: [&str; 25] = [
     "Add",
     "AveragePool",
     "Clip",
     "Concat",
     "Conv",
     "Div",
+    "Exp",
     "GlobalAveragePool",
     "LeakyRelu",
+    "Max",
+    "Min",
     "Mul",
+    "Pad",
+    "Pow",
     "ReduceMax",
     "ReduceMean",
     "ReduceMin",
@@ -41,12 +48,14 @@ const STANDARD: [&str; 18] = [
     "Resize",
     "Shape",
     "Sigmoid",
+    "Slice",
+    "Sqrt",
     "Sub",
 ];
 
 /// A network of one kind of operator and cell, with random weights and biases whose pictures stay
 /// mostly in [0, 1], where the clamp hides nothing.
-fn small(cell: CellKind, kind: OpKind) -> Model {
+fn small(cell: CellKind, kind: OpKind, frame: FrameGene) -> Model {
     let gene = CellGene {
         cell,
         blocks: vec![kind],
@@ -61,10 +70,7 @@ fn small(cell: CellKind, kind: OpKind) -> Model {
             radius: 3,
             eps: 1e-3,
         },
-        frame: FrameGene {
-            levels: true,
-            border: 5,
-        },
+        frame,
     };
     let store = ParamStore::default();
     initial_params(&param_specs(&genotype).unwrap(), 7, DType::F32, &store).unwrap();
@@ -84,18 +90,30 @@ fn small(cell: CellKind, kind: OpKind) -> Model {
         }
     }
     Model {
-        name: format!("{}-{}", cell.name(), kind.name()),
+        name: match genotype.frame == FrameGene::default() {
+            true => format!("{}-{}", cell.name(), kind.name()),
+            false => format!("{}-{} framed", cell.name(), kind.name()),
+        },
         genotype,
         about: "random".into(),
         weights,
     }
 }
 
+/// The frame of the built-in models.
+const FRAME: FrameGene = FrameGene {
+    levels: true,
+    border: 8,
+    ends: 0.05,
+};
+
+/// With a frame and without.
 fn all_small() -> Vec<Model> {
-    let cells = CellKind::ALL.into_iter();
-    cells
-        .flat_map(|cell| OpKind::ALL.map(|kind| small(cell, kind)))
-        .collect()
+    let each = |frame| {
+        let cells = CellKind::ALL.into_iter();
+        cells.flat_map(move |cell| OpKind::ALL.map(|kind| small(cell, kind, frame)))
+    };
+    each(FRAME).chain(each(FrameGene::default())).collect()
 }
 
 fn builtin() -> Vec<Model> {
@@ -231,7 +249,7 @@ fn kernels_keep_their_values_and_the_file_says_what_it_is() {
 
 #[test]
 fn what_cannot_be_exported_says_why() {
-    let mut model = small(CellKind::Successive, OpKind::Residual3);
+    let mut model = small(CellKind::Successive, OpKind::Residual3, FRAME);
     model.weights.remove("ffm.stem.bias");
     let error = onnx(&model, Dims::default()).unwrap_err();
     assert!(
@@ -239,16 +257,18 @@ fn what_cannot_be_exported_says_why() {
         "{error}"
     );
 
-    let model = small(CellKind::Successive, OpKind::Residual3);
-    let dims = Dims {
-        batch: None,
-        size: Some((0, 4)),
-    };
-    let error = onnx(&model, dims).unwrap_err();
-    assert!(
-        error.exit_code() == 2 && error.to_string().contains("4 x 0"),
-        "{error}"
-    );
+    let model = small(CellKind::Successive, OpKind::Residual3, FRAME);
+    for (size, says) in [((0, 4), "4 x 0"), ((40, 8), "8 x 40"), ((8, 9), "9 x 8")] {
+        let dims = Dims {
+            batch: None,
+            size: Some(size),
+        };
+        let error = onnx(&model, dims).unwrap_err();
+        assert!(
+            error.exit_code() == 2 && error.to_string().contains(says),
+            "{error}"
+        );
+    }
 
     // An operator that inference does without, by its default.
     let entries = hafuse::ops::registry::registry();
@@ -300,11 +320,13 @@ fn write_cases(
     let (mut inside, mut all) = (0, 0);
     for &(n, (width, height)) in cases {
         let len = n * width * height;
-        // Smooth as pictures are, with noise on top.
+        // Smooth as pictures are, with noise on top; each of a batch darker and flatter than the one before.
         let mut picture = |phase: f32| -> Vec<f32> {
             (0..len)
                 .map(|i| {
-                    0.5 + 0.35 * (i as f32 * 0.07 + phase).sin() + rng.random_range(-0.15..0.15)
+                    let wave = 0.35 * (i as f32 * 0.07 + phase).sin();
+                    let v = 0.5 + wave + rng.random_range(-0.15..0.15);
+                    v * 0.6f32.powi((i / (width * height)) as i32)
                 })
                 .collect()
         };
@@ -335,16 +357,20 @@ fn onnx_runtime_computes_what_we_compute() {
         Err(reason) => return println!("not judged by ONNX Runtime: {reason}"),
     };
     let folder = tempfile::tempdir().unwrap();
-    let all: Vec<_> = [1, 2]
-        .into_iter()
-        .flat_map(|n| SIZES.map(|s| (n, s)))
-        .collect();
+    let batches = |sizes: [(usize, usize); 4]| -> Vec<_> {
+        let each = [1, 3].into_iter();
+        each.flat_map(|n| sizes.map(|s| (n, s))).collect()
+    };
     let models: Vec<_> = all_small().into_iter().chain(builtin()).collect();
     for (i, model) in models.iter().enumerate() {
+        let all = match model.genotype.frame.border {
+            0 => batches(PLAIN_SIZES),
+            _ => batches(SIZES),
+        };
         write_cases(folder.path(), &model.name, model, Dims::default(), &all);
         // Each batch and size with several models; with the built-in ones, the largest.
         let case @ (n, (width, height)) = match i {
-            30.. => (1 + i % 2, SIZES[3]),
+            60.. => (1 + i % 2, SIZES[3]),
             _ => all[i % all.len()],
         };
         let dims = Dims {
@@ -371,7 +397,7 @@ fn onnx_runtime_computes_what_we_compute() {
         .collect();
     assert_eq!(lines.len(), 2 * models.len(), "{text}{errors}");
     println!(
-        "{:<28} {:>10}  in case",
+        "{:<32} {:>10}  in case",
         format!("ONNX Runtime {}", lines[0]["onnxruntime"]),
         "difference"
     );
@@ -380,7 +406,7 @@ fn onnx_runtime_computes_what_we_compute() {
         // `null` stands for NaN.
         let difference = line["difference"].as_f64().unwrap_or(f64::INFINITY);
         println!(
-            "{:<28} {difference:>10.1e}  {}",
+            "{:<32} {difference:>10.1e}  {}",
             line["model"].as_str().unwrap(),
             line["case"]
         );

@@ -172,7 +172,13 @@ fn every_operator_has_enough_cases() {
             "{}: no thin picture",
             entry.name
         );
-        assert!(pictures.iter().any(odd), "{}: no odd channels", entry.name);
+        // One on grey pictures and their levels, mean and deviation, has no other channels.
+        let grey = pictures.iter().all(|d| d[3] <= 2);
+        assert!(
+            grey || pictures.iter().any(odd),
+            "{}: no odd channels",
+            entry.name
+        );
     }
 }
 

@@ -4,6 +4,7 @@ use super::fuser::Fuser;
 use super::memory::{Limit, available_bytes};
 use super::{output, terminal};
 use crate::data::{Picture, WriteOptions, read_pair};
+use crate::tone::Tone;
 use crate::{Error, Result};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +19,13 @@ pub struct Job {
     pub a: PathBuf,
     pub b: PathBuf,
     pub out: PathBuf,
+}
+
+/// Steps after fusion: from a luma plane to a file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Finish {
+    pub tone: Tone,
+    pub write: WriteOptions,
 }
 
 /// What was noticed on the way; said once at the end.
@@ -57,6 +65,7 @@ pub struct Stages {
     pub decode: f64,
     /// With preparing it, as far as that took longer than decoding; on a card with waiting for it.
     pub network: f64,
+    /// With the tone.
     pub encode: f64,
 }
 
@@ -87,15 +96,15 @@ pub struct Outcome {
 }
 
 /// Fuses one pair.
-pub fn one(job: &Job, options: WriteOptions, fuser: &Mutex<Fuser>) -> (Notes, Stages, Result<()>) {
+pub fn one(job: &Job, finish: Finish, fuser: &Mutex<Fuser>) -> (Notes, Stages, Result<()>) {
     let (mut notes, mut stages) = (Notes::default(), Stages::default());
-    let result = steps(job, options, fuser, &mut notes, &mut stages);
+    let result = steps(job, finish, fuser, &mut notes, &mut stages);
     (notes, stages, result)
 }
 
 fn steps(
     job: &Job,
-    options: WriteOptions,
+    finish: Finish,
     fuser: &Mutex<Fuser>,
     notes: &mut Notes,
     stages: &mut Stages,
@@ -128,12 +137,13 @@ fn steps(
         notes.both_coloured.push(job.name.clone());
     }
     let begun = Instant::now();
-    let luma = {
+    let mut luma = {
         let mut fuser = fuser.lock().unwrap_or_else(|e| e.into_inner());
         fuser.fuse(&job.a, &a, &b)?
     };
     stages.network = waited + begun.elapsed().as_secs_f64();
     let begun = Instant::now();
+    finish.tone.apply(&mut luma)?;
     let bit_depth = a.bit_depth.max(b.bit_depth);
     // What is not needed any more may be large.
     let colour = match Picture::colour_is_of_first(&a, &b) {
@@ -143,7 +153,7 @@ fn steps(
     let mut fused = colour.with_luma(luma)?;
     fused.bit_depth = bit_depth;
     output::make_parent(&job.out)?;
-    fused.write(&job.out, options)?;
+    fused.write(&job.out, finish.write)?;
     stages.encode = begun.elapsed().as_secs_f64();
     Ok(())
 }
@@ -237,7 +247,7 @@ impl Crew {
 }
 
 /// Fuses all pairs.
-pub fn run(jobs: &[Job], options: WriteOptions, crew: &Crew) -> Result<Outcome> {
+pub fn run(jobs: &[Job], finish: Finish, crew: &Crew) -> Result<Outcome> {
     let bar = terminal::bar(
         jobs.len() as u64,
         "{wide_bar} {pos}/{len} pairs  {per_sec}  {msg}  {eta} left",
@@ -251,7 +261,7 @@ pub fn run(jobs: &[Job], options: WriteOptions, crew: &Crew) -> Result<Outcome> 
         jobs.len(),
         |i, fuser| {
             // A fault in one pair is not the end of the others.
-            catch_unwind(AssertUnwindSafe(|| one(&jobs[i], options, fuser))).unwrap_or_else(|_| {
+            catch_unwind(AssertUnwindSafe(|| one(&jobs[i], finish, fuser))).unwrap_or_else(|_| {
                 let fault = Error::Internal("its worker panicked; please report it".into());
                 (Notes::default(), Stages::default(), Err(fault))
             })

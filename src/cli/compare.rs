@@ -17,6 +17,7 @@ Examples:
   hafuse compare ir/ vi/ --method gff --method laplacian --model ivif      rules beside a network
   hafuse compare ir/ vi/ --model ivif --picture 07 --picture 12            these two scenes
   hafuse compare ir/ vi/ --model ivif --picture 07 --crop 120,80,60,45     and what to enlarge
+  hafuse compare ir/ vi/ --method other=fused/ --model ivif --tone 0.5,99.5    all with the same stretch
 
 What --out DIR holds:
   compare.html     sortable tables of all pairs, box plots, and the pictures with a magnifier; one file that needs no other

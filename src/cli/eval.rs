@@ -15,6 +15,7 @@ Examples:
   hafuse eval ir/ vi/ --method a=fused_a/ --method b=fused_b/ --model ivif --out report
   hafuse eval ir/ vi/ --model old=runs/1/model.safetensors --model new=runs/2/model.safetensors
   hafuse eval ir/ vi/ --method a=fused/ --metrics paper      the four of the paper's Table 1
+  hafuse eval ir/ vi/ --method a=fused/ --model ivif --tone auto    both toned alike before they are judged
   hafuse eval ir/ vi/ --model ivif --gates                   is a model fit to be used?
   hafuse eval ir/ vi/ --model ivif --gates --sets            the same for each data set: TNO_01, TNO_02, MSRS_01
   hafuse eval --list                                         all metrics and whose convention each follows
@@ -22,6 +23,7 @@ Examples:
 Pictures are matched by name, as in `hafuse fuse`. All are judged as 8-bit grey (BT.601). Without --metrics:
 en, sd, sf, ag, mi, cc, scd, vif, qabf, ssim. In the table **best** and <u>second</u> of each column are marked, equal
 figures alike. A mean over fewer pictures than others says so (n = 5) and is not marked.
+--tone changes pictures in memory only; those of a folder are toned as they are read, so 8 bits stay 8.
 
 --gates holds every method against the limits that good published networks keep: places lost in black or white
 (also of the worst picture), plane R2 and tone detail (is it a constant sum, or a tone curve?), SSIM beside the rule

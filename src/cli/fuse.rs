@@ -1,6 +1,6 @@
 //! `hafuse fuse`: one pair of pictures, or two folders of them.
 
-use super::batch::{self, Crew, Job, Outcome};
+use super::batch::{self, Crew, Finish, Job, Outcome};
 use super::device::{DeviceArg, PrecisionArg};
 use super::fuser::Fuser;
 use super::memory::{self, Limit};
@@ -9,6 +9,7 @@ use crate::baseline::Baseline;
 use crate::data::{Picture, WriteOptions, check_output_path, list_pairs};
 use crate::infer::DEFAULT_MODEL;
 use crate::tensor::io::PART;
+use crate::tone::Tone;
 use crate::{Error, Result};
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -29,6 +30,7 @@ Examples:
   hafuse fuse data/ir data/vi -o data/fused --resume       after a stop: only what is not there
   hafuse fuse huge_ir.tif huge_vi.tif -o fused.tif --max-memory 4GiB
   hafuse fuse ir.png vi.png -o plain.png --method gff      without a network, to compare with
+  hafuse fuse ir.png vi.png -o fused.png --tone auto       more contrast; nothing is clipped
 
 Sizes that differ are an error: hafuse neither resizes nor registers. Do both before.
 Exit codes: 0 all fused, 1 some pairs of a folder failed, 2 usage, 3 input or weights, 4 output,
@@ -61,6 +63,9 @@ pub struct FuseArgs {
     /// Fuse by a rule instead of a network: mean, maximum, Laplacian pyramids, guided-filter fusion
     #[arg(long, value_name = "RULE", conflicts_with = "model", value_parser = rules())]
     pub method: Option<Baseline>,
+    /// Contrast: none, auto (at most 1.5 times, clips nothing) or LOW,HIGH, percentiles as in 0.5,99.5
+    #[arg(long, value_name = "none|auto|LOW,HIGH", default_value_t = Tone::DEFAULT)]
+    pub tone: Tone,
     /// JPEG quality, 1 to 100
     #[arg(long, value_name = "Q", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub quality: u8,
@@ -121,6 +126,10 @@ pub fn run(args: &FuseArgs) -> Result<()> {
         quality: args.quality,
         bits: args.bits,
     };
+    let finish = Finish {
+        tone: args.tone,
+        write: options,
+    };
     let folders = match (is_folder(&args.a)?, is_folder(&args.b)?) {
         (false, false) => false,
         (true, true) => true,
@@ -164,7 +173,7 @@ pub fn run(args: &FuseArgs) -> Result<()> {
         let threads = rayon::current_num_threads();
         let wanted = args.jobs.map_or(threads, usize::from);
         let crew = Crew::new(&jobs, fuser, make, (wanted, args.max_memory))?;
-        batch::run(&jobs, options, &crew)?
+        batch::run(&jobs, finish, &crew)?
     } else {
         if let Some(asked) = args.max_memory {
             fuser.limit_memory(Limit::new(asked));
@@ -172,7 +181,7 @@ pub fn run(args: &FuseArgs) -> Result<()> {
         let fuser = Mutex::new(fuser);
         let mut outcome = Outcome::default();
         for job in &jobs {
-            let (notes, stages, result) = batch::one(job, options, &fuser);
+            let (notes, stages, result) = batch::one(job, finish, &fuser);
             (outcome.notes, outcome.stages, outcome.workers) = (notes, stages, 1);
             result?;
             outcome.outputs.push(job.out.clone());
@@ -185,6 +194,7 @@ pub fn run(args: &FuseArgs) -> Result<()> {
     let said = Summary {
         model: &name,
         device: &place,
+        tone: args.tone,
         total,
         whole: &whole,
         outcome: &outcome,
@@ -197,8 +207,9 @@ pub fn run(args: &FuseArgs) -> Result<()> {
         terminal::print(&said.text(&args.out))?;
     } else {
         terminal::print(&format!(
-            "{}: fused with {name} on {place} in {seconds:.2} s",
-            args.out.display()
+            "{}: fused with {} in {seconds:.2} s",
+            args.out.display(),
+            said.means()
         ))?;
     }
     if outcome.failures.is_empty() {
@@ -350,6 +361,7 @@ fn folder_jobs(args: &FuseArgs, options: WriteOptions) -> Result<(Vec<Job>, [Vec
 struct Summary<'a> {
     model: &'a str,
     device: &'a str,
+    tone: Tone,
     total: usize,
     /// Pairs that were fused before.
     whole: &'a [Job],
@@ -359,6 +371,15 @@ struct Summary<'a> {
 }
 
 impl Summary<'_> {
+    /// Model, device and, if there is one, tone.
+    fn means(&self) -> String {
+        let means = format!("{} on {}", self.model, self.device);
+        match self.tone {
+            Tone::None => means,
+            tone => format!("{means}, tone {tone},"),
+        }
+    }
+
     fn text(&self, out: &Path) -> String {
         let fused = self.outcome.outputs.len();
         let before = match self.whole.len() {
@@ -366,10 +387,9 @@ impl Summary<'_> {
             n => format!(", {n} were there already"),
         };
         let said = format!(
-            "{fused} of {} pairs fused with {} on {} in {:.1} s{before}, written to {}",
+            "{fused} of {} pairs fused with {} in {:.1} s{before}, written to {}",
             self.total,
-            self.model,
-            self.device,
+            self.means(),
             self.seconds,
             out.display(),
         );
@@ -403,6 +423,7 @@ impl Summary<'_> {
         serde_json::json!({
             "model": self.model,
             "device": self.device,
+            "tone": self.tone.to_string(),
             "pairs": self.total,
             "skipped": self.whole.len(),
             "outputs": outputs,

@@ -10,6 +10,7 @@ use crate::infer::Engine;
 use crate::metrics::Grey;
 use crate::metrics::border::{MARGIN, crop, reflect};
 use crate::tape::SessionOptions;
+use crate::tone::Tone;
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -175,18 +176,21 @@ impl Fuser {
         self.finish(a.luma.len())
     }
 
-    /// Both sources of a pair and what becomes of them, as the metrics take them.
-    pub fn grey(&mut self, pair: &Pair) -> Result<[Grey; 3]> {
+    /// Both sources of a pair and the fused picture of this tone, as the metrics take them.
+    pub fn grey(&mut self, pair: &Pair, tone: Tone) -> Result<[Grey; 3]> {
         let (a, b) = read_pair(&pair.a, &pair.b)?;
-        let fused = self.fuse(&pair.a, &a, &b)?;
+        let mut fused = self.fuse(&pair.a, &a, &b)?;
+        tone.apply(&mut fused)?;
         Ok([
             Grey::from_picture(&a)?,
             Grey::from_picture(&b)?,
             Grey::from_luma(a.width, a.height, &fused)?,
         ])
     }
-    /// What becomes of a pair whose sources go on beyond their border, without that margin.
-    pub fn grey_of_continued(&mut self, pair: &Pair) -> Result<Grey> {
+
+    /// What becomes of a pair whose sources go on beyond their border, without that margin. It is toned after the margin
+    /// is gone, so that the same pixels set its range.
+    pub fn grey_of_continued(&mut self, pair: &Pair, tone: Tone) -> Result<Grey> {
         let (a, b) = read_pair(&pair.a, &pair.b)?;
         let (width, height) = (a.width + 2 * MARGIN, a.height + 2 * MARGIN);
         let continued = |p: &Picture| {
@@ -194,6 +198,8 @@ impl Fuser {
             Picture::from_luma(width, height, luma)
         };
         let fused = self.fuse(&pair.a, &continued(&a)?, &continued(&b)?)?;
-        Grey::from_luma(a.width, a.height, &crop(width, height, &fused, MARGIN)?)
+        let mut fused = crop(width, height, &fused, MARGIN)?;
+        tone.apply(&mut fused)?;
+        Grey::from_luma(a.width, a.height, &fused)
     }
 }

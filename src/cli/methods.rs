@@ -10,11 +10,12 @@ use super::terminal;
 use crate::baseline::Baseline;
 use crate::data::{Pair, Picture, list_pairs, match_names, sample_names};
 use crate::report::scores::Scores;
+use crate::tone::Tone;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// `--method`, `--model` and where models run.
+/// `--method`, `--model`, `--tone` and where models run.
 #[derive(clap::Args, Clone, Debug)]
 pub struct MethodArgs {
     /// A folder of fused pictures, or a rule (average, maximum, laplacian, gff); may be repeated
@@ -23,6 +24,9 @@ pub struct MethodArgs {
     /// A built-in model by name or a model file, fused on the fly, under a name of its own if given; may be repeated
     #[arg(long, value_name = "[NAME=]MODEL|FILE")]
     pub model: Vec<String>,
+    /// Contrast of all methods, as in `hafuse fuse` [default: its default, but folders as they are]
+    #[arg(long, value_name = "none|auto|LOW,HIGH")]
+    pub tone: Option<Tone>,
     #[command(flatten)]
     pub device: DeviceArg,
     #[command(flatten)]
@@ -40,6 +44,7 @@ enum Fused {
 pub struct Method {
     pub name: String,
     origin: String,
+    tone: Tone,
     fused: Fused,
 }
 
@@ -86,11 +91,16 @@ impl MethodArgs {
                 (DeviceArg { device }, PrecisionArg { precision: None })
             }
         };
+        let tone = self.tone.unwrap_or_default();
         let mut methods = Vec::new();
         for text in &self.method {
             let method = match split(text)? {
-                Named::Rule(rule) => Fuser::rule(rule, &device, precision)?.try_into()?,
-                Named::Folder(name, dir) => folder(name, dir, dir_a, &list.pairs, &mut problems)?,
+                Named::Rule(rule) => Method::of(Fuser::rule(rule, &device, precision)?, tone)?,
+                Named::Folder(name, dir) => Method {
+                    // The pictures have had theirs unless another one is asked for.
+                    tone: self.tone.unwrap_or(Tone::None),
+                    ..folder(name, dir, dir_a, &list.pairs, &mut problems)?
+                },
             };
             methods.push(method);
         }
@@ -98,8 +108,8 @@ impl MethodArgs {
             let device = self.device.open()?;
             for text in &self.model {
                 let (name, model) = split_model(text);
-                let mut method: Method =
-                    Fuser::network(model, &device, self.precision)?.try_into()?;
+                let fuser = Fuser::network(model, &device, self.precision)?;
+                let mut method = Method::of(fuser, tone)?;
                 if let Some(name) = name {
                     method.name = name.to_string();
                 }
@@ -194,20 +204,9 @@ fn folder(
     Ok(Method {
         name,
         origin: dir.display().to_string(),
+        tone: Tone::None,
         fused: Fused::Folder(dir, by_a),
     })
-}
-
-impl TryFrom<Fuser> for Method {
-    type Error = Error;
-
-    fn try_from(fuser: Fuser) -> Result<Self> {
-        Ok(Self {
-            name: fuser.name().to_string(),
-            origin: fuser.origin()?,
-            fused: Fused::Fuser(fuser),
-        })
-    }
 }
 
 impl Methods {
@@ -238,7 +237,17 @@ pub fn report_problems(scores: &Scores) -> Result<()> {
 }
 
 impl Method {
-    /// The fused picture of a pair whose sources are at hand; `None` if the folder has none.
+    /// Fusion on the fly.
+    fn of(fuser: Fuser, tone: Tone) -> Result<Self> {
+        Ok(Self {
+            name: fuser.name().to_string(),
+            origin: fuser.origin()?,
+            tone,
+            fused: Fused::Fuser(fuser),
+        })
+    }
+
+    /// The fused picture, toned, of a pair whose sources are at hand; `None` if the folder has none.
     ///
     /// # Errors
     /// [`Error::Input`] if it cannot be read or has another size than the sources; those of a fusion.
@@ -248,7 +257,7 @@ impl Method {
                 let Some(path) = by_a.get(&pair.a) else {
                     return Ok(None);
                 };
-                let fused = Picture::read(path)?;
+                let mut fused = Picture::read(path)?;
                 if (fused.width, fused.height) != (a.width, a.height) {
                     return Err(Error::input(
                         path,
@@ -258,10 +267,12 @@ impl Method {
                         ),
                     ));
                 }
+                self.tone.apply(&mut fused.luma)?;
                 Ok(Some(fused))
             }
             Fused::Fuser(fuser) => {
-                let luma = fuser.fuse(&pair.a, a, b)?;
+                let mut luma = fuser.fuse(&pair.a, a, b)?;
+                self.tone.apply(&mut luma)?;
                 Ok(Some(Picture::with_chroma_of_either(luma, a, b)?))
             }
         }

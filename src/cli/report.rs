@@ -150,8 +150,8 @@ fn find_pairs(args: &ReportArgs, run: &SearchRun) -> Result<Vec<Pair>> {
                 "the pictures of the search are not here; name some with --a and --b",
             ));
         }
-        let (pairs, _) = list_all(&data.a, &data.b, &data.exclude)?;
-        return Ok(pairs.into_iter().map(|(_, pair)| pair).collect());
+        let list = list_all(&data.a, &data.b, &data.exclude)?;
+        return Ok(list.pairs.into_iter().map(|(_, pair)| pair).collect());
     };
     match (a.is_dir(), b.is_dir()) {
         (true, true) => Ok(list_pairs(a, b)?.pairs),

@@ -64,15 +64,16 @@ impl PairDataset {
     /// or all pairs are excluded. [`Error::Input`] if a picture cannot be read, if the two of a pair differ in size, or if
     /// one has a side below `patch`.
     pub fn load(a: &Folders, b: &Folders, exclude: &[String], patch: usize) -> Result<Self> {
-        let (pairs, unmatched) = list_all(a, b, exclude)?;
-        let entries: Vec<Result<Entry>> = pairs
+        let list = list_all(a, b, exclude)?;
+        let entries: Vec<Result<Entry>> = list
+            .pairs
             .into_par_iter()
             .map(|(folder, pair)| Ok(Entry::new(load_scene(pair, patch)?, folder)))
             .collect();
         // Collected first: of several failures the same one is reported each time.
         let entries: Result<Vec<Entry>> = entries.into_iter().collect();
         let entries = entries?.into_iter().map(Arc::new).collect();
-        Ok(Self::of(entries, 1.0, unmatched))
+        Ok(Self::of(entries, 1.0, list.unmatched))
     }
 
     /// Takes scenes that are in memory already, as of one pair of folders.
@@ -344,15 +345,20 @@ fn sets(entries: &[Arc<Entry>]) -> Vec<u32> {
     .collect()
 }
 
-/// All pairs of folders but those that are excluded, each with the place of its folders, and what has no partner.
+/// The pairs of several folders.
+#[derive(Clone, Debug)]
+pub struct FolderPairs {
+    /// Each with the place of its folders in their lists.
+    pub pairs: Vec<(u32, Pair)>,
+    /// Pictures without a partner.
+    pub unmatched: Vec<PathBuf>,
+}
+
+/// All pairs of folders but those that are excluded, in the order of the folders.
 ///
 /// # Errors
 /// As [`PairDataset::load`], before a picture is read.
-pub fn list_all(
-    a: &Folders,
-    b: &Folders,
-    exclude: &[String],
-) -> Result<(Vec<(u32, Pair)>, Vec<PathBuf>)> {
+pub fn list_all(a: &Folders, b: &Folders, exclude: &[String]) -> Result<FolderPairs> {
     if a.is_empty() {
         return Err(Error::config(
             "data.a",
@@ -394,7 +400,7 @@ pub fn list_all(
             format!("leaves none of {all} pairs; exclude fewer, or name a folder in data.a");
         return Err(Error::config("data.exclude", detail));
     }
-    Ok((pairs, unmatched))
+    Ok(FolderPairs { pairs, unmatched })
 }
 
 fn load_scene(pair: Pair, patch: usize) -> Result<Scene> {

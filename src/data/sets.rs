@@ -111,11 +111,14 @@ pub fn set_name(stem: &str) -> &str {
     }
 }
 
+/// What is before and after a number.
+type Around<'a> = (&'a str, &'a str);
+
 /// A name without its last number, and that number; `None` if it has none.
 ///
 /// What follows the number is passed over where it is short: `_q0` (a letter or two, up to two digits), or up to 3
 /// characters that are no digits.
-fn numbered(stem: &str) -> Option<((&str, &str), u64)> {
+fn numbered(stem: &str) -> Option<(Around<'_>, u64)> {
     let whole = last_number(stem);
     let cut = last_number(without_part(stem));
     let ((before, after), number) = cut.or(whole)?;
@@ -143,7 +146,7 @@ fn without_part(stem: &str) -> &str {
 }
 
 /// What is before and after the last digits of a name, and their number.
-fn last_number(stem: &str) -> Option<((&str, &str), u64)> {
+fn last_number(stem: &str) -> Option<(Around<'_>, u64)> {
     let end = stem.rfind(|c: char| c.is_ascii_digit())? + 1;
     let start = stem[..end]
         .rfind(|c: char| !c.is_ascii_digit())
@@ -161,7 +164,7 @@ fn last_number(stem: &str) -> Option<((&str, &str), u64)> {
 /// without a number, and all others, are scenes of their own. Sorted by their first pair.
 pub fn scenes_of(pairs: &[(u32, &str)], gap: u64) -> Vec<Vec<usize>> {
     let mut scenes: Vec<Vec<usize>> = Vec::new();
-    let mut runs: BTreeMap<(u32, (&str, &str)), Vec<(u64, usize)>> = BTreeMap::new();
+    let mut runs: BTreeMap<(u32, Around), Vec<(u64, usize)>> = BTreeMap::new();
     for (i, &(set, name)) in pairs.iter().enumerate() {
         match numbered(name) {
             Some((key, number)) => runs.entry((set, key)).or_default().push((number, i)),

@@ -42,7 +42,6 @@ struct Bin {
 /// A histogram of 256 bins, from dark to bright, without the empty ones.
 #[derive(Clone, Debug)]
 pub(super) struct Tones {
-    mean: f64,
     bins: Vec<Bin>,
 }
 
@@ -63,7 +62,6 @@ impl Tones {
         let n = plane.len().max(1) as f64;
         let filled = sums.iter().filter(|s| s.0 > 0);
         Self {
-            mean: sums.iter().map(|s| s.1).sum::<f64>() / n,
             bins: filled
                 .map(|&(count, sum, outward)| Bin {
                     value: (sum / f64::from(count)) as f32,
@@ -72,11 +70,6 @@ impl Tones {
                 })
                 .collect(),
         }
-    }
-
-    /// The mean of the picture.
-    pub fn mean(&self) -> f32 {
-        self.mean as f32
     }
 
     /// The mean of `f` of the values, each darkened by `vignetting` times its squared radius.
@@ -89,7 +82,7 @@ impl Tones {
 
     /// Mean and standard deviation of the picture that [`Tones::mean_of`] is the mean of.
     pub fn levels(&self, vignetting: f32, f: impl Fn(f32) -> f32) -> (f32, f32) {
-        let mean = self.mean_of(vignetting, &f).clamp(0.0, 1.0);
+        let mean = self.mean_of(vignetting, &f);
         // The square of the darkening, without its smallest part.
         let squares = self.mean_of(2.0 * vignetting, |v| f(v) * f(v));
         (mean, (squares - mean * mean).max(0.0).sqrt())

@@ -14,7 +14,7 @@ use self::proto::{
 };
 use crate::infer::Model;
 use crate::net::fusion_tape;
-use crate::tape::{Node, Source, Tape};
+use crate::tape::{Node, Source, Tape, needed_nodes};
 use crate::tensor::DType;
 use crate::tensor::io::TensorMap;
 use crate::{Error, Result};
@@ -51,7 +51,8 @@ impl Dims {
 /// the output is clamped to them. What `dims` leaves open has a name and takes any value.
 ///
 /// # Errors
-/// [`Error::Config`] for an operator without an ONNX form, or a size that is 0 or larger than any memory;
+/// [`Error::Config`] for an operator without an ONNX form, a size that is 0 or larger than any memory, or a side that
+/// is not larger than the border of mirror image that the network wants, which ONNX mirrors only once;
 /// [`Error::Weights`] if a parameter is missing.
 ///
 /// ```
@@ -72,6 +73,17 @@ pub fn onnx(model: &Model, dims: Dims) -> Result<ModelProto> {
         return Err(Error::config(
             "export",
             format!("{batch} pictures of {width} x {height} have no pixels, or too many to count"),
+        ));
+    }
+    let border = model.genotype.frame.border;
+    if let Some((height, width)) = dims.size.filter(|(h, w)| *h.min(w) <= border) {
+        return Err(Error::config(
+            "export",
+            format!(
+                "pictures of {width} x {height} are too small for ONNX to mirror a border of {border} pixels; \
+                 sides of at least {} are needed",
+                border + 1
+            ),
         ));
     }
     let tape = fusion_tape(&model.genotype, [batch, height, width], DType::F32)?;
@@ -114,12 +126,17 @@ pub fn onnx(model: &Model, dims: Dims) -> Result<ModelProto> {
     })
 }
 
-/// Writes every node into the graph; the value of the output `fused`.
+/// Writes every node that `fused` is made of into the graph; the value of `fused`.
 fn walk(tape: &Tape, weights: &TensorMap, g: &mut Graph) -> Result<Value> {
-    let mut operands: Vec<Operand> = Vec::with_capacity(tape.nodes().len());
-    for (i, node) in tape.nodes().iter().enumerate() {
+    let fused = tape.output_vars().get("fused").map(|v| v.index());
+    let mut operands: Vec<Option<Operand>> = Vec::with_capacity(tape.nodes().len());
+    for (i, (node, needed)) in tape.nodes().iter().zip(needed_nodes(tape)).enumerate() {
+        if !needed {
+            operands.push(None);
+            continue;
+        }
         g.set_scope(&node.scope);
-        operands.push(match &node.source {
+        operands.push(Some(match &node.source {
             Source::Input(name) => Operand::Computed(g.input(name)),
             Source::Param(name) => Operand::Known {
                 name: name.clone(),
@@ -133,14 +150,16 @@ fn walk(tape: &Tape, weights: &TensorMap, g: &mut Graph) -> Result<Value> {
             },
             Source::Op(op) => {
                 let inputs = node.inputs.iter().map(|v| operands[v.index()].clone());
-                let inputs: Vec<Operand> = inputs.collect();
+                let inputs: Option<Vec<Operand>> = inputs.collect();
+                let inputs = inputs.ok_or_else(|| {
+                    Error::Internal(format!("{} of what is not needed", op.name()))
+                })?;
                 check_rank(tape, node, op.name())?;
                 Operand::Computed(op.onnx(g, &inputs)?)
             }
-        });
+        }));
     }
-    let fused = tape.output_vars().get("fused").map(|v| v.index());
-    match fused.map(|i| &operands[i]) {
+    match fused.and_then(|i| operands[i].as_ref()) {
         Some(Operand::Computed(value)) => Ok(value.clone()),
         _ => Err(Error::Internal(
             "a fusion without the output `fused`".into(),

@@ -6,9 +6,11 @@ use crate::ops;
 use crate::tape::{Tape, Var};
 use serde::{Deserialize, Serialize};
 
-/// Radii of the box filters, each applied twice, that make the scales of the details: about Gaussians of standard
-/// deviation 1.2, 2, 3.7 and 6.9.
-const SCALES: [usize; 4] = [1, 2, 4, 8];
+/// Radii of the box filters, each applied twice and to what the one before gave, that make the scales of the details: about
+/// Gaussians of standard deviation 2, 4.2 and 8.1 together.
+const FINE: usize = 2;
+const MIDDLE: usize = 4;
+const COARSE: usize = 8;
 /// Widest end of the tone curve that is bent, in grey values.
 const KNEE: f64 = 40.0 / 255.0;
 /// Added to the energies of details, in squared grey values: below a quarter of an 8-bit level both sources count alike.
@@ -38,11 +40,11 @@ impl Default for ExposureOptions {
         Self {
             night: 0.5,
             day: 0.75,
-            overlap_night: 0.5,
+            overlap_night: 0.35,
             overlap_day: 1.0,
             centre: 0.5,
-            detail_night: 1.1,
-            detail_day: 1.0,
+            detail_night: 1.35,
+            detail_day: 1.1,
         }
     }
 }
@@ -52,29 +54,37 @@ impl Default for ExposureOptions {
 pub struct ExposureTarget {
     /// Details of the stronger source at each scale.
     pub fused: Var,
-    /// The same levels with the details of A alone.
+    /// The same with the details of A alone at the finest scale.
     pub of_a: Var,
-    /// The same levels with the details of B alone.
+    /// The same with the details of B alone there.
     pub of_b: Var,
+    /// Share of A in the details at the finest scale, which the mask of the aggregation should be.
+    pub share: Var,
 }
 
 /// The exposure-aware target, beyond the paper:
 ///
 /// `T = tone(M + o m - e + g sum over scales i of (w_i a_i + (1 - w_i) b_i))`
 ///
-/// `M` and `m` are the brighter and the darker of both sources, smoothed, by day with contrasts brought closer as in
-/// [`ops::balance`](crate::ops::balance); `a_i` and `b_i` the details of each
-/// source between two scales of smoothing; `w_i = E(a_i)^2 / (E(a_i)^2 + E(b_i)^2)` the share of the stronger one, with the local
-/// energy `E(x) = smooth(x^2)`. With `mu = mean A + mean B` of the whole pictures:
+/// With `mu = mean A + mean B` of the whole pictures:
 ///
 /// - `s = smoothstep((mu - night) / (day - night))` is how much of a day scene this is; overlap `o` and gain `g` go with `s` from their
 ///   night to their day values; by night the overlap also fades where `M` is bright, `o (1 - (1 - s) M)`, as in a screen blend;
+/// - sources are smoothed by box filters of radius 2, then 4, then 8, each applied twice, over the part of the window that lies inside
+///   the picture;
+/// - `M` and `m` are the brighter and the darker of both sources at the coarsest scale, by day with contrasts brought closer:
+///   `mean A + (1 - s + s r) (smooth A - mean A)`, and alike for B with `1 / r`, the factor `r` that of
+///   [`ops::balance`](crate::ops::balance);
+/// - `a_i` and `b_i` are the details of each source that smoothing at scale `i` takes from the one before it, the finest from the source
+///   itself; `w_i = E(a_i)^4 / (E(a_i)^4 + E(b_i)^4)` the share of the stronger one, with the local energy `E(x) = smooth(x^2) + 1e-6`,
+///   smoothed with 3/2 of the radius, rounded down;
 /// - `e = max(0, mu (1 + o) / 2 - centre)` brings a bright scene down, and leaves night as it is;
-/// - `tone` is the identity, but for ends of at most 40 levels that approach 0 and 1 exponentially: the upper end always, the
-///   lower one where `e` would otherwise push values below 0 (end of `0.6 e`).
+/// - `tone` is the identity, but for ends below `end` and above `1 - knee` that approach 0 and 1 exponentially, `end exp(x / end - 1)` and
+///   its mirror image: the upper end always, `knee` of 40 levels, the lower one where `e` would otherwise push values below 0, of `0.6 e`,
+///   at least 0.001 and at most `knee`.
 ///
-/// So by night nothing is darker than the brighter source, by day no road turns white, and details are those of the
-/// source that has them, whatever its level.
+/// So by night nothing is darker than the brighter source, but for what its details and the upper end take; a scene's mean comes out at
+/// `centre` by day, so that no road turns white; and details are those of the source that has them, whatever its level.
 ///
 /// # Shapes
 /// `a` and `b`: `[N, H, W, 1]`, `levels`: [`ops::picture_levels`](crate::ops::picture_levels) of the whole
@@ -103,7 +113,11 @@ pub fn exposure_target(
         let overlap = affine(t, day, o.overlap_day - o.overlap_night, o.overlap_night)?;
         let gain = affine(t, day, o.detail_day - o.detail_night, o.detail_night)?;
 
-        let (low_a, of_a, low_b, of_b, fused) = details(t, a, b)?;
+        let fine = scale(t, [a, b], FINE)?;
+        let middle = scale(t, fine.low, MIDDLE)?;
+        let coarse = scale(t, middle.low, COARSE)?;
+        let low = coarse.low;
+        let rest = ops::add(t, middle.stronger, coarse.stronger)?;
         // Closer contrasts by day.
         let r = ops::balance_factor(t, levels)?;
         let inverse = ops::recip(t, r)?;
@@ -114,16 +128,16 @@ pub fn exposure_target(
             let more = ops::mul(t, centred, change)?;
             ops::add(t, low, more)
         };
-        let low_a = balanced(low_a, means[0], r)?;
-        let low_b = balanced(low_b, means[1], inverse)?;
+        let low_a = balanced(low[0], means[0], r)?;
+        let low_b = balanced(low[1], means[1], inverse)?;
         let bright = ops::maximum(t, low_a, low_b)?;
         let both = ops::add(t, low_a, low_b)?;
         let dark = ops::sub(t, both, bright)?;
         let night = affine(t, day, -1.0, 1.0)?;
         let faded = ops::mul(t, night, bright)?;
         let fade = affine(t, faded, -1.0, 1.0)?;
-        let share = ops::mul(t, overlap, fade)?;
-        let added = ops::mul(t, share, dark)?;
+        let part = ops::mul(t, overlap, fade)?;
+        let added = ops::mul(t, part, dark)?;
         let base = ops::add(t, bright, added)?;
 
         let half = affine(t, overlap, 0.5, 0.5)?;
@@ -134,7 +148,8 @@ pub fn exposure_target(
 
         let end = ops::scale(t, excess, 0.6)?;
         let end = ops::clamp(t, end, 1e-3, KNEE)?;
-        let mut picture = |detail: Var| -> Result<Var> {
+        let mut picture = |fine: Var| -> Result<Var> {
+            let detail = ops::add(t, rest, fine)?;
             let detail = ops::mul(t, detail, gain)?;
             let x = ops::add(t, base, detail)?;
             let x = soft_floor(t, x, end)?;
@@ -144,40 +159,45 @@ pub fn exposure_target(
             affine(t, x, -1.0, 1.0)
         };
         Ok(ExposureTarget {
-            fused: picture(fused)?,
-            of_a: picture(of_a)?,
-            of_b: picture(of_b)?,
+            fused: picture(fine.stronger)?,
+            of_a: picture(fine.details[0])?,
+            of_b: picture(fine.details[1])?,
+            share: fine.share,
         })
     })
 }
 
-/// Smoothed A, its details, the same of B, and the details of the stronger source.
-fn details(t: &mut Tape, a: Var, b: Var) -> Result<(Var, Var, Var, Var, Var)> {
-    let (mut last_a, mut last_b) = (a, b);
-    let mut fused = None;
-    for radius in SCALES {
-        let (next_a, next_b) = (smooth(t, a, radius)?, smooth(t, b, radius)?);
-        let (da, db) = (ops::sub(t, last_a, next_a)?, ops::sub(t, last_b, next_b)?);
-        let mut strength = |d| -> Result<Var> {
-            let squares = ops::square(t, d)?;
-            let energy = smooth(t, squares, radius + radius / 2)?;
-            let energy = ops::offset(t, energy, SILENCE)?;
-            ops::square(t, energy)
-        };
-        let (ea, eb) = (strength(da)?, strength(db)?);
-        let all = ops::add(t, ea, eb)?;
-        let share = ops::div(t, ea, all)?;
-        let difference = ops::sub(t, da, db)?;
-        let extra = ops::mul(t, share, difference)?;
-        let stronger = ops::add(t, db, extra)?;
-        fused = Some(match fused {
-            None => stronger,
-            Some(sum) => ops::add(t, sum, stronger)?,
-        });
-        (last_a, last_b) = (next_a, next_b);
-    }
-    let (of_a, of_b) = (ops::sub(t, a, last_a)?, ops::sub(t, b, last_b)?);
-    Ok((last_a, of_a, last_b, of_b, fused.unwrap_or(of_a)))
+/// The details of both sources between a scale of smoothing and the next.
+struct Scale {
+    details: [Var; 2],
+    /// Share of A.
+    share: Var,
+    /// Of the stronger source.
+    stronger: Var,
+    /// Both sources, smoothed.
+    low: [Var; 2],
+}
+
+fn scale(t: &mut Tape, [a, b]: [Var; 2], radius: usize) -> Result<Scale> {
+    let low = [smooth(t, a, radius)?, smooth(t, b, radius)?];
+    let details = [ops::sub(t, a, low[0])?, ops::sub(t, b, low[1])?];
+    let mut strength = |d| -> Result<Var> {
+        let squares = ops::square(t, d)?;
+        let energy = smooth(t, squares, radius + radius / 2)?;
+        let energy = ops::offset(t, energy, SILENCE)?;
+        let energy = ops::square(t, energy)?;
+        ops::square(t, energy)
+    };
+    let (of_a, of_b) = (strength(details[0])?, strength(details[1])?);
+    let sum = ops::add(t, of_a, of_b)?;
+    let share = ops::div(t, of_a, sum)?;
+    let stronger = ops::lerp(t, details[0], details[1], share)?;
+    Ok(Scale {
+        details,
+        share,
+        stronger,
+        low,
+    })
 }
 
 /// A box filter twice: close to a Gaussian.
@@ -186,17 +206,18 @@ fn smooth(t: &mut Tape, x: Var, radius: usize) -> Result<Var> {
     ops::box_filter(t, once, radius)
 }
 
-/// `x` where it is at least `end`, else `end exp(x / end - 1)`: value and slope agree where they meet.
+/// `x` where it is at least `end`, else `end exp(x / end - 1)`: value and slope agree where they meet. So written, rounding
+/// leaves it rising and not below 0.
 fn soft_floor(t: &mut Tape, x: Var, end: Var) -> Result<Var> {
-    let above = ops::maximum(t, x, end)?;
-    let both = ops::add(t, x, end)?;
-    let below = ops::sub(t, both, above)?;
+    let above = ops::sub(t, x, end)?;
+    let above = ops::relu(t, above)?;
+    let below = ops::sub(t, end, x)?;
+    let below = ops::relu(t, below)?;
     let ratio = ops::div(t, below, end)?;
-    let power = ops::offset(t, ratio, -1.0)?;
+    let power = ops::scale(t, ratio, -1.0)?;
     let power = ops::exp(t, power)?;
-    let rest = ops::offset(t, power, -1.0)?;
-    let rest = ops::mul(t, rest, end)?;
-    ops::add(t, above, rest)
+    let bent = ops::mul(t, power, end)?;
+    ops::add(t, above, bent)
 }
 
 /// `3 u^2 - 2 u^3` of `u = (x - from) / (to - from)`, clamped to [0, 1].

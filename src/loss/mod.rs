@@ -137,6 +137,27 @@ pub fn joint_gradient(t: &mut Tape, f: Var, a: Var, b: Var) -> Result<Var> {
     ops::scale(t, sum, 0.5)
 }
 
+/// Cross-entropy of a mask and the share that it should be, beyond the paper: `-mean (w ln m + (1 - w) ln (1 - m))`, with `m` at
+/// least 1e-4 and at most 1 - 1e-4.
+///
+/// # Shapes
+/// `mask` and `share`: one shape, values in [0, 1]; the loss is `[]`.
+///
+/// # Gradient
+/// With respect to both; none for a mask beyond the bounds.
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes differ.
+pub fn cross_entropy(t: &mut Tape, mask: Var, share: Var) -> Result<Var> {
+    same_shape("cross_entropy", t, mask, share)?;
+    let m = ops::clamp(t, mask, 1e-4, 1.0 - 1e-4)?;
+    let other = affine(t, m, -1.0, 1.0)?;
+    let (yes, no) = (ops::log(t, m)?, ops::log(t, other)?);
+    let each = ops::lerp(t, yes, no, share)?;
+    let mean = ops::mean_all(t, each)?;
+    ops::neg(t, mean)
+}
+
 /// What leaves [0, 1], beyond the paper: `mean (max(-x, 0) + max(x - 1, 0))`.
 pub fn out_of_range(t: &mut Tape, x: Var) -> Result<Var> {
     let inside = ops::clamp(t, x, 0.0, 1.0)?;

@@ -23,6 +23,8 @@ pub struct Fused {
     pub mask: Var,
     /// `M * I_t + (1 - M) * I_d`.
     pub output: Var,
+    /// I_f, I_t, I_d and the output before [`FrameGene::ends`](super::FrameGene) bend them.
+    pub unbounded: [Var; 4],
 }
 
 /// The two pictures that are fused, as the network takes them.
@@ -54,7 +56,8 @@ pub fn record_ffm(
     let plan = &plan.into();
     let framed = frame(b, plan, sources.into())?;
     let feature = ffm(b, plan, framed)?;
-    unframe(b.tape, plan, feature)
+    let feature = unframe(b.tape, plan, feature)?;
+    bounded(b.tape, plan, feature)
 }
 
 fn ffm(b: &mut Builder<'_>, plan: &NetworkPlan, sources: Sources) -> Result<Var> {
@@ -106,7 +109,41 @@ pub fn record_fusion(
     sources: impl Into<Sources>,
 ) -> Result<Fused> {
     let plan = &plan.into();
-    let s = frame(b, plan, sources.into())?;
+    let f = framed(b, plan, sources.into())?;
+    let mut unframe = |x| unframe(b.tape, plan, x);
+    let [feature, target, detail, mask, output] =
+        [f.feature, f.target, f.detail, f.mask, f.output].map(&mut unframe);
+    let unbounded = [feature?, target?, detail?, output?];
+    let mut bounded = |x| bounded(b.tape, plan, x);
+    Ok(Fused {
+        feature: bounded(unbounded[0])?,
+        target: bounded(unbounded[1])?,
+        detail: bounded(unbounded[2])?,
+        mask: mask?,
+        output: bounded(unbounded[3])?,
+        unbounded,
+    })
+}
+
+/// A picture that bends at the ends of the scale.
+fn bounded(t: &mut Tape, plan: &NetworkPlan, x: Var) -> Result<Var> {
+    match plan.frame.ends {
+        0.0 => Ok(x),
+        ends => t.scope("frame", |t| ops::soft_clamp(t, x, ends)),
+    }
+}
+
+/// What the network gives with its border, before the ends of the scale.
+struct Framed {
+    feature: Var,
+    target: Var,
+    detail: Var,
+    mask: Var,
+    output: Var,
+}
+
+fn framed(b: &mut Builder<'_>, plan: &NetworkPlan, sources: Sources) -> Result<Framed> {
+    let s = frame(b, plan, sources)?;
     let feature = ffm(b, plan, s)?;
     let (target_features, target) =
         b.part("ofm.target", |b| row(b, plan, &plan.target, feature, s.a))?;
@@ -119,14 +156,12 @@ pub fn record_fusion(
         let difference = ops::sub(t, target, detail)?;
         ops::gate(t, difference, mask, Some(detail))
     })?;
-    // Crops that nobody reads are dropped before execution.
-    let mut unframe = |x| unframe(b.tape, plan, x);
-    Ok(Fused {
-        feature: unframe(feature)?,
-        target: unframe(target)?,
-        detail: unframe(detail)?,
-        mask: unframe(mask)?,
-        output: unframe(output)?,
+    Ok(Framed {
+        feature,
+        target,
+        detail,
+        mask,
+        output,
     })
 }
 
@@ -163,8 +198,11 @@ pub fn fusion_tape(
     let mut t = Tape::new(dtype);
     let a = t.input("a", [n, height, width, 1])?;
     let b = t.input("b", [n, height, width, 1])?;
-    let fused = record_fusion(&mut Builder::new(&mut t), genotype, (a, b))?;
-    t.output("fused", fused.output)?;
+    let plan = &NetworkPlan::from(genotype);
+    let fused = framed(&mut Builder::new(&mut t), plan, (a, b).into())?;
+    let output = unframe(&mut t, plan, fused.output)?;
+    let output = bounded(&mut t, plan, output)?;
+    t.output("fused", output)?;
     Ok(t)
 }
 

@@ -155,14 +155,17 @@ pub struct Genotype {
 }
 
 /// What surrounds the cells, beyond the paper; the default is the paper's network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct FrameGene {
     /// The stem also sees both sources without the means of their whole pictures, at contrasts brought closer
     /// ([`ops::balance`](crate::ops::balance)), so that the network knows how bright the scene is.
     pub levels: bool,
     /// Pixels of mirror image around both sources: the zeros around every convolution stay away from the picture.
     pub border: usize,
+    /// Width of the ends of the scale, in grey values, where the pictures bend so that they never leave [0, 1]
+    /// ([`ops::soft_clamp`](crate::ops::soft_clamp)); 0 leaves them as they are.
+    pub ends: f64,
 }
 
 impl Genotype {
@@ -210,6 +213,12 @@ impl Genotype {
             if cell.blocks.is_empty() {
                 return fail(format!("{name} needs at least one block"));
             }
+        }
+        if !(0.0..=0.5).contains(&self.frame.ends) {
+            return fail(format!(
+                "frame.ends must be 0 to 0.5, found {}",
+                self.frame.ends
+            ));
         }
         if self.frame.border > 256 {
             return fail(format!(

@@ -54,7 +54,8 @@ pub use resize::resize_bilinear;
 pub use separable::{SeparableOptions, SeparableWeights, separable_conv2d};
 pub use stencil::{gaussian_window, image_gradient, laplacian};
 pub use unary::{
-    abs, clamp, exp, leaky_relu, log, neg, offset, recip, relu, scale, sigmoid, sqrt, square, tanh,
+    abs, clamp, exp, leaky_relu, log, neg, offset, recip, relu, scale, sigmoid, soft_clamp, sqrt,
+    square, tanh,
 };
 pub use upsample::pointwise_upsample;
 

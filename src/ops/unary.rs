@@ -3,7 +3,8 @@
 use super::registry::{Case, CaseInput, Fill};
 use crate::device::cpu::{CpuIo, for_chunks};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
+use crate::export::{Graph, Operand, Value};
+use crate::tape::{Banded, Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::Real;
 use crate::{Error, Result, dispatch_real};
 use bytemuck::{Pod, Zeroable};
@@ -100,6 +101,37 @@ pub fn clamp(t: &mut Tape, x: Var, lo: f64, hi: f64) -> Result<Var> {
     unary(t, Kind::Clamp(lo, hi), x)
 }
 
+/// The identity between `end` and `1 - end`; beyond, values approach 0 and 1 and never leave them:
+/// `y = end exp(x / end - 1)` below `end`, and `1 - y(1 - x)` above `1 - end`.
+///
+/// Value and slope agree where the parts meet. The gradient is `y / end` below, `(1 - y) / end` above.
+///
+/// # Errors
+/// [`Error::Config`] unless `0 < end <= 0.5`.
+///
+/// ```
+/// use hafuse::{ops, DType, ParamStore, Session, Tape, Tensor};
+/// let mut t = Tape::new(DType::F32);
+/// let x = t.input("x", [3])?;
+/// let y = ops::soft_clamp(&mut t, x, 0.05)?;
+/// t.output("y", y)?;
+/// let mut s = Session::new(&t, &ParamStore::default())?;
+/// s.set("x", &Tensor::from_vec([3], vec![-0.1f32, 0.3, 1.1])?)?;
+/// s.run()?;
+/// let y = s.output::<f32>("y")?;
+/// assert!(y[0] > 0.0 && y[1] == 0.3 && y[2] < 1.0);
+/// # Ok::<(), hafuse::Error>(())
+/// ```
+pub fn soft_clamp(t: &mut Tape, x: Var, end: f64) -> Result<Var> {
+    if !(end > 0.0 && end <= 0.5) {
+        return Err(Error::config(
+            "soft_clamp",
+            format!("an end of {end}; give one above 0, at most 0.5"),
+        ));
+    }
+    unary(t, Kind::SoftClamp(end), x)
+}
+
 /// [`sigmoid`] of slices.
 pub(super) fn sigmoid_of<T: Real>(x: &[T], out: &mut [T]) {
     Kind::Sigmoid.apply(x, out);
@@ -123,6 +155,7 @@ enum Kind {
     Scale(f64),
     Offset(f64),
     Clamp(f64, f64),
+    SoftClamp(f64),
 }
 
 /// What the derivative is read from.
@@ -148,6 +181,7 @@ impl Kind {
             Kind::Scale(_) => "scale",
             Kind::Offset(_) => "offset",
             Kind::Clamp(..) => "clamp",
+            Kind::SoftClamp(_) => "soft_clamp",
         }
     }
 
@@ -166,12 +200,14 @@ impl Kind {
             Kind::Scale(s) => (9, s as f32, 0.0),
             Kind::Offset(s) => (10, s as f32, 0.0),
             Kind::Clamp(lo, hi) => (11, lo as f32, hi as f32),
+            Kind::SoftClamp(end) => (12, end as f32, 0.0),
         }
     }
 
     fn needs(self) -> Needs {
         match self {
             Kind::Sigmoid | Kind::Tanh | Kind::Exp | Kind::Sqrt | Kind::Recip => Needs::Y,
+            Kind::SoftClamp(_) => Needs::Y,
             _ => Needs::X,
         }
     }
@@ -211,6 +247,19 @@ impl Kind {
                     if x > hi { hi } else { x }
                 });
             }
+            Kind::SoftClamp(end) => {
+                let end = T::lit(end);
+                let soft = |x: T| end * (x / end - one).exp();
+                map(x, out, |x| {
+                    if x < end {
+                        soft(x)
+                    } else if x > one - end {
+                        one - soft(one - x)
+                    } else {
+                        x
+                    }
+                });
+            }
         }
     }
 
@@ -241,6 +290,12 @@ impl Kind {
             Kind::Clamp(lo, hi) => {
                 let (lo, hi) = (T::lit(lo), T::lit(hi));
                 map2(v, g, out, |x, g| if x >= lo && x <= hi { g } else { zero });
+            }
+            Kind::SoftClamp(end) => {
+                let inverse = T::lit(1.0 / end);
+                map2(v, g, out, |y, g| {
+                    g * (y * inverse).min((one - y) * inverse).min(one)
+                });
             }
         }
     }
@@ -337,10 +392,41 @@ impl Operator for Unary {
         io.launch("unary", "unary_fwd", io.blocks_for(n), THREADS, params)
     }
 
+    /// The one that inference records.
+    fn onnx(&self, g: &mut Graph, inputs: &[Operand]) -> Result<Value> {
+        let Kind::SoftClamp(end) = self.kind else {
+            let detail = format!("{} has no ONNX form", self.name());
+            return Err(Error::config("export", detail));
+        };
+        let x = inputs[0].value(self.name())?;
+        let one = g.floats("one", &[], &[1.0])?;
+        let end = g.floats("soft_end", &[], &[end as f32])?;
+        // max(x, end) + end (exp(min(x, end) / end - 1) - 1), and the same from above.
+        let mut soft = |x: &Value| {
+            let above = g.node("Max", &[x, &end], &[]);
+            let below = g.node("Min", &[x, &end], &[]);
+            let power = g.node("Div", &[&below, &end], &[]);
+            let power = g.node("Sub", &[&power, &one], &[]);
+            let power = g.node("Exp", &[&power], &[]);
+            let rest = g.node("Sub", &[&power, &one], &[]);
+            let rest = g.node("Mul", &[&rest, &end], &[]);
+            let y = g.node("Add", &[&above, &rest], &[]);
+            g.node("Sub", &[&one, &y], &[])
+        };
+        let mirrored = soft(x);
+        Ok(soft(&mirrored))
+    }
+
     fn flops(&self, _inputs: &[Meta], output: Meta) -> u64 {
         output.shape.len() as u64
     }
+
+    fn banded(&self) -> Option<&dyn Banded> {
+        Some(self)
+    }
 }
+
+impl Banded for Unary {}
 
 /// Inputs: `x` or `y`, cotangent.
 #[derive(Debug)]
@@ -422,6 +508,7 @@ pub(crate) fn cases() -> Vec<Case> {
         (Kind::Offset(0.7), any),
         // No value of `Distinct` comes near a bound of these shapes.
         (Kind::Clamp(-0.5, 0.5), Fill::Distinct),
+        (Kind::SoftClamp(0.3), Fill::Uniform(-0.5, 1.5)),
     ] {
         for (label, shape) in [
             ("one pixel", [1, 1, 1, 1]),

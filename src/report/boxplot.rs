@@ -184,6 +184,7 @@ mod tests {
     use super::*;
     use crate::metrics::{Metric, Undefined};
     use crate::report::scores::Row;
+    use crate::tone::Tone;
 
     #[test]
     fn quartiles_of_known_lists() {
@@ -205,6 +206,7 @@ mod tests {
         let row = |i: usize| Row {
             name: format!("method <{i}>"),
             origin: "here".into(),
+            tone: Tone::None,
             scores: (0..9)
                 .map(|p| {
                     let v = (p * p) as f64 + i as f64;

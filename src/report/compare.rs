@@ -277,6 +277,7 @@ mod tests {
     use crate::metrics::{Metric, Undefined};
     use crate::report::samples::{self, grey};
     use crate::report::scores::Row;
+    use crate::tone::Tone;
 
     const EVIL: &str = "</td><script>alert(1)</script>\"'&";
 
@@ -284,6 +285,7 @@ mod tests {
         let row = |name: &str, values: &[f64]| Row {
             name: name.into(),
             origin: format!("{name}/folder"),
+            tone: Tone::None,
             scores: values
                 .iter()
                 .enumerate()

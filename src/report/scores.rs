@@ -7,14 +7,17 @@ pub use gates::Judged;
 
 use crate::metrics::{Metric, Score, Undefined};
 use crate::stats::mean_std;
+use crate::tone::Tone;
 use std::collections::HashSet;
 use std::path::PathBuf;
 
 /// A method's scores.
 pub struct Row {
     pub name: String,
-    /// For the record: a folder, or a model and its hash.
+    /// For the record: a folder, or a model and its hash; and the tone.
     pub origin: String,
+    /// Tone given to its pictures before they were judged.
+    pub tone: Tone,
     /// In the order of the metrics, picture by picture.
     pub scores: Vec<(String, Vec<Score>)>,
 }
@@ -203,7 +206,8 @@ mod tests {
         let none = Err(Undefined::NoEdges);
         let row = |name: &str, values: [[Score; 2]; 2]| Row {
             name: name.into(),
-            origin: "here".into(),
+            origin: "here, tone auto".into(),
+            tone: Tone::Auto,
             scores: ["1", "2"]
                 .iter()
                 .zip(values)

@@ -25,7 +25,8 @@ pub enum Update {
 
 impl Searcher {
     /// The tape of one step: loss, gradients and updates. Outputs: `loss` and, for the architecture,
-    /// `lat` and `total` = loss + lambda LAT. Inputs: `a`, `b`, `lr` and, for the architecture, `step`.
+    /// `lat` and `total` = loss + lambda LAT. Inputs: `a`, `b`, their `level_a` and `level_b` `[N, 1, 1, 2]`, `lr` and, for the
+    /// architecture, `step`.
     pub fn record_step(&self, stage: u8, update: Update) -> Result<Tape> {
         let config = &self.config;
         let (n, p) = (config.batch, config.patch);

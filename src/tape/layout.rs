@@ -89,7 +89,7 @@ impl Layout {
 }
 
 /// Nodes that an output or an effect depends on.
-fn needed_nodes(tape: &Tape) -> Vec<bool> {
+pub(crate) fn needed_nodes(tape: &Tape) -> Vec<bool> {
     let mut needed = vec![false; tape.nodes().len()];
     for v in tape.output_vars().values() {
         needed[v.index()] = true;

@@ -30,6 +30,7 @@ mod session;
 pub(crate) use accumulate::Accumulate;
 pub use bands::{Band, BandSession, Banded};
 pub use dump::{NodeReport, format_table};
+pub(crate) use layout::needed_nodes;
 pub use operator::{Cost, Meta, Operator, check_inputs, expect_shape};
 pub use params::ParamStore;
 pub use session::{Session, SessionOptions};

@@ -254,6 +254,9 @@ fn fusion_terms(
         let of_b = loss::absolute(t, detail, s.target.of_b)?;
         ops::add(t, of_a, of_b)
     })?;
+    sum.add(t, "mask", o.mask, |t| {
+        loss::cross_entropy(t, fused.mask, s.target.share)
+    })?;
     sum.add(t, "structure", o.structure, |t| {
         let to_a = loss::ssim_loss(t, output, s.a, None)?;
         let to_b = loss::ssim_loss(t, output, s.b, None)?;
@@ -285,9 +288,10 @@ fn fusion_terms(
         loss::differences(t, output, s.a, s.b)
     })?;
     sum.add(t, "range", loss.range, |t| {
-        let of_output = loss::out_of_range(t, fused.output)?;
-        let of_target = loss::out_of_range(t, fused.target)?;
-        let of_detail = loss::out_of_range(t, fused.detail)?;
+        let [_, target, detail, output] = fused.unbounded;
+        let of_output = loss::out_of_range(t, output)?;
+        let of_target = loss::out_of_range(t, target)?;
+        let of_detail = loss::out_of_range(t, detail)?;
         let rows = ops::add(t, of_target, of_detail)?;
         ops::add(t, of_output, rows)
     })

@@ -222,7 +222,7 @@ fn planted_faults_fail_their_gates() {
     assert_eq!(border("maximum")["passes"], true);
     assert!(border("tiny")["value"].as_f64().unwrap() > 0.0);
     assert!(border("tiny")["worst"]["value"].as_f64().unwrap() >= 1.0);
-    assert!(read("gates.csv").contains("\n,black,new_black,0.5,"));
+    assert!(read("gates.csv").contains("\n,black,none,new_black,0.5,"));
     assert!(read("eval.md").contains("## gates of plane: fails 2 of 10"));
     assert!(read("eval.tex").contains("plane R2"));
 }

@@ -217,7 +217,7 @@ fn what_is_held_out_is_named_measured_and_resumed() {
     );
     fails("--set data.exclude=[\"*\"]", &["leaves none of 10 pairs"]);
     fails("--set data.hold_out=[\"*\"]", &["all 9 pairs are held out"]);
-    fails("--set data.balance=2", &["data.balance must be in [0, 1]"]);
+    fails("--set data.balance=2", &["data.balance: must be in [0, 1]"]);
     fails("--set data.a=3", &["a folder, or a list of folders"]);
 }
 

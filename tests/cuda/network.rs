@@ -6,7 +6,7 @@ use hafuse::data::Picture;
 use hafuse::data::dataset::{PairDataset, Scene};
 use hafuse::device::Device;
 use hafuse::infer::{Engine, Model, Precision};
-use hafuse::net::Genotype;
+use hafuse::net::{Genotype, initial_params, param_specs};
 use hafuse::tape::SessionOptions;
 use hafuse::train::{TrainConfig, Trainer};
 use hafuse::{DType, ParamStore, Session, Tape, Tensor, ops};
@@ -64,6 +64,69 @@ fn a_fused_picture_is_that_of_the_cpu() {
     }
 }
 
+/// The network of [`GENOTYPE`] with random weights whose pictures stay mostly in
+/// [0, 1], where the clamp hides nothing.
+fn framed() -> Model {
+    let genotype = Genotype::from_json(GENOTYPE).expect("is valid");
+    let store = ParamStore::default();
+    let specs = param_specs(&genotype).expect("records");
+    initial_params(&specs, 7, DType::F32, &store).expect("fills");
+    let mut weights = store.export(|_| true).expect("exports");
+    for (name, tensor) in &mut weights {
+        let head = name.contains("head");
+        let values = tensor.as_mut_slice::<f32>().expect("is f32");
+        for (i, v) in values.iter_mut().enumerate() {
+            *v = match name.ends_with(".bias") {
+                true if head => 0.5,
+                true => 0.05 * (i % 5) as f32 - 0.1,
+                false if head => 0.5 * *v,
+                false => *v,
+            };
+        }
+    }
+    Model {
+        name: "framed".into(),
+        genotype,
+        about: "random".into(),
+        weights,
+    }
+}
+
+/// A frame of mirror image and the levels of each picture: by night and by day in one batch, larger and smaller than
+/// the border.
+#[test]
+fn framed_pictures_are_those_of_the_cpu() {
+    let Some(device) = card() else { return };
+    let model = framed();
+    for (h, w) in [(41, 53), (9, 30), (5, 7)] {
+        let [a, b] = sample(h, w);
+        let batch = |x: &[f32], dark: f32| -> Vec<f32> {
+            let night = x.iter().map(|v| dark * v);
+            night.chain(x.iter().copied()).collect()
+        };
+        let (a, b) = (batch(&a, 0.5), batch(&b, 0.1));
+        let fuse = |device: &Device, precision| {
+            let options = SessionOptions::default();
+            let mut e = Engine::on(device, precision, &model, options).expect("opens");
+            let mut fused = vec![0.0; 2 * h * w];
+            let result = e.fuse_batch(2, h, w, &a, &b, &mut fused);
+            result.unwrap_or_else(|e| panic!("{e} {}", fault()));
+            fused
+        };
+        let cpu = fuse(&Device::Cpu, Precision::F32);
+        let inside = cpu.iter().filter(|v| (0.001..0.999).contains(*v)).count();
+        assert!(2 * inside > cpu.len(), "{inside} values are not clamped");
+        let single = fuse(&device, Precision::F32);
+        let half = fuse(&device, Precision::F16);
+        let off = single.iter().zip(&cpu).map(|(a, b)| (a - b).abs());
+        let error = off.fold(0.0f32, f32::max);
+        let half_psnr = psnr(&half, &cpu);
+        println!("framed {w} x {h}: f32 off by {error:.1e} from the CPU, f16 {half_psnr:.1} dB");
+        assert!(error <= 2e-5, "{w} x {h}: f32 is off by {error}");
+        assert!(half_psnr >= 50.0, "{w} x {h}: f16 has {half_psnr} dB");
+    }
+}
+
 #[test]
 fn f16_on_the_cpu_is_refused() {
     let model = Model::builtin("ivif-fast").expect("is built in");
@@ -72,13 +135,26 @@ fn f16_on_the_cpu_is_refused() {
     assert!(e.is_some_and(|e| e.to_string().contains("needs a CUDA card")));
 }
 
-/// Every operator, cell and loss term that needs no feature network.
-const GENOTYPE: &str = r#"{"version": 1, "channels": 6,
+/// Every operator, cell and loss term that needs no feature network; the stem sees the levels.
+const GENOTYPE: &str = r#"{"version": 1, "channels": 6, "frame": {"levels": true, "border": 8},
   "ffm": [{"cell": "SC", "blocks": ["3-RB", "3-DB"]}, {"cell": "MS", "blocks": ["3-SC"]}],
   "target": {"cell": "DC", "blocks": ["SA"]}, "detail": {"cell": "SC", "blocks": ["CA", "5-DC"]}}"#;
 
 fn trainer(device: &Device) -> Trainer {
-    let keys = ["perceptual=none", "patch=16", "batch=2"].map(String::from);
+    let keys = [
+        "perceptual=none",
+        "patch=16",
+        "batch=2",
+        "loss.feature.intensity=1",
+        "loss.object.gradient=1",
+        "loss.object.intensity=1",
+        "loss.object.ssim=1",
+        "loss.object.joint_gradient=1",
+        "loss.object.maximum=1",
+        "loss.object.correlation=1",
+        "loss.object.differences=1",
+    ]
+    .map(String::from);
     let config = TrainConfig::load(None, &keys).expect("is valid");
     let wave = |k: usize| (0..24 * 24).map(|i| (i * k % 97) as f32 / 97.0).collect();
     let scene = Scene {
@@ -109,6 +185,14 @@ fn steps(device: &Device, stage: u8, eager: bool) -> (Vec<f64>, Vec<(String, Ten
             for (i, v) in values.iter_mut().enumerate() {
                 *v = ((i + 7 * step) * k % 101) as f32 / 101.0;
             }
+        }
+        // Night and day.
+        for (name, levels) in [
+            ("level_a", [0.2, 0.1, 0.5, 0.3]),
+            ("level_b", [0.15, 0.2, 0.6, 0.2]),
+        ] {
+            let values = s.input_mut::<f32>(name).expect("is an input");
+            values.copy_from_slice(&levels);
         }
         s.set_scalar("lr", 1e-3).expect("is an input");
         s.set_scalar("step", step as f64 + 1.0)

@@ -64,11 +64,16 @@ fn steps(device: &Device, keys: &[&str], stage: u8) -> (Outputs, BTreeMap<String
     for update in std::iter::once(Update::Weights).chain(updates) {
         let tape = s.record_step(stage, update).expect("records");
         let mut session = Session::new(&tape, s.store()).expect("binds");
-        for (name, k) in [("a", 31), ("b", 57)] {
+        // Absolute losses bend where pictures meet: with these no pixel lies so close to it that rounding decides.
+        for (name, k) in [("a", 37), ("b", 53)] {
             let values = session.input_mut::<f32>(name).expect("is an input");
             for (i, v) in values.iter_mut().enumerate() {
                 *v = (i * k % 101) as f32 / 101.0;
             }
+        }
+        for (name, level) in [("level_a", [0.35, 0.3]), ("level_b", [0.3, 0.2])] {
+            let values = session.input_mut::<f32>(name).expect("is an input");
+            values.copy_from_slice(&level);
         }
         session.set_scalar("lr", 1e-3).expect("is an input");
         if update != Update::Weights {

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from net import concat
+from net import concat, levels_of, contrast_factor, windows
 
 
 def valid(x, kernel):
@@ -46,11 +46,25 @@ def gradient(a, b, weights=None):
     return batch_mean((d**2).sum(-1).mean((1, 2)), weights)
 
 
+def absolute(a, b):
+    """Beyond the paper: L1."""
+    return abs(a - b).mean()
+
+
+def absolute_gradient(a, b):
+    """Beyond the paper: L1 of the signed derivatives, mean over both directions."""
+    return absolute(nabla(a), nabla(b))
+
+
 def joint_gradient(x, a, b):
-    """Beyond the paper: Eq. 6 on the magnitude of each derivative, against the larger of the two
-    sources' magnitudes."""
-    larger = jnp.maximum(abs(nabla(a)), abs(nabla(b)))
-    return ((abs(nabla(x)) - larger) ** 2).sum(-1).mean()
+    """Beyond the paper: L1 of the magnitude of each derivative against the larger of the two sources'
+    magnitudes, mean over both directions."""
+    return absolute(abs(nabla(x)), jnp.maximum(abs(nabla(a)), abs(nabla(b))))
+
+
+def out_of_range(x):
+    """Beyond the paper: how far values lie below 0 or above 1, on average."""
+    return (jnp.maximum(-x, 0.0) + jnp.maximum(x - 1.0, 0.0)).mean()
 
 
 def pearson(x, y):
@@ -89,6 +103,67 @@ def ssim(a, b, size, std, peak=1.0):
 
 def ssim_loss(a, b, weights, size, std):
     return batch_mean(1 - ssim(a, b, size, std), weights)
+
+
+# ---- Exposure-aware target ------------------------------------------------------------------------
+
+
+def box(x, radius):
+    """Mean over the part of the window of 2 radius + 1 pixels that lies inside the picture."""
+    n, h, w, c = x.shape
+    inside = windows(h, w, radius)
+    mean = jnp.einsum("kj,njc->nkc", inside, x.reshape(n, h * w, c)) / inside.sum(1)[None, :, None]
+    return mean.reshape(x.shape)
+
+
+def smooth(x, radius):
+    return box(box(x, radius), radius)
+
+
+def tone(x, low, high):
+    """The identity between `low` and 1 - `high`; ends of these widths approach 0 and 1 exponentially, with one slope
+    where they meet."""
+    floor = low * jnp.exp(jnp.minimum(x / low, 1.0) - 1.0)
+    ceiling = 1.0 - high * jnp.exp(jnp.minimum((1.0 - x) / high, 1.0) - 1.0)
+    return jnp.where(x < low, floor, jnp.where(x > 1.0 - high, ceiling, x))
+
+
+def exposure_target(a, b, levels, e):
+    """`levels`: of the whole pictures A and B, [N, 1, 1, 2]; `e`: keys of `loss.exposure`. Pictures T, T with the
+    finest details of A alone, T with those of B alone, share of A in these details."""
+    (mean_a, _), (mean_b, _) = (jnp.split(v, 2, axis=-1) for v in levels)
+    mu = mean_a + mean_b
+    u = jnp.clip((mu - e["night"]) / (e["day"] - e["night"]), 0.0, 1.0)
+    s = u * u * (3.0 - 2.0 * u)
+    o = (1 - s) * e["overlap_night"] + s * e["overlap_day"]
+    g = (1 - s) * e["detail_night"] + s * e["detail_day"]
+
+    # Radii of smoothing, one after the other; the finest scale begins with the picture itself.
+    radii = [2, 4, 8]
+    scales_a, scales_b = [a], [b]
+    for r in radii:
+        scales_a.append(smooth(scales_a[-1], r))
+        scales_b.append(smooth(scales_b[-1], r))
+    details_a = [x - y for x, y in zip(scales_a, scales_a[1:])]
+    details_b = [x - y for x, y in zip(scales_b, scales_b[1:])]
+    shares = []
+    for da, db, r in zip(details_a, details_b, radii):
+        energy = lambda x: smooth(x**2, 3 * r // 2) + 1e-6
+        ea, eb = energy(da) ** 4, energy(db) ** 4
+        shares.append(ea / (ea + eb))
+    stronger = [w * da + (1 - w) * db for w, da, db in zip(shares, details_a, details_b)]
+    coarser = sum(stronger[1:])
+
+    r = contrast_factor(levels)
+    closer = lambda low, mean, r: mean + (1 - s + s * r) * (low - mean)
+    low_a, low_b = closer(scales_a[-1], mean_a, r), closer(scales_b[-1], mean_b, 1 / r)
+    bright, dark = jnp.maximum(low_a, low_b), jnp.minimum(low_a, low_b)
+    excess = jnp.maximum(mu * (1 + o) / 2 - e["centre"], 0.0)
+    base = bright + o * (1 - (1 - s) * bright) * dark - excess
+    knee = 40 / 255
+    end = jnp.clip(0.6 * excess, 1e-3, knee)
+    fine = (stronger[0], details_a[0], details_b[0])
+    return [tone(base + g * (coarser + d), end, knee) for d in fine] + [shares[0]]
 
 
 # ---- Feature network ------------------------------------------------------------------------------
@@ -152,44 +227,67 @@ def weights_of(net, cfg, a, b):
     return adaptive_weights(features(net, a, TAPS), features(net, b, TAPS), cfg["adaptive_scale"])
 
 
-def feature_terms(cfg, image, a, b, weights, factor):
+def shown(cfg, x):
+    """A picture as the losses see it."""
+    return jnp.clip(x, 0.0, 1.0) if cfg["clamp"] else x
+
+
+def target_of(cfg, a, b, levels):
+    return exposure_target(a, b, levels or (levels_of(a), levels_of(b)), cfg["exposure"])
+
+
+def feature_terms(cfg, image, a, b, weights, target, factor):
     size, std = cfg["ssim_window"], cfg["ssim_sigma"]
     f = cfg["feature"]
     pairs = list(zip((a, b), weights))
+    seen = shown(cfg, image)
     return {
-        "feature_ssim": factor * f["ssim"] * sum(ssim_loss(image, s, w, size, std) for s, w in pairs),
-        "feature_intensity": factor * f["intensity"] * sum(intensity(image, s, w) for s, w in pairs),
+        "feature_ssim": factor * f["ssim"] * sum(ssim_loss(seen, s, w, size, std) for s, w in pairs),
+        "feature_intensity": factor * f["intensity"] * sum(intensity(seen, s, w) for s, w in pairs),
+        "feature_target": factor * f["target"] * absolute(seen, target),
+        "feature_edges": factor * f["edges"] * absolute_gradient(seen, target),
+        "feature_range": factor * cfg["range"] * out_of_range(image),
     }
 
 
-def stage1(net, cfg, feature, a, b):
-    return feature_terms(cfg, feature, a, b, weights_of(net, cfg, a, b), 1.0)
+def stage1(net, cfg, feature, a, b, levels=None):
+    target, _, _, _ = target_of(cfg, a, b, levels)
+    return feature_terms(cfg, feature, a, b, weights_of(net, cfg, a, b), target, 1.0)
 
 
-def stage2(task, net, cfg, images, a, b):
-    """Sections 2.3.4 (ivif: A infrared, B visible) and 3.3.1 (mif: A MRI, B PET)."""
+def stage2(task, net, cfg, images, a, b, levels=None):
+    """Sections 2.3.4 (ivif: A infrared, B visible) and 3.3.1 (mif: A MRI, B PET); terms beyond the paper."""
     o = cfg["object"]
+    size, std = cfg["ssim_window"], cfg["ssim_sigma"]
     wa, wb = weights_of(net, cfg, a, b)
-    target, detail, out = images["target"], images["detail"], images["output"]
+    fused, of_a, of_b, share = target_of(cfg, a, b, levels)
+    target, detail, out = (shown(cfg, images[k]) for k in ("target", "detail", "output"))
     terms = {}
     if net is not None:
-        per = perceptual(features(net, target, TAPS), features(net, a, TAPS))
+        fa, fb = features(net, a, TAPS), features(net, b, TAPS)
+        per = perceptual(features(net, target, TAPS), fa)
         if task == "mif":
-            per = per + perceptual(features(net, target, TAPS), features(net, b, TAPS))
+            per = per + perceptual(features(net, target, TAPS), fb)
         terms["perceptual"] = o["perceptual"] * per
+        larger = [jnp.maximum(x, y) for x, y in zip(fa, fb)]
+        terms["features"] = o["features"] * perceptual(features(net, out, TAPS), larger)
     if task == "ivif":
         terms["gradient"] = o["gradient"] * gradient(detail, b)
         terms["intensity"] = o["intensity"] * intensity(out, a, wa)
-        terms["ssim"] = o["ssim"] * ssim_loss(out, b, wb, cfg["ssim_window"], cfg["ssim_sigma"])
+        terms["ssim"] = o["ssim"] * ssim_loss(out, b, wb, size, std)
     else:
         terms["gradient"] = o["gradient"] * gradient(detail, a)
         terms["intensity"] = o["intensity"] * (intensity(out, b, wb) + intensity(out, a, wa))
-    terms |= feature_terms(cfg, images["feature"], a, b, (wa, wb), o["feature"])
-    terms["maximum"] = o["maximum"] * intensity(out, jnp.maximum(a, b))
-    k, c = o["additive_steepness"], o["additive_centre"]
-    both = jnp.maximum((a + b) / 2, (1 + jnp.tanh(k * (a + b - c)) / np.tanh(k)) / 2)
-    terms["additive"] = o["additive"] * intensity(out, both)
+    terms |= feature_terms(cfg, images["feature"], a, b, (wa, wb), fused, o["feature"])
+    terms["target"] = o["target"] * absolute(out, fused)
+    terms["edges"] = o["edges"] * absolute_gradient(out, fused)
+    terms["rows"] = o["rows"] * (absolute(target, of_a) + absolute(detail, of_b))
+    mask = jnp.clip(images["mask"], 1e-4, 1 - 1e-4)
+    terms["mask"] = -o["mask"] * (share * jnp.log(mask) + (1 - share) * jnp.log(1 - mask)).mean()
+    terms["structure"] = o["structure"] * sum(ssim_loss(out, s, None, size, std) for s in (a, b)) / 2
     terms["joint_gradient"] = o["joint_gradient"] * joint_gradient(out, a, b)
+    terms["maximum"] = o["maximum"] * absolute(out, jnp.maximum(a, b))
     terms["correlation"] = o["correlation"] * (2 - pearson(out, a) - pearson(out, b)) / 2
     terms["differences"] = o["differences"] * (2 - pearson(out - b, a) - pearson(out - a, b)) / 2
+    terms["range"] = cfg["range"] * sum(out_of_range(images[k]) for k in ("target", "detail", "output"))
     return terms

@@ -13,14 +13,22 @@ operators.safetensors   OP/x [1,9,11,5], OP/g (cotangent), OP/y, OP/dx, OP/w/PAR
 cells.safetensors       the same for the cells of the metadata `genes`, x [1,13,10,4]
 features_*.safetensors  two tiny feature networks, as a user would give them to hafuse
 features.safetensors    for both: x [1,17,19,1], NET/tapI, NET/gI (cotangents), NET/dx
-network.safetensors     a, b [2,16,18,1]; w/PARAM; feature, target, detail, mask, output.
+exposure.safetensors    a, b [3,19,22,1]: night, dusk, day; levels_a, levels_b [3,1,1,2] of the whole pictures;
+                        fused, of_a, of_b, share: the exposure-aware target with the constants of the metadata `exposure`.
+                        balance/a, b, g (cotangent), y and their gradients da, db, dlevels_a, dlevels_b;
+                        whole/levels_a, levels_b, y, da, db: the same with the levels of balance/a and b themselves.
+network.safetensors     a, b [2,16,18,1], parts of pictures with levels_a, levels_b [2,1,1,2]; w/PARAM;
+                        feature, target, detail, mask, output. whole/feature, whole/output: a and b are whole pictures.
+                        plain/feature, plain/output: without frame, by the stem's weights for A and B alone.
                         TASK/sigma [2 (sample), 2 (source)]: adaptive weights.
                         TASK/STAGE/term/TERM, TASK/STAGE/total: scalars.
-                        TASK/STAGE/dimage/TERM/IMAGE: of a term by an output of the network.
+                        TASK/STAGE/dimage/TERM/IMAGE: of a term by an output of the network; mif: where it differs
+                        from ivif.
                         TASK/STAGE/dw/PARAM: of the total; f32 except ivif/stage2.
                         none/... : scalars without a feature network (task ivif).
 adam.safetensors        PARAM: its change (f32) by three Adam steps on ivif/stage2 with the same batch
-Metadata of network.safetensors: genotype, slope, overrides (of the default configuration), features.
+Metadata of network.safetensors: genotype, plain (genotype without frame), slope, overrides (of the default
+configuration), features.
 """
 
 import json
@@ -63,7 +71,9 @@ GENOTYPE = {
     "target": {"cell": "SC", "blocks": ["5-RB", "3-SC"]},
     "detail": {"cell": "SC", "blocks": ["5-DB", "3-RB"]},
     "guided_filter": GUIDED,
+    "frame": {"levels": True, "border": 3},
 }
+PLAIN = GENOTYPE | {"frame": {"levels": False, "border": 0}}
 
 CELLS = {
     "SC": {"gene": {"cell": "SC", "blocks": ["3-RB", "SA"]}, "guided_filter": GUIDED},
@@ -71,29 +81,46 @@ CELLS = {
     "MS": {"gene": {"cell": "MS", "blocks": ["3-SC", "5-DC"]}, "guided_filter": GUIDED},
 }
 
-# default.toml, with a divisor that suits the tiny feature networks and all terms switched on.
+# As in default.toml.
+EXPOSURE = {
+    "night": 0.5, "day": 0.75, "overlap_night": 0.35, "overlap_day": 1.0, "centre": 0.5,
+    "detail_night": 1.35, "detail_day": 1.1,
+}
+
+# All terms switched on, and no constant where default.toml has it.
 CONFIG = {
     "adaptive_scale": 0.5,
-    "ssim_window": 11,
-    "ssim_sigma": 1.5,
-    "feature": {"ssim": 1.0, "intensity": 20.0},
+    "clamp": True,
+    "range": 4.0,
+    "exposure": {
+        "night": 0.4, "day": 0.8, "overlap_night": 0.3, "overlap_day": 0.9, "centre": 0.45,
+        "detail_night": 1.2, "detail_day": 0.95,
+    },
+    "feature": {"ssim": 1.25, "intensity": 20.0, "target": 6.0, "edges": 30.0},
     "object": {
-        "perceptual": 2.0, "gradient": 20.0, "intensity": 20.0, "ssim": 1.0, "feature": 0.5,
-        "maximum": 3.0, "additive": 5.0, "additive_steepness": 1.5, "additive_centre": 0.9, "joint_gradient": 7.0,
-        "correlation": 1.5, "differences": 2.5,
+        "perceptual": 20.0, "gradient": 20.0, "intensity": 20.0, "ssim": 1.5, "feature": 0.5,
+        "target": 11.0, "edges": 50.0, "rows": 3.5, "mask": 1.25, "structure": 1.75, "joint_gradient": 7.0,
+        "maximum": 3.0, "features": 30.0, "correlation": 1.5, "differences": 2.5,
     },
 }
-OVERRIDES = [
-    "loss.adaptive_scale=0.5",
-    "loss.object.perceptual=2.0",
-    "loss.object.maximum=3.0",
-    "loss.object.additive=5.0",
-    "loss.object.additive_steepness=1.5",
-    "loss.object.additive_centre=0.9",
-    "loss.object.joint_gradient=7.0",
-    "loss.object.correlation=1.5",
-    "loss.object.differences=2.5",
-]
+
+
+def overrides(table, prefix="loss."):
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from overrides(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}={json.dumps(value)}"
+
+
+OVERRIDES = list(overrides(CONFIG))
+# The windows of SSIM are no keys.
+CONFIG |= {"ssim_window": 11, "ssim_sigma": 1.5}
+
+# Terms that the task or its feature network changes.
+OF_TASK = ["perceptual", "features", "gradient", "intensity", "feature_ssim", "feature_intensity"]
+# Factor on the weights of the heads, and what is added to their biases.
+HEADS = {"ffm": (1.1, 0.4), "ofm.target": (15.0, 1.1), "ofm.detail": (1.5, 0.5)}
 FEATURES = {"ivif": "features_grey", "mif": "features_colour"}
 
 
@@ -167,7 +194,51 @@ def pictures(rng, n, h, w):
     return level(a), level(b)
 
 
+def exact(x):
+    return jnp.asarray(np.asarray(x, np.float32), jnp.float64)
+
+
+def sample_levels(*pairs):
+    """Mean and deviation for each sample."""
+    return exact(np.asarray(pairs)[:, None, None, :])
+
+
+def exposure():
+    """The target by night, dusk and day; the balance of contrasts within its bounds, and at either."""
+    rng = np.random.default_rng(SEED + 1)
+    out = {}
+    a, b = pictures(rng, 3, 19, 22)
+    # By night B has little but noise.
+    b = exact(b * exact([0.2, 0.9, 1.0])[:, None, None, None])
+    levels = (
+        sample_levels((0.16, 0.12), (0.33, 0.2), (0.62, 0.03)),
+        sample_levels((0.1, 0.05), (0.29, 0.07), (0.58, 0.25)),
+    )
+    for k, v in zip(("a", "b", "levels_a", "levels_b"), (a, b, *levels)):
+        store_exact(out, k, v)
+    for k, v in zip(("fused", "of_a", "of_b", "share"), losses.exposure_target(a, b, levels, EXPOSURE)):
+        store(out, k, v)
+        print(f"  {k}:", *(f"{x.min():.3f} to {x.max():.3f}" for x in v))
+
+    a, b = a[:, 3:12, 4:11], b[:, 3:12, 4:11]
+    g = random(rng, (*a.shape[:3], 4))
+    for k, v in zip("abg", (a, b, g)):
+        store_exact(out, f"balance/{k}", v)
+    y, vjp = jax.vjp(lambda a, b, *levels: net.balance(a, b, levels), a, b, *levels)
+    store(out, "balance/y", y)
+    for k, v in zip(("a", "b", "levels_a", "levels_b"), vjp(g)):
+        store(out, f"balance/d{k}", v)
+    for k, v in zip("ab", (a, b)):
+        store(out, f"whole/levels_{k}", net.levels_of(v))
+    y, vjp = jax.vjp(lambda a, b: net.balance(a, b, (net.levels_of(a), net.levels_of(b))), a, b)
+    store(out, "whole/y", y)
+    for k, v in zip("ab", vjp(g)):
+        store(out, f"whole/d{k}", v)
+    save("exposure", out, {"seed": str(SEED), "exposure": json.dumps(EXPOSURE)})
+
+
 def main():
+    exposure()
     rng = np.random.default_rng(SEED)
 
     ops = {k: lambda p, x, f=f: f(p, "", x) for k, f in net.OPERATORS.items()}
@@ -199,27 +270,39 @@ def main():
     # The whole network.
     out = {}
     a, b = pictures(rng, 2, 16, 18)
+    levels = (sample_levels((0.2, 0.1), (0.5, 0.18)), sample_levels((0.3, 0.15), (0.44, 0.12)))
     p = Params(rng=rng)
-    images = net.fusion(p, GENOTYPE, a, b)
+    net.fusion(p, GENOTYPE, a, b, levels)
     weights = p.values
-    store_exact(out, "a", a)
-    store_exact(out, "b", b)
+    # So that some pixels lie outside [0, 1] and most do not.
+    for k in ("ffm", "ofm.target", "ofm.detail"):
+        factor, shift = HEADS[k]
+        weights[f"{k}.head.weight"] = exact(weights[f"{k}.head.weight"] * factor)
+        weights[f"{k}.head.bias"] = exact(weights[f"{k}.head.bias"] * factor + shift)
+    images = net.fusion(Params(weights), GENOTYPE, a, b, levels)
+    for k, v in zip(("a", "b", "levels_a", "levels_b"), (a, b, *levels)):
+        store_exact(out, k, v)
     for k, v in weights.items():
         store_exact(out, f"w/{k}", v)
     for k, v in images.items():
         store(out, k, v)
-        print(f"  {k}: {v.min():.3f} to {v.max():.3f}")
+        print(f"  {k}: {v.min():.3f} to {v.max():.3f}, {float(((v < 0) | (v > 1)).mean()):.2f} outside")
+    plain = weights | {"ffm.stem.weight": weights["ffm.stem.weight"][:, :, :2]}
+    for name, w, genotype in (("whole", weights, GENOTYPE), ("plain", plain, PLAIN)):
+        for k, v in net.fusion(Params(w), genotype, a, b).items():
+            if k in ("feature", "output"):
+                store(out, f"{name}/{k}", v)
 
     def terms(task, n, stage, images):
         if stage == "stage1":
-            return losses.stage1(n, CONFIG, images["feature"], a, b)
-        return losses.stage2(task, n, CONFIG, images, a, b)
+            return losses.stage1(n, CONFIG, images["feature"], a, b, levels)
+        return losses.stage2(task, n, CONFIG, images, a, b, levels)
 
     def total(task, n, stage, w):
         if stage == "stage1":
-            images = {"feature": net.ffm(Params(w), GENOTYPE, a, b)}
+            images = {"feature": net.ffm(Params(w), GENOTYPE, a, b, levels)}
         else:
-            images = net.fusion(Params(w), GENOTYPE, a, b)
+            images = net.fusion(Params(w), GENOTYPE, a, b, levels)
         return sum(terms(task, n, stage, images).values())
 
     for task in ("ivif", "mif", "none"):
@@ -235,18 +318,20 @@ def main():
             print(f"  {task}/{stage}", {k: round(float(v), 5) for k, v in ts.items()})
             if n is None:
                 continue
-            for k in ts:
+            for k in OF_TASK if task == "mif" else ts:
+                if k not in ts:
+                    continue
                 ds = jax.jit(jax.grad(lambda i: terms(task, n, stage, i)[k]))(images)
                 for image, d in ds.items():
                     if np.any(np.asarray(d)):
                         store(out, f"{task}/{stage}/dimage/{k}/{image}", d)
             part = {k: v for k, v in weights.items() if stage == "stage2" or k.startswith("ffm.")}
             dw = jax.jit(jax.grad(lambda w: total(task, n, stage, w)))(part)
-            exact = (task, stage) == ("ivif", "stage2")
+            double = (task, stage) == ("ivif", "stage2")
             for k, d in dw.items():
-                store(out, f"{task}/{stage}/dw/{k}", d, np.float64 if exact else np.float32)
+                store(out, f"{task}/{stage}/dw/{k}", d, np.float64 if double else np.float32)
     meta = {
-        "seed": str(SEED), "genotype": json.dumps(GENOTYPE), "slope": repr(net.SLOPE),
+        "seed": str(SEED), "genotype": json.dumps(GENOTYPE), "plain": json.dumps(PLAIN), "slope": repr(net.SLOPE),
         "overrides": json.dumps(OVERRIDES), "features": json.dumps(FEATURES),
     }
     save("network", out, meta)

@@ -211,8 +211,47 @@ def cell(p, n, gene, x, gf):
 # ---- The whole network ----------------------------------------------------------------------------
 
 
-def ffm(p, g, a, b):
-    x = conv(p, "ffm.stem", concat(a, b), 3, g["channels"])
+def levels_of(x):
+    """Mean and standard deviation of each whole picture [N, H, W, 1], as [N, 1, 1, 2]."""
+    mean = x.mean((1, 2), keepdims=True)
+    variance = ((x - mean) ** 2).mean((1, 2), keepdims=True)
+    return concat(mean, jnp.sqrt(variance + 1e-6))
+
+
+def contrast_factor(levels):
+    """Of A's contrast: fourth root of the ratio of B's deviation to A's, at least 1 / 1.5 and at most 1.5."""
+    return jnp.clip((levels[1][..., 1:] / levels[0][..., 1:]) ** 0.25, 1 / 1.5, 1.5)
+
+
+def balance(a, b, levels):
+    """Two pictures of a scene, and both without their means at contrasts brought closer."""
+    r = contrast_factor(levels)
+    mean_a, mean_b = (v[..., :1] for v in levels)
+    return concat(a, b, r * (a - mean_a), (b - mean_b) / r)
+
+
+def framed(g, a, b, levels):
+    """Both sources with a border of mirror image, and what the stem sees."""
+    frame = g["frame"]
+    levels = levels or (levels_of(a), levels_of(b))
+    pad = [(0, 0)] + [(frame["border"],) * 2] * 2 + [(0, 0)]
+    a, b = (jnp.pad(v, pad, mode="reflect") for v in (a, b))
+    return a, b, balance(a, b, levels) if frame["levels"] else concat(a, b)
+
+
+def unframed(g, x):
+    border = g["frame"]["border"]
+    return x[:, border : x.shape[1] - border, border : x.shape[2] - border]
+
+
+def ffm(p, g, a, b, levels=None):
+    """`levels`: of the whole pictures, where A and B are parts of them."""
+    _, _, pair = framed(g, a, b, levels)
+    return unframed(g, feature_level(p, g, pair))
+
+
+def feature_level(p, g, pair):
+    x = conv(p, "ffm.stem", pair, 3, g["channels"])
     for i, gene in enumerate(g["ffm"]):
         x = cell(p, f"ffm.cell{i}", gene, x, g["guided_filter"])
     return conv(p, "ffm.head", x, 3, 1)
@@ -225,11 +264,13 @@ def ofm_row(p, g, which, feature, source):
     return x, conv(p, f"{n}.head", x, 3, 1)
 
 
-def fusion(p, g, a, b):
-    feature = ffm(p, g, a, b)
+def fusion(p, g, a, b, levels=None):
+    a, b, pair = framed(g, a, b, levels)
+    feature = feature_level(p, g, pair)
     ft, target = ofm_row(p, g, "target", feature, a)
     fd, detail = ofm_row(p, g, "detail", feature, b)
     hidden = sigma(conv(p, "aggregation.conv1", concat(ft, fd), 3, max(1, g["channels"] // 2)))
     mask = sigmoid(conv(p, "aggregation.conv2", hidden, 3, 1))
     output = mask * target + (1 - mask) * detail
-    return {"feature": feature, "target": target, "detail": detail, "mask": mask, "output": output}
+    images = {"feature": feature, "target": target, "detail": detail, "mask": mask, "output": output}
+    return {k: unframed(g, v) for k, v in images.items()}

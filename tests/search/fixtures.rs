@@ -19,6 +19,7 @@ pub const SPACE: SearchSpace = SearchSpace {
     frame: FrameGene {
         levels: false,
         border: 0,
+        ends: 0.0,
     },
 };
 

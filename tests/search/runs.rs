@@ -144,6 +144,14 @@ fn an_epoch_takes_the_right_half_in_the_right_order() {
                 .unwrap();
             session.input_mut("a").unwrap().copy_from_slice(&batch.a);
             session.input_mut("b").unwrap().copy_from_slice(&batch.b);
+            for (name, means, deviations) in [
+                ("level_a", &batch.level_a, &batch.deviation_a),
+                ("level_b", &batch.level_b, &batch.deviation_b),
+            ] {
+                let pairs = means.iter().zip(deviations).flat_map(|(&m, &d)| [m, d]);
+                let levels = pairs.collect::<Vec<f32>>();
+                session.input_mut(name).unwrap().copy_from_slice(&levels);
+            }
             session.run().unwrap();
             bits(session.scalar("loss").unwrap())
         };
@@ -314,8 +322,9 @@ fn bad_configurations_are_one_clear_line() {
             &["4 channels", "the search has 6", "bench ops"],
         ),
     ];
-    let without = "perceptual gradient intensity ssim feature".split(' ');
-    let without: Vec<String> = without.map(|k| format!("loss.object.{k}=0")).collect();
+    let without = "perceptual gradient intensity ssim feature target edges rows mask structure";
+    let without = without.split(' ').map(|k| format!("loss.object.{k}=0"));
+    let without: Vec<String> = without.chain(["loss.range=0".into()]).collect();
     let without: Vec<&str> = without.iter().map(String::as_str).collect();
     let start = |keys: &[&str], table: LatencyTable, pairs| {
         let s = Searcher::new(

@@ -1,11 +1,11 @@
 //! A batch from disk to disk beside its parts: the networks alone, reading and writing alone.
 
 use crate::baseline::Baseline;
-use crate::cli::batch::{self, Crew, Job};
+use crate::cli::batch::{self, Crew, Finish, Job};
 use crate::cli::device::{DeviceArg, PrecisionArg};
 use crate::cli::fuser::Fuser;
 use crate::cli::terminal;
-use crate::data::{Pair, Picture, WriteOptions, list_pairs, read_pair};
+use crate::data::{Pair, Picture, list_pairs, read_pair};
 use crate::infer::DEFAULT_MODEL;
 use crate::search::Timing;
 use crate::{Error, Result};
@@ -68,7 +68,7 @@ fn jobs(args: &BatchArgs, out: &Path) -> Result<Vec<Job>> {
 /// Seconds of a batch from disk to disk.
 fn from_disk(jobs: &[Job], crew: &Crew) -> Result<f64> {
     let begun = Instant::now();
-    let outcome = batch::run(jobs, WriteOptions::default(), crew)?;
+    let outcome = batch::run(jobs, Finish::default(), crew)?;
     let seconds = begun.elapsed().as_secs_f64();
     let Some((name, reason)) = outcome.failures.into_iter().next() else {
         return Ok(seconds);

@@ -28,6 +28,7 @@ pub struct ExperimentConfig {
     pub table2: Table2,
     pub table3: Table3,
     pub fig4: Fig4,
+    pub terms: Terms,
     pub latency: Latency,
     pub search: toml::Table,
     pub train: toml::Table,
@@ -71,6 +72,12 @@ pub struct Fig4 {
     pub operators: Vec<OpKind>,
 }
 
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terms {
+    pub seeds: Vec<u64>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Latency {
@@ -109,6 +116,8 @@ impl ExperimentConfig {
         require("0 or above", |v| v >= 0.0, lambdas)?;
         let networks = [("latency.networks", self.latency.networks as f64)];
         require("3 or above", |v| v >= 3.0, networks)?;
+        let seeds = [("number of terms.seeds", self.terms.seeds.len() as f64)];
+        require("1 or above", |v| v >= 1.0, seeds)?;
         self.search_config(Task::Ivif)?;
         self.train_config(Task::Ivif, &[])?;
         Ok(())

@@ -6,6 +6,7 @@ mod figures;
 mod latency;
 mod runs;
 mod table;
+mod terms;
 
 use super::device::DeviceArg;
 use super::folder::{FeatureArgs, set_path};
@@ -35,6 +36,8 @@ The experiments:
   fig3      naive and collaborative search of both tasks: heatmaps, SD, SCD
   fig4      the same cells filled with one operator
   fig5      MRI and PET: mean and variance of the metrics
+  terms     beyond the paper: the objective without each of its terms, several seeds
+  operators beyond the paper: fig4 with several seeds
   latency   beyond the paper: LAT against the measured time of random networks
 
 What an experiment writes into its folder:
@@ -83,6 +86,8 @@ pub enum Name {
     Fig3,
     Fig4,
     Fig5,
+    Terms,
+    Operators,
     Latency,
 }
 
@@ -129,6 +134,8 @@ pub fn run(args: &ExperimentArgs) -> Result<()> {
         Name::Fig3 => figures::fig3(&lab)?,
         Name::Fig4 => figures::fig4(&lab)?,
         Name::Fig5 => figures::fig5(&lab)?,
+        Name::Terms => terms::terms(&lab)?,
+        Name::Operators => terms::operators(&lab)?,
         Name::Latency => latency::run(&lab)?,
     };
     finish(&lab, &table, tasks)
@@ -142,7 +149,11 @@ fn check(lab: &Lab<'_>, name: Name, tasks: &[Task]) -> Result<()> {
             open_model(model)?;
         }
     }
-    if matches!(name, Name::Table4 | Name::Fig4) && config.genotype != "searched" {
+    if matches!(
+        name,
+        Name::Table4 | Name::Fig4 | Name::Terms | Name::Operators
+    ) && config.genotype != "searched"
+    {
         open_genotype(&config.genotype)?;
     }
     let pictures = match name {

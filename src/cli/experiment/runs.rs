@@ -15,6 +15,7 @@ use crate::stats::mean_std;
 use crate::tape::{Session, SessionOptions, Tape};
 use crate::tensor::Tensor;
 use crate::tensor::io::write_atomic;
+use crate::tone::Tone;
 use crate::train::Task;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -22,13 +23,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-/// The metrics of the experiments: those of the paper's tables in its conventions, entropy for Fig. 5.
-pub const METRICS: [Metric; 5] = [
+/// The metrics of the experiments: those of the paper's tables in its conventions, entropy for Fig. 5, and what tells
+/// whether details came through and levels were lost.
+pub const METRICS: [Metric; 11] = [
     Metric::En,
     Metric::SdU8sat,
     Metric::VifU8sat,
     Metric::Cc,
     Metric::Scd,
+    Metric::Qabf,
+    Metric::Ssim,
+    Metric::Nabf,
+    Metric::NewBlack,
+    Metric::NewWhite,
+    Metric::ToneDetail,
 ];
 
 /// The folder of all experiments and what runs in it.
@@ -135,8 +143,21 @@ impl Lab<'_> {
         genotype: &Genotype,
         extra: &[&str],
     ) -> Result<Model> {
+        self.train_seeded(task, key, genotype, extra, self.config.seed)
+    }
+
+    /// [`Lab::train`] with another seed than the experiment's.
+    pub fn train_seeded(
+        &self,
+        task: Task,
+        key: &str,
+        genotype: &Genotype,
+        extra: &[&str],
+        seed: u64,
+    ) -> Result<Model> {
         let out = self.out().join("models").join(key);
         let mut config = self.config.train_config(task, extra)?;
+        config.seed = seed;
         config.out.clone_from(&out);
         // A genotype of the folder's own: training takes a file, and this one is not written over.
         let path = out.join("genotype.json");
@@ -229,7 +250,7 @@ impl Lab<'_> {
         let mut values: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
         let bar = terminal::bar(pairs.len() as u64, "{bar:30} {pos}/{len} pairs judged");
         for pair in &pairs {
-            let [a, b, fused] = fuser.grey(pair)?;
+            let [a, b, fused] = fuser.grey(pair, Tone::None)?;
             let scores = measure(&a, &b, &fused, &METRICS)?;
             for (metric, score) in METRICS.iter().zip(scores) {
                 values

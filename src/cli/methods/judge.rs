@@ -7,6 +7,7 @@ use crate::metrics::border::{BorderError, border_error};
 use crate::metrics::gates::{Reference, Tally};
 use crate::metrics::{Grey, Metric, Score, measure};
 use crate::report::scores::{Judged, Row, Scores};
+use crate::tone::Tone;
 use crate::{Error, Result};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
@@ -79,7 +80,8 @@ impl Methods {
         let plan = Plan::new(metrics, gates.is_some());
         let row = |m: &Method| Row {
             name: m.name.clone(),
-            origin: m.origin.clone(),
+            origin: format!("{}, tone {}", m.origin, m.tone),
+            tone: m.tone,
             scores: Vec::new(),
         };
         let mut rows: Vec<Row> = self.methods.iter().map(row).collect();
@@ -97,6 +99,7 @@ impl Methods {
                 judged.extend(gates.map(|g| Judged {
                     set: set.clone(),
                     method: method.name.clone(),
+                    tone: method.tone,
                     pictures: g.tally.len(),
                     verdicts: g.tally.judge(),
                 }));
@@ -187,19 +190,21 @@ impl Method {
             let [a, b, f] = &greys;
             Ok(Some((measure(a, b, f, metrics)?, greys)))
         };
+        let tone = self.tone;
         match &mut self.fused {
             Fused::Folder(_, by_a) => group
                 .par_iter()
                 .map(|s| {
                     bar.inc(1);
                     match by_a.get(&s.a) {
-                        Some(path) => measure([read(&s.a)?, read(&s.b)?, read(path)?]),
+                        Some(path) => measure([read(&s.a)?, read(&s.b)?, read_toned(path, tone)?]),
                         None => Ok(None),
                     }
                 })
                 .collect(),
             Fused::Fuser(fuser) => {
-                let fused: Vec<Result<[Grey; 3]>> = group.iter().map(|s| fuser.grey(s)).collect();
+                let fused: Vec<Result<[Grey; 3]>> =
+                    group.iter().map(|s| fuser.grey(s, tone)).collect();
                 fused
                     .into_par_iter()
                     .map(|greys| {
@@ -216,7 +221,7 @@ impl Method {
         match &mut self.fused {
             Fused::Folder(..) => Ok(None),
             Fused::Fuser(fuser) => {
-                let continued = fuser.grey_of_continued(pair)?;
+                let continued = fuser.grey_of_continued(pair, self.tone)?;
                 border_error(fused, &continued).map(Some)
             }
         }
@@ -247,6 +252,12 @@ fn by_prefix(sources: &[Pair]) -> Vec<(Option<String>, Vec<Pair>)> {
 
 fn read(path: &Path) -> Result<Grey> {
     Grey::from_picture(&Picture::read(path)?)
+}
+
+fn read_toned(path: &Path, tone: Tone) -> Result<Grey> {
+    let mut picture = Picture::read(path)?;
+    tone.apply(&mut picture.luma)?;
+    Grey::from_picture(&picture)
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ fn picture(width: usize, height: usize, seed: u64) -> Vec<f32> {
             let wave = 0.5 + 0.5 * (0.3 * fx * x + 0.2 * fy * y).sin();
             let v = low + (high - low) * wave * x / width as f32;
             // Half of them as from a file of 8 bits.
-            match seed % 4 < 2 {
+            match seed % 16 < 8 {
                 true => (v.clamp(0.0, 1.0) * 255.0).round() / 255.0,
                 false => v.clamp(0.0, 1.0),
             }
@@ -153,7 +153,7 @@ fn all_off_or_untouched_changes_nothing() {
 fn only(part: impl Fn(&mut Augment)) -> Vec<(Batch, Batch)> {
     let mut augment = off();
     part(&mut augment);
-    batches(&augment, 11, 20)
+    batches(&augment, 16, 20)
 }
 
 fn each_value(pairs: &[(Batch, Batch)], check: impl Fn(f32, f32) -> bool) -> bool {

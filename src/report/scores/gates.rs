@@ -3,6 +3,7 @@
 use super::Scores;
 use super::text::{escape_latex, escape_markdown, line, quote};
 use crate::metrics::gates::{Gate, Limit, Rule, Verdict};
+use crate::tone::Tone;
 use serde_json::{Value, json};
 
 /// A method's verdicts over one set of pictures.
@@ -10,6 +11,7 @@ pub struct Judged {
     /// `None` where all pictures are one set.
     pub set: Option<String>,
     pub method: String,
+    pub tone: Tone,
     pub pictures: usize,
     /// In the order of [`Gate::ALL`].
     pub verdicts: Vec<Verdict>,
@@ -139,7 +141,7 @@ impl Scores {
     /// A line for each set, method and gate; an empty field where there is no value.
     pub fn gates_csv(&self) -> String {
         let mut out =
-            String::from("set,method,gate,limit,value,pictures,worst,worst_picture,passes\n");
+            String::from("set,method,tone,gate,limit,value,pictures,worst,worst_picture,passes\n");
         for judged in &self.gates {
             for v in &judged.verdicts {
                 let number = |x: Option<f64>| x.map_or(String::new(), |x| x.to_string());
@@ -147,6 +149,7 @@ impl Scores {
                 let fields = [
                     quote(judged.set.as_deref().unwrap_or_default()),
                     quote(&judged.method),
+                    quote(&judged.tone.to_string()),
                     v.gate.name().to_string(),
                     number(v.limit),
                     number(v.value.ok()),
@@ -178,7 +181,7 @@ impl Scores {
         };
         let judged = |j: &Judged| {
             let verdicts: Vec<Value> = j.verdicts.iter().map(verdict).collect();
-            json!({"set": j.set, "method": j.method, "pictures": j.pictures,
+            json!({"set": j.set, "method": j.method, "tone": j.tone.to_string(), "pictures": j.pictures,
                    "passes": j.count().0 == 0, "verdicts": verdicts})
         };
         match self.gates.is_empty() {
@@ -295,6 +298,7 @@ mod tests {
         scores.gates = vec![Judged {
             set: set.map(String::from),
             method: "x_1".into(),
+            tone: Tone::Auto,
             pictures: 2,
             verdicts: vec![worst, verdict(Gate::Fidelity, 0.7, 0.65, true), border],
         }];
@@ -341,11 +345,15 @@ mod tests {
         let scores = judged(Some("TNO"));
         let csv = scores.gates_csv();
         assert!(
-            csv.contains("\nTNO,x_1,new_black_worst,5,18,2,18,a_1 |,false\n"),
+            csv.contains("\nTNO,x_1,auto,new_black_worst,5,18,2,18,a_1 |,false\n"),
             "{csv}"
         );
-        assert!(csv.ends_with("\nTNO,x_1,border_error,1.5,,2,,,\n"), "{csv}");
+        assert!(
+            csv.ends_with("\nTNO,x_1,auto,border_error,1.5,,2,,,\n"),
+            "{csv}"
+        );
         let v: Value = serde_json::from_str(&scores.json().unwrap()).unwrap();
+        assert_eq!(v["gates"][0]["tone"], "auto");
         let verdicts = &v["gates"][0]["verdicts"];
         assert_eq!(
             verdicts[0]["worst"],

@@ -100,7 +100,7 @@ impl Scores {
     /// A line for each method and picture; an empty field where a metric has no value.
     pub fn csv(&self) -> String {
         let names: Vec<&str> = self.metrics.iter().map(|m| m.name()).collect();
-        let mut out = format!("method,picture,{}\n", names.join(","));
+        let mut out = format!("method,picture,tone,{}\n", names.join(","));
         for row in &self.rows {
             for (picture, scores) in &row.scores {
                 let values: Vec<String> = scores
@@ -108,9 +108,10 @@ impl Scores {
                     .map(|s| s.map_or(String::new(), |v| v.to_string()))
                     .collect();
                 out += &format!(
-                    "{},{},{}\n",
+                    "{},{},{},{}\n",
                     quote(&row.name),
                     quote(picture),
+                    quote(&row.tone.to_string()),
                     values.join(",")
                 );
             }
@@ -139,16 +140,16 @@ impl Scores {
             .map(|(i, row)| {
                 let means: Map<String, Value> = { self.metrics.iter().zip(&columns) }
                     .map(|(metric, column)| {
-                        let mean = column[i].map(|m| {
-                            json!({"mean": m.mean, "std": m.std, "pictures": m.pictures})
-                        });
+                        let mean = column[i]
+                            .map(|m| json!({"mean": m.mean, "std": m.std, "pictures": m.pictures}));
                         (metric.name().to_string(), json!(mean))
                     })
                     .collect();
                 let pictures: Vec<Value> = { row.scores.iter() }
                     .map(|(name, scores)| self.picture(name, scores))
                     .collect();
-                json!({"name": row.name, "origin": row.origin, "metrics": means, "pictures": pictures})
+                json!({"name": row.name, "origin": row.origin, "tone": row.tone.to_string(),
+                       "metrics": means, "pictures": pictures})
             })
             .collect();
         // A path need not be UTF-8.
@@ -235,6 +236,7 @@ pub(super) fn escape_latex(text: &str) -> String {
 mod tests {
     use super::super::tests::report;
     use super::*;
+    use crate::tone::Tone;
     use std::path::PathBuf;
 
     #[test]
@@ -256,11 +258,15 @@ mod tests {
     fn scripts_get_every_picture() {
         let csv = report().csv();
         assert!(
-            csv.starts_with("method,picture,en,mse\nx_1,1,1,1\nx_1,2,3,\n"),
+            csv.starts_with("method,picture,tone,en,mse\nx_1,1,auto,1,1\nx_1,2,auto,3,\n"),
             "{csv}"
         );
         let v: Value = serde_json::from_str(&report().json().unwrap()).unwrap();
         let x = &v["methods"][0];
+        assert_eq!(
+            (&x["tone"], &x["origin"]),
+            (&json!("auto"), &json!("here, tone auto"))
+        );
         assert_eq!(x["metrics"]["mse"]["pictures"], 1);
         assert_eq!(x["pictures"][1]["mse"], Value::Null);
         let reason = &x["pictures"][1]["undefined"];
@@ -291,7 +297,7 @@ mod tests {
             "\n## a\\|b \\*c\\* \\<i> d\n",
             "| x\\|y | 1.0000 | 1.0000 |",
             "pairs of \\_a\\_/b_c and b;",
-            "- a\\|b \\*c\\* \\<i> d: here",
+            "- a\\|b \\*c\\* \\<i> d: here, tone auto",
         ] {
             assert!(text.contains(part), "no {part} in {text}");
         }
@@ -315,7 +321,14 @@ mod tests {
         let mut scores = report();
         scores.rows[0].name = "a\rb".into();
         scores.rows[0].scores[0].0 = "x,\"y".into();
+        scores.rows[0].tone = Tone::Percentiles {
+            low: 0.5,
+            high: 99.5,
+        };
         let csv = scores.csv();
-        assert!(csv.contains("\n\"a\rb\",\"x,\"\"y\",1,1\n"), "{csv}");
+        assert!(
+            csv.contains("\n\"a\rb\",\"x,\"\"y\",\"0.5,99.5\",1,1\n"),
+            "{csv}"
+        );
     }
 }
