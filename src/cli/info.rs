@@ -1,6 +1,7 @@
 //! `hafuse info`: what is in this binary, and what a network costs.
 
 use super::device::{DeviceArg, PrecisionArg};
+use super::mask;
 use super::memory::{lacking, peak_bytes};
 use super::{open_model, terminal};
 use crate::device::Device;
@@ -23,6 +24,12 @@ Examples:
   hafuse info --model mif --size 256x256 --run    time and memory on this machine
   hafuse info --genotype mine.json                cost of a network that is not trained yet
   hafuse info --tape --run                        time of every operator
+  hafuse info --mask ir.png vi.png                what the network's mask and rows do on a pair
+  hafuse info --model mine.safetensors --mask     the same on a drawn street at night
+
+--mask A B runs the network and describes the aggregation, output = M I_t + (1 - M) I_d: the mask M (0 to 1; 1 takes
+the target row), and grey levels (0 to 255) of the sources, of both rows and of the output. Rows may lie outside that range. A mask
+whose standard deviation is below 0.02 is called constant: it mixes the rows alike everywhere.
 
 A multiply-add counts as two FLOP. `arena` is all working memory of a fusion, planned before it
 runs; the process also holds the weights, the program itself and the pictures.";
@@ -49,6 +56,9 @@ pub struct InfoArgs {
     /// Fuse noise of this size and measure
     #[arg(long)]
     pub run: bool,
+    /// Describe the mask and the rows on a pair of pictures; without names on a drawn street at night
+    #[arg(long, num_args = 0..=2, value_names = ["A", "B"])]
+    pub mask: Option<Vec<PathBuf>>,
     /// Print all that as JSON
     #[arg(long)]
     pub json: bool,
@@ -76,7 +86,7 @@ struct Measured {
 /// Prints.
 ///
 /// # Errors
-/// [`Error`] if the model or genotype cannot be read.
+/// [`Error`] if the model, genotype or pictures cannot be read, or what was asked for does not fit in memory.
 pub fn run(args: &InfoArgs) -> Result<()> {
     let model = match (&args.model, &args.genotype) {
         (Some(name), _) => open_model(name)?,
@@ -85,6 +95,14 @@ pub fn run(args: &InfoArgs) -> Result<()> {
     };
     let (mut text, mut json) = builtin_models()?;
     describe(args, &model, &mut text, &mut json)?;
+    if let Some(names) = &args.mask {
+        let source = mask::Source::new(names)?;
+        let device = args.device.open()?;
+        let precision = args.precision.on(&device);
+        let found = mask::describe(&model, &device, precision, &source)?;
+        text.push_str(&format!("\n{found}"));
+        json["mask"] = found.json();
+    }
     if args.json {
         terminal::print(&json.to_string())
     } else {

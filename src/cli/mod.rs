@@ -12,6 +12,7 @@ mod folder;
 mod fuse;
 mod fuser;
 mod info;
+mod mask;
 mod memory;
 mod methods;
 mod output;

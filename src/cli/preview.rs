@@ -2,16 +2,14 @@
 
 use super::output;
 use crate::data::{PairDataset, Picture, WriteOptions};
-use crate::net::{Builder, Genotype, record_fusion};
-use crate::tape::{Session, Tape};
+use crate::net::{PARTS, parts_tape};
+use crate::tape::Session;
 use crate::tensor::DType;
 use crate::train::Trainer;
 use crate::{Error, Result};
 use std::path::Path;
 
 const ROWS: usize = 3;
-/// Columns after A and B.
-const OUTPUTS: [&str; 5] = ["feature", "target", "detail", "mask", "output"];
 /// Larger pictures are cut to their middle.
 const MAX_SIDE: usize = 256;
 const GAP: usize = 4;
@@ -23,8 +21,9 @@ pub fn draw(trainer: &Trainer, data: &PairDataset, path: &Path) -> Result<()> {
         scenes().map(f).min().unwrap_or(1).min(MAX_SIDE)
     };
     let (w, h) = (side(|s| s.width), side(|s| s.height));
-    let mut session = Session::new(&tape(trainer.genotype(), h, w)?, trainer.store())?;
-    let mut sheet = Sheet::new(w, h, OUTPUTS.len() + 2, scenes().count());
+    let tape = parts_tape(trainer.genotype(), [1, h, w], DType::F32)?;
+    let mut session = Session::new(&tape, trainer.store())?;
+    let mut sheet = Sheet::new(w, h, PARTS.len() + 2, scenes().count());
     for (row, scene) in scenes().enumerate() {
         for (column, (name, plane)) in [("a", &scene.a), ("b", &scene.b)].into_iter().enumerate() {
             let cell = middle(plane, scene.width, scene.height, w, h);
@@ -32,7 +31,7 @@ pub fn draw(trainer: &Trainer, data: &PairDataset, path: &Path) -> Result<()> {
             session.input_mut::<f32>(name)?.copy_from_slice(&cell);
         }
         session.run()?;
-        for (i, name) in OUTPUTS.iter().enumerate() {
+        for (i, name) in PARTS.iter().enumerate() {
             sheet.place(row, i + 2, session.output::<f32>(name)?);
         }
     }
@@ -40,18 +39,6 @@ pub fn draw(trainer: &Trainer, data: &PairDataset, path: &Path) -> Result<()> {
     Picture::from_luma(sheet.width, sheet.height, sheet.pixels)
         .map_err(|e| Error::Internal(format!("preview: {e}")))?
         .write(path, WriteOptions::default())
-}
-
-fn tape(genotype: &Genotype, h: usize, w: usize) -> Result<Tape> {
-    let mut t = Tape::new(DType::F32);
-    let a = t.input("a", [1, h, w, 1])?;
-    let b = t.input("b", [1, h, w, 1])?;
-    let f = record_fusion(&mut Builder::new(&mut t), genotype, (a, b))?;
-    let vars = [f.feature, f.target, f.detail, f.mask, f.output];
-    for (name, var) in OUTPUTS.into_iter().zip(vars) {
-        t.output(name, var)?;
-    }
-    Ok(t)
 }
 
 /// The middle `w` x `h` pixels of a plane.

@@ -18,6 +18,9 @@ use std::path::{Path, PathBuf};
 ///   data/ir/street_0002.png  data/vi/street_0002.png
 ///
 /// `--scene brain` writes data/mri and data/pet instead. Files of the same name are replaced.
+///
+/// The scenes of a street differ in hour and weather: with one seed and size it is the same street.
+/// `hafuse eval data/ir data/vi --gates --sets` judges each scene by itself.
 #[derive(clap::Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct SynthArgs {
@@ -40,8 +43,16 @@ pub struct SynthArgs {
 /// [`Scene`] as a command line value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SceneArg {
-    /// A street at night: infrared in ir/ (grey), visible light in vi/ (colour)
+    /// A street in the evening: infrared in ir/ (grey), visible light in vi/ (colour)
     Street,
+    /// The same by day: sun and shadows, bright sky, warm road
+    StreetDay,
+    /// The same at dusk: pale sky, first lamps
+    StreetDusk,
+    /// The same at night: hardly visible walls, glowing lamps, a dark infrared with bright people
+    StreetNight,
+    /// The same in fog: low contrast
+    StreetFog,
     /// A slice through a head: MRI in mri/ (grey), PET in pet/ (colour)
     Brain,
 }
@@ -50,6 +61,10 @@ impl From<SceneArg> for Scene {
     fn from(arg: SceneArg) -> Self {
         match arg {
             SceneArg::Street => Scene::Street,
+            SceneArg::StreetDay => Scene::StreetDay,
+            SceneArg::StreetDusk => Scene::StreetDusk,
+            SceneArg::StreetNight => Scene::StreetNight,
+            SceneArg::StreetFog => Scene::StreetFog,
             SceneArg::Brain => Scene::Brain,
         }
     }
@@ -141,6 +156,14 @@ mod tests {
                 parse_size(wrong).unwrap_err().contains("640x480"),
                 "{wrong}"
             );
+        }
+    }
+
+    #[test]
+    fn scenes_have_one_name_here_and_in_file_names() {
+        for arg in SceneArg::value_variants() {
+            let value = arg.to_possible_value().unwrap();
+            assert_eq!(value.get_name(), Scene::from(*arg).name());
         }
     }
 

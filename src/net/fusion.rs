@@ -218,6 +218,26 @@ pub fn fusion_tape(
     Ok(t)
 }
 
+/// The names of [`parts_tape`]'s outputs: all pictures of [`Fused`].
+pub(crate) const PARTS: [&str; 5] = ["feature", "target", "detail", "mask", "output"];
+
+/// As [`fusion_tape`], with the outputs [`PARTS`].
+pub(crate) fn parts_tape(
+    genotype: &Genotype,
+    [n, height, width]: [usize; 3],
+    dtype: DType,
+) -> Result<Tape> {
+    let mut t = Tape::new(dtype);
+    let a = t.input("a", [n, height, width, 1])?;
+    let b = t.input("b", [n, height, width, 1])?;
+    let f = record_fusion(&mut Builder::new(&mut t), genotype, (a, b))?;
+    let vars = [f.feature, f.target, f.detail, f.mask, f.output];
+    for (name, var) in PARTS.into_iter().zip(vars) {
+        t.output(name, var)?;
+    }
+    Ok(t)
+}
+
 /// The parameters of the whole network, in order. Their shapes do not depend on the picture.
 pub fn param_specs(g: &Genotype) -> Result<Vec<ParamSpec>> {
     let mut t = Tape::new(DType::F32);

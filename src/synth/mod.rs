@@ -12,6 +12,7 @@ mod street;
 use crate::{Error, Result};
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::{RngCore, SeedableRng};
+use street::{Hour, Street};
 
 /// Smallest width and height that [`render`] draws.
 pub const MIN_SIDE: u32 = 8;
@@ -21,8 +22,16 @@ pub const MAX_SIDE: u32 = 16_384;
 /// What to draw, and by that which two sensors look at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scene {
-    /// A street at night: thermal infrared and visible light.
+    /// A street in the evening, shops lit, road wet: thermal infrared and visible light.
     Street,
+    /// The same by day: sun and shadows, a bright sky that is cold and dark in the infrared.
+    StreetDay,
+    /// The same after sunset: a pale sky, the first lamps.
+    StreetDusk,
+    /// The same at night: shops shut, unlit walls hardly visible, a dark infrared with bright people.
+    StreetNight,
+    /// The same in fog: low contrast, nothing black or white.
+    StreetFog,
     /// An axial slice through a head: MRI and PET.
     Brain,
 }
@@ -32,6 +41,10 @@ impl Scene {
     pub fn name(self) -> &'static str {
         match self {
             Scene::Street => "street",
+            Scene::StreetDay => "street-day",
+            Scene::StreetDusk => "street-dusk",
+            Scene::StreetNight => "street-night",
+            Scene::StreetFog => "street-fog",
             Scene::Brain => "brain",
         }
     }
@@ -39,8 +52,20 @@ impl Scene {
     /// Short names of the two sensors, grey first: the usual folder names of such data sets.
     pub fn sensors(self) -> [&'static str; 2] {
         match self {
-            Scene::Street => ["ir", "vi"],
             Scene::Brain => ["mri", "pet"],
+            _ => ["ir", "vi"],
+        }
+    }
+
+    /// When one looks at the street; `None` if there is none.
+    fn hour(self) -> Option<Hour> {
+        match self {
+            Scene::Street => Some(Hour::Evening),
+            Scene::StreetDay => Some(Hour::Day),
+            Scene::StreetDusk => Some(Hour::Dusk),
+            Scene::StreetNight => Some(Hour::Night),
+            Scene::StreetFog => Some(Hour::Fog),
+            Scene::Brain => None,
         }
     }
 }
@@ -54,7 +79,7 @@ pub struct SynthPair {
     pub b: image::RgbImage,
 }
 
-/// Draws the pair that belongs to `seed`.
+/// Draws the pair that belongs to `seed`. The same seed and size give the same street at each hour.
 ///
 /// # Errors
 /// [`Error::Config`] if a side is shorter than [`MIN_SIDE`] or longer than [`MAX_SIDE`].
@@ -70,9 +95,9 @@ pub fn render(scene: Scene, seed: u64, width: u32, height: u32) -> Result<SynthP
     }
     let mut dice = Dice(Pcg64Mcg::seed_from_u64(seed ^ 0x6861_6675_7365_0000));
     let (w, h) = (width as usize, height as usize);
-    let (a, b) = match scene {
-        Scene::Street => street::Street::new(&mut dice, w as f32 / h as f32).draw(w, h),
-        Scene::Brain => brain::Brain::new(&mut dice).draw(w, h),
+    let (a, b) = match scene.hour() {
+        Some(hour) => Street::new(&mut dice, w as f32 / h as f32, hour).draw(w, h),
+        None => brain::Brain::new(&mut dice).draw(w, h),
     };
     let size = || Error::Internal("a drawn image has not the size that was asked".into());
     Ok(SynthPair {

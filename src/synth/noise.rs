@@ -67,6 +67,16 @@ pub fn scale(a: [f32; 3], k: f32) -> [f32; 3] {
     [a[0] * k, a[1] * k, a[2] * k]
 }
 
+/// Scalar product of two vectors.
+pub fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
+    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+}
+
+/// A vector of length 1 in the same direction.
+pub fn unit(a: [f32; 3]) -> [f32; 3] {
+    scale(a, 1.0 / dot(a, a).max(1e-12).sqrt())
+}
+
 /// 0 below `a`, 1 above `b`, smooth between; falls instead of rises where `a > b`.
 pub fn smoothstep(a: f32, b: f32, x: f32) -> f32 {
     let t = ((x - a) / (b - a)).clamp(0.0, 1.0);

@@ -1,6 +1,13 @@
 use super::*;
 
-const SCENES: [Scene; 2] = [Scene::Street, Scene::Brain];
+const SCENES: [Scene; 6] = [
+    Scene::Street,
+    Scene::StreetDay,
+    Scene::StreetDusk,
+    Scene::StreetNight,
+    Scene::StreetFog,
+    Scene::Brain,
+];
 
 #[test]
 fn a_seed_fixes_every_byte_and_another_seed_changes_them() {
@@ -58,11 +65,105 @@ fn ends(bytes: &[u8]) -> (u8, u8) {
 
 #[test]
 fn edges_of_both_sensors_line_up_best_without_a_shift() {
+    for scene in &SCENES[..5] {
+        for seed in 0..3 {
+            let pair = render(*scene, seed, 240, 180).unwrap();
+            let (a, b) = (edges(&pair.a), edges(&grey(&pair)));
+            assert_eq!(best_shift(&a, &b, 240, 180), (0, 0), "{scene:?} {seed}");
+        }
+    }
+}
+
+fn grey(pair: &SynthPair) -> image::GrayImage {
+    image::imageops::grayscale(&pair.b)
+}
+
+#[test]
+fn a_seed_is_one_street_at_every_hour() {
+    let draw = |scene, seed| edges(&render(scene, seed, 240, 180).unwrap().a);
+    let alike = |a: &[f32], b: &[f32]| {
+        let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        product(a, b) / (product(a, a) * product(b, b)).sqrt()
+    };
     for seed in 0..3 {
-        let pair = render(Scene::Street, seed, 240, 180).unwrap();
-        let grey = image::imageops::grayscale(&pair.b);
-        let (a, b) = (edges(&pair.a), edges(&grey));
-        assert_eq!(best_shift(&a, &b, 240, 180), (0, 0), "street {seed}");
+        let day = draw(Scene::StreetDay, seed);
+        for scene in [Scene::StreetDusk, Scene::StreetNight, Scene::StreetFog] {
+            let same = alike(&day, &draw(scene, seed));
+            let other = alike(&day, &draw(scene, seed + 1));
+            assert!(same > other + 0.1, "{scene:?} {seed}: {same}, {other}");
+        }
+    }
+}
+
+/// Mean and some percentiles of a picture, in grey levels.
+struct Levels {
+    mean: f64,
+    /// 5, 50, 95, 99.
+    at: [u8; 4],
+}
+
+fn levels(picture: &image::GrayImage) -> Levels {
+    let mut sorted = picture.as_raw().clone();
+    sorted.sort_unstable();
+    let sum: u64 = sorted.iter().map(|&v| u64::from(v)).sum();
+    Levels {
+        mean: sum as f64 / sorted.len() as f64,
+        at: [5, 50, 95, 99].map(|percent| sorted[(sorted.len() - 1) * percent / 100]),
+    }
+}
+
+#[test]
+fn night_is_dark_to_both_cameras_but_for_lamps_and_people() {
+    for seed in 0..8 {
+        let pair = render(Scene::StreetNight, seed, 320, 240).unwrap();
+        let (ir, vi) = (levels(&pair.a), levels(&grey(&pair)));
+        assert!((20.0..=65.0).contains(&vi.mean), "{seed}: {}", vi.mean);
+        // Unlit walls and road are visible, lamps glow.
+        assert!(vi.at[0] >= 5 && (15..=60).contains(&vi.at[1]), "{seed}");
+        let glowing = grey(&pair).as_raw().iter().filter(|&&v| v >= 240).count();
+        assert!(glowing >= 100, "{seed}: {glowing}");
+        assert!((15.0..=60.0).contains(&ir.mean), "{seed}: {}", ir.mean);
+        assert!(ir.at[2] < 90, "{seed}: {:?}", ir.at);
+        let hot = pair.a.as_raw().iter().filter(|&&v| v >= 150).count();
+        assert!(hot >= 50, "{seed}: {hot} pixels of people and cars");
+    }
+}
+
+#[test]
+fn day_has_a_bright_sky_that_is_cold_and_a_bright_warm_road() {
+    let (w, h) = (320, 240);
+    let mut yellow: Vec<u8> = Vec::new();
+    for seed in 0..8 {
+        let pair = render(Scene::StreetDay, seed, w, h).unwrap();
+        let (ir, vi) = (levels(&pair.a), levels(&grey(&pair)));
+        assert!((110.0..=165.0).contains(&vi.mean), "{seed}: {}", vi.mean);
+        assert!(vi.at[3] >= 240, "{seed}: {:?}", vi.at);
+        assert!((90.0..=150.0).contains(&ir.mean), "{seed}: {}", ir.mean);
+        // Above the far end there is nothing but sky.
+        let sky = image::imageops::crop_imm(&pair.a, w * 9 / 20, 0, w / 10, h / 12).to_image();
+        let [low, _, high, _] = levels(&sky).at;
+        assert!(high < 40 && high - low >= 4, "{seed}: {low} to {high}");
+        // Lines on the road: yellow, bright in the sun, not white.
+        let line = |p: &image::Rgb<u8>| i32::from(p.0[0]) - i32::from(p.0[2]) > 80;
+        let brightness = grey(&pair);
+        let places = pair.b.enumerate_pixels().zip(brightness.pixels());
+        let places = places.filter(|((_, y, p), _)| *y > h * 3 / 5 && line(p));
+        yellow.extend(places.map(|(_, g)| g.0[0]));
+    }
+    yellow.sort_unstable();
+    assert!(yellow.len() > 500, "{}", yellow.len());
+    let [most, half] = [9, 5].map(|tenths| yellow[yellow.len() * tenths / 10]);
+    assert!((190..=235).contains(&most) && half >= 180, "{half}, {most}");
+}
+
+#[test]
+fn fog_takes_the_contrast_and_dusk_lies_between_day_and_night() {
+    for seed in 0..4 {
+        let of = |scene| levels(&grey(&render(scene, seed, 160, 120).unwrap()));
+        let fog = of(Scene::StreetFog);
+        assert!(fog.at[0] > 90 && fog.at[2] < 200, "{seed}: {:?}", fog.at);
+        let means = [Scene::StreetNight, Scene::StreetDusk, Scene::StreetDay].map(|s| of(s).mean);
+        assert!(means.is_sorted(), "{seed}: {means:?}");
     }
 }
 
@@ -142,4 +243,38 @@ fn committed_sample_is_what_the_generator_draws() {
     assert!(close(&ir, &drawn.a), "remake samples/ (see its README)");
     let vi = open("street_1_vi.png").into_rgb8();
     assert!(close(&vi, &drawn.b), "remake samples/ (see its README)");
+}
+
+#[test]
+fn committed_scenes_are_what_the_generator_draws() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/scenes");
+    let mut drawn = Vec::new();
+    for (name, scene, seed) in [
+        ("day_1", Scene::StreetDay, 9),
+        ("day_2", Scene::StreetDay, 3),
+        ("dusk_1", Scene::StreetDusk, 24),
+        ("fog_1", Scene::StreetFog, 6),
+        ("night_1", Scene::StreetNight, 9),
+        ("night_2", Scene::StreetNight, 15),
+    ] {
+        let pair = render(scene, seed, 320, 240).unwrap();
+        let open = |sensor: &str| {
+            let path = folder.join(sensor).join(format!("{name}.png"));
+            image::open(path).unwrap()
+        };
+        let remake = "is not what is drawn; remake it (see tests/data/scenes/README.md)";
+        let ir = open("ir").into_luma8();
+        assert!(ir == pair.a, "ir/{name}.png {remake}");
+        let vi = open("vi").into_rgb8();
+        assert!(vi == pair.b, "vi/{name}.png {remake}");
+        drawn.push(format!("{name}.png"));
+    }
+    for sensor in ["ir", "vi"] {
+        let files = std::fs::read_dir(folder.join(sensor)).unwrap();
+        let mut names: Vec<String> = files
+            .map(|f| f.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, drawn, "{sensor}");
+    }
 }

@@ -236,3 +236,66 @@ fn version_and_help_teach() {
     }
     assert!(world.good("--help").contains("Exit codes:"));
 }
+
+#[test]
+fn the_mask_is_described_on_a_pair_and_on_a_drawn_street() {
+    let world = World::new();
+    let text = world.good("info --model tiny.safetensors --mask a.png b.png");
+    assert!(
+        text.contains("aggregation of tiny on a.png and b.png, 48x32, cpu in f32"),
+        "{text}"
+    );
+    let json = world.good("info --model tiny.safetensors --json --device cpu --mask a.png b.png");
+    let v: Value = serde_json::from_str(&json).unwrap();
+    let mask = &v["mask"];
+    let number = |name: &str| mask[name].as_f64().unwrap();
+    assert!(number("p5") <= number("p50") && number("p50") <= number("p95"));
+    assert!((0.0..=1.0).contains(&number("mean")), "{mask}");
+    assert!(text.contains(&format!("mean {:.3}, standard", number("mean"))));
+    // The output is a mixture of the rows, before it is clamped.
+    let level = |name: &str| mask["levels"][name].as_f64().unwrap();
+    assert!((0.0..=255.0).contains(&level("output")), "{mask}");
+    let rows = (level("target") - level("detail")).abs();
+    assert!(number("row_difference") >= rows - 1e-9, "{mask}");
+    let constant = number("std") < 0.02;
+    assert_eq!(
+        constant,
+        text.contains("the mask decides nothing"),
+        "{text}"
+    );
+    assert_eq!(constant, !mask["verdict"].is_null());
+
+    // Sources of known levels.
+    let json = world.good("info --model tiny.safetensors --json --mask");
+    let v: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&v["mask"]["width"], &v["mask"]["height"]),
+        (&320.into(), &240.into())
+    );
+    world.good("synth drawn --scene street-night --seed 9 --size 320x240 --count 1");
+    let files = "drawn/ir/street-night_0001.png drawn/vi/street-night_0001.png";
+    let json = world.good(&format!(
+        "info --model tiny.safetensors --json --mask {files}"
+    ));
+    let of_files: Value = serde_json::from_str(&json).unwrap();
+    for name in ["a", "b", "target", "detail", "output"] {
+        let [drawn, read] = [&v, &of_files].map(|v| v["mask"]["levels"][name].as_f64().unwrap());
+        assert!((drawn - read).abs() < 0.02, "{name}: {drawn}, {read}");
+    }
+
+    for (line, code, what) in [
+        ("--mask a.png", 2, "takes two pictures, infrared first"),
+        ("--mask a.png none.png", 3, "none.png"),
+        ("--mask a.png big.png", 3, "is 48x32 but big.png is 40x41"),
+        (
+            "--mask a.png b.png --precision f16 --device cpu",
+            2,
+            "needs a CUDA card",
+        ),
+    ] {
+        let run = world.run(&format!("info --model tiny.safetensors {line}"));
+        let err = super::world::text(&run.stderr);
+        assert_eq!(run.status.code(), Some(code), "{line}: {err}");
+        assert!(err.contains(what), "{line}: {err}");
+    }
+}

@@ -1,11 +1,10 @@
-//! What stands still behind the traffic: road, pavements, rows of houses and the sky.
+//! What stands still behind the traffic: rows of houses.
 
-use super::super::noise::{cell, exp, fbm, mix, mix3, scale, smoothstep, value};
+use super::super::noise::{cell, fbm, mix, mix3, scale, smoothstep};
 use super::plan::{House, Shop};
 use super::props::letter;
 use super::{Ray, Street, Surface, Vec3};
 
-const UP: Vec3 = [0.0, 1.0, 0.0];
 const GROUND_FLOOR: f32 = 4.0;
 const STOREY: f32 = 3.1;
 
@@ -70,7 +69,7 @@ impl Street {
         }
         let (i, j) = ((x / 1.9).floor(), (y / STOREY).floor());
         let (fx, fy) = (x / 1.9 - i, y / STOREY - j);
-        let lit = cell(i as i32, j as i32, self.seed ^ 77) < 0.22;
+        let lit = cell(i as i32, j as i32, self.seed ^ 77) < 0.65 * self.weather.lit[1];
         let pane = (0.25..0.75).contains(&fx) && (0.25..0.75).contains(&fy);
         let face = Surface::new(self.end, [0.0, 0.0, -1.0], [0.16, 0.14, 0.13], 6.0);
         if pane && lit {
@@ -80,110 +79,6 @@ impl Street {
             };
         }
         face
-    }
-
-    /// Cold sky: coldest overhead, warmer near the horizon where one looks through more air.
-    fn sky(&self, ray: &Ray) -> Surface {
-        let v = ray.v.max(0.0);
-        let clouds = fbm(
-            ray.u * 5.0 / (v + 0.25),
-            2.0 / (v + 0.25),
-            4,
-            self.seed ^ 21,
-        );
-        let veil = smoothstep(0.42, 0.75, clouds);
-        let low = exp(-v * 5.0);
-        let mut rgb = mix3([0.004, 0.007, 0.019], [0.042, 0.036, 0.040], low);
-        rgb = mix3(rgb, [0.026, 0.025, 0.034], veil * 0.7);
-        let grain = [ray.u * 150.0, v * 150.0];
-        let spot = [grain[0].floor(), grain[1].floor()];
-        let star = cell(spot[0] as i32, spot[1] as i32, self.seed ^ 31);
-        let off = (grain[0] - spot[0] - 0.5)
-            .abs()
-            .max((grain[1] - spot[1] - 0.5).abs());
-        if star > 0.997 && veil < 0.4 && off < 0.15 {
-            rgb = mix3(rgb, [0.7, 0.7, 0.75], (star - 0.997) * 300.0 * (1.0 - low));
-        }
-        if let Some([mu, mv]) = self.moon {
-            let d = [(ray.u - mu) / 0.017, (ray.v - mv) / 0.017];
-            let q = (d[0] * d[0] + d[1] * d[1]).sqrt();
-            let maria = fbm(d[0] * 1.3 + 9.0, d[1] * 1.3, 3, 5);
-            let disc = smoothstep(1.06, 0.96, q) * (0.5 + 1.0 * maria) * (1.0 - 0.6 * veil);
-            let halo = 0.045 * exp(-q * 0.35);
-            for (c, m) in rgb.iter_mut().zip([1.0, 0.97, 0.88]) {
-                *c += m * (disc + halo);
-            }
-        }
-        let celsius = self.sky_celsius + 11.0 * low + 3.5 * veil;
-        Surface::new(1e6, UP, [0.0; 3], celsius)
-            .glowing(rgb)
-            .shiny(1.0)
-    }
-
-    /// How wet the road is at a point: puddles gather in the low spots.
-    pub(super) fn wetness(&self, at: Vec3) -> f32 {
-        let low = fbm(at[0] * 0.55, at[2] * 0.28, 3, self.seed ^ 41);
-        self.wet * mix(0.35, 1.0, smoothstep(0.40, 0.62, low))
-    }
-
-    /// Asphalt holds the day's warmth; markings show to the eye, hardly to the thermal camera.
-    fn ground(&self, ray: &Ray, z: f32) -> Surface {
-        let x = ray.x(z);
-        let grain = ray.detail(z, 0.05) * 0.5 * (value(x * 40.0, z * 40.0, self.seed) - 0.5)
-            + ray.detail(z, 0.2) * 0.5 * (fbm(x * 9.0, z * 9.0, 2, self.seed ^ 1) - 0.5);
-        let stain = fbm(x * 0.7, z * 0.35, 3, self.seed ^ 2);
-        let shadow = self.contact(x, z);
-        // Towards the horizon more of the cold sky is mirrored at the flat angle.
-        let far = smoothstep(4.0, 70.0, z);
-        let drift = 1.6 * (stain - 0.5) - 3.0 * far;
-        if x.abs() > self.road_half {
-            let kerb = x.abs() < self.road_half + 0.16;
-            let (i, j) = ((x / 0.6).floor(), (z / 0.6).floor());
-            let tile = 0.85 + 0.3 * cell(i as i32, j as i32, self.seed ^ 3);
-            let joint = (x / 0.6 - i).min(z / 0.6 - j) < 0.05;
-            let slab = if joint {
-                mix(1.0, 0.6, ray.detail(z, 0.12))
-            } else {
-                tile
-            };
-            let tone = if kerb { 1.35 } else { slab } * (1.0 + 0.5 * grain);
-            let colour = scale([0.23, 0.22, 0.21], tone * (0.8 + 0.4 * stain));
-            let celsius = 9.6 + drift - if kerb { 1.2 } else { 0.0 };
-            return Surface::new(z, UP, colour, celsius);
-        }
-        let mut tone = 0.085 * (1.0 + 1.4 * grain) * (0.65 + 0.7 * stain);
-        let dash = x.abs() < 0.07 && (z / 3.5).floor() as i32 & 1 == 0;
-        let edge = (x.abs() - (self.road_half - 2.0)).abs() < 0.05;
-        let stripe = (self.zebra..self.zebra + 2.8).contains(&z)
-            && ((x + 20.0) / 0.5).floor() as i32 & 1 == 0
-            && x.abs() < self.road_half - 0.2;
-        let clear = !(self.zebra - 1.0..self.zebra + 3.8).contains(&z);
-        let painted = stripe || ((dash || edge) && clear);
-        if painted {
-            let worn = smoothstep(0.25, 0.5, fbm(x * 3.0, z * 3.0, 3, self.seed ^ 4));
-            tone = mix(tone, 0.48 * (1.0 + 0.3 * grain), 0.35 + 0.65 * worn);
-        }
-        let lane = (x.abs() - 1.68).abs();
-        let tracks = exp(-(lane - 0.72) * (lane - 0.72) * 18.0);
-        let mut celsius = 12.2 + 1.3 * tracks + drift + 0.8 * grain;
-        for &[cx, from, to] in &self.warmed {
-            let d = (x - cx) * (x - cx);
-            let inside = smoothstep(from - 0.8, from + 0.6, z) * smoothstep(to + 0.8, to, z);
-            celsius += 6.0 * inside * exp(-d * 2.2);
-        }
-        celsius -= if painted { 0.7 } else { 0.0 };
-        let colour = scale([1.0, 0.99, 0.96], tone * (1.0 - 0.85 * shadow));
-        Surface::new(z, UP, colour, celsius).shiny(0.93)
-    }
-
-    fn contact(&self, x: f32, z: f32) -> f32 {
-        let mut most: f32 = 0.0;
-        for &[cx, from, to] in &self.shaded {
-            let across = smoothstep(1.15, 0.7, (x - cx).abs());
-            let along = smoothstep(from - 0.35, from + 0.3, z) * smoothstep(to + 0.3, to, z);
-            most = most.max(across * along);
-        }
-        most
     }
 
     /// Walls differ in brick and plaster to the eye; to the thermal camera they are plain, and
@@ -244,7 +139,7 @@ fn upper_floor(wall: Surface, house: &House, along: f32, y: f32, width: f32) -> 
         return Surface { albedo, ..wall };
     }
     let draw = |k| cell(i as i32, j as i32, house.seed ^ k);
-    let lit = draw(1) < 0.34;
+    let lit = draw(1) < house.lit;
     // Heated rooms leak through the panes; the frame follows the wall.
     let leak = if lit {
         4.5 + 3.0 * draw(4)
@@ -305,7 +200,8 @@ fn shop_front(
             && which.is_some_and(|&l| {
                 letter(l, (place - place.floor()) * 1.3 - 0.15, (y - 3.25) / 0.5)
             });
-        let light = scale(shop.sign, if ink { 3.0 } else { 0.06 });
+        let lit = if shop.lit { 1.0 } else { 0.03 };
+        let light = scale(shop.sign, lit * if ink { 3.0 } else { 0.06 });
         let celsius = wall.celsius + 3.5;
         return Surface {
             albedo: [0.05; 3],
@@ -339,7 +235,7 @@ fn shop_front(
         0.10 + 0.25 * pick + 0.32 * cell(gx, gy, house.seed ^ (20 + c as u32))
     });
     let lamp = 0.35 + 0.95 * smoothstep(0.6, 3.0, y) + 0.2 * (cell(i as i32, 0, house.seed) - 0.5);
-    let light = scale(shop.light, 0.62 * lamp);
+    let light = scale(shop.light, 0.62 * lamp * if shop.lit { 1.0 } else { 0.02 });
     let light = if shelf > 0.93 && y < 2.3 {
         scale(light, 0.55)
     } else if goods {

@@ -172,6 +172,26 @@ impl Car {
         None
     }
 
+    /// Whether it stands in a line to the sun, which may begin beside it.
+    pub fn shades(&self, ray: &Ray) -> bool {
+        let (u, v) = (ray.u, ray.v.max(1e-3));
+        // Where the line is as high as the body and as far out.
+        let mut from = self.z.max(ray.start).max((0.2 - ray.oy) / v);
+        let mut to = (self.z + self.length).min((self.height - ray.oy) / v);
+        if u.abs() > 1e-6 {
+            let side = |x: f32| (self.x + x - ray.ox) / u;
+            from = from.max(side(0.92).min(side(-0.92)));
+            to = to.min(side(0.92).max(side(-0.92)));
+        }
+        const STEPS: usize = 24;
+        let mut steps = 0..=STEPS;
+        from < to
+            && steps.any(|i| {
+                let z = from + (to - from) * i as f32 / STEPS as f32;
+                self.body(ray.x(z) - self.x, ray.y(z), z) < 0.0
+            })
+    }
+
     fn paint_at(&self, ray: &Ray, z: f32) -> Surface {
         let (x, y) = (ray.x(z) - self.x, ray.y(z));
         let s = self.along(z);

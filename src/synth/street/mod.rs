@@ -1,4 +1,4 @@
-//! A street at night: one description, a thermal and a visible camera.
+//! A street at several hours: one description, a thermal and a visible camera.
 //!
 //! The world is in metres: x to the right, y up from the road, z ahead of the camera. A surface
 //! carries an albedo and an emission for the visible camera and a temperature and an emissivity for
@@ -8,12 +8,16 @@
 
 mod backdrop;
 mod car;
+mod ground;
+mod hour;
 mod person;
 mod plan;
 mod props;
 mod sensor;
+mod sky;
 
-use super::noise::{mix, scale, smoothstep, value};
+use super::noise::{dot, mix, smoothstep, unit, value};
+pub use hour::Hour;
 pub use plan::Street;
 
 type Vec3 = [f32; 3];
@@ -144,10 +148,15 @@ impl Street {
             }
         }
         let at = [ray.x(seen.z), ray.y(seen.z), seen.z];
-        let mut rgb = self.lit(&seen, at);
+        let sunshine = self.sunshine(&seen, at);
+        let mut rgb = self.lit(&seen, at, sunshine);
+        for (c, mirrored) in rgb.iter_mut().zip(self.gloss(ray, &seen)) {
+            *c += mirrored;
+        }
         // Shiny surfaces mirror their surroundings: those that face up, the cold sky.
-        let around = mix(7.0, self.sky_celsius, smoothstep(-0.1, 0.8, seen.normal[1]));
-        let mut celsius = mix(around, seen.celsius, seen.emissivity);
+        let up = smoothstep(-0.1, 0.8, seen.normal[1]);
+        let around = mix(self.weather.air, self.sky_celsius, up);
+        let mut celsius = mix(around, self.heated(&seen, sunshine), seen.emissivity);
         // Thin warm gas behind exhaust pipes: only the thermal camera sees it.
         for plume in &self.plumes {
             let d = [(at[0] - plume[0]) / 0.28, (at[1] - plume[1]) / 0.16];
@@ -171,10 +180,11 @@ impl Street {
                 celsius += 0.12 * wet * (image[3] - celsius).clamp(-8.0, 8.0);
             }
         }
-        let veil = smoothstep(20.0, 160.0, seen.z) * 0.5;
+        let [veil, damp] = self.veils(seen.z);
         for (c, h) in rgb.iter_mut().zip(self.haze) {
             *c = mix(*c, h, veil);
         }
+        celsius = mix(celsius, self.weather.air, damp);
         [rgb[0], rgb[1], rgb[2], celsius]
     }
 
@@ -197,8 +207,8 @@ impl Street {
     }
 
     /// Emitted plus reflected light of a surface: inverse square law, Lambert's cosine.
-    fn lit(&self, s: &Surface, at: Vec3) -> Vec3 {
-        let mut sum = self.ambient;
+    fn lit(&self, s: &Surface, at: Vec3, sunshine: f32) -> Vec3 {
+        let mut sum = self.daylight(s, sunshine);
         for light in &self.lights {
             let to = [
                 light.at[0] - at[0],
@@ -221,14 +231,6 @@ impl Street {
                 }
             }
         }
-        std::array::from_fn(|c| s.emission[c] + s.albedo[c] * sum[c])
+        std::array::from_fn(|c| self.own_light(s, c) + s.albedo[c] * sum[c])
     }
-}
-
-fn dot(a: Vec3, b: Vec3) -> f32 {
-    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-}
-
-fn unit(a: Vec3) -> Vec3 {
-    scale(a, 1.0 / dot(a, a).max(1e-12).sqrt())
 }

@@ -1,8 +1,9 @@
 //! Who and what is where: the random plan of one street.
 
 use super::super::Dice;
-use super::super::noise::scale;
+use super::super::noise::{cell, mix, scale};
 use super::car::Car;
+use super::hour::{Hour, Weather};
 use super::person::Person;
 use super::props::{Lamp, Sign, Tree};
 use super::{Light, Thing, Vec3, unit};
@@ -10,6 +11,7 @@ use super::{Light, Thing, Vec3, unit};
 /// One whole street with its lights, ready to be looked at.
 pub struct Street {
     pub(super) seed: u32,
+    pub(super) weather: Weather,
     pub(super) eye: [f32; 2],
     pub(super) road_half: f32,
     pub(super) wall: f32,
@@ -39,6 +41,8 @@ pub(super) struct House {
     pub wall: Vec3,
     pub brick: bool,
     pub bay: f32,
+    /// Share of the windows that are lit.
+    pub lit: f32,
     pub shop: Option<Shop>,
     pub celsius: f32,
 }
@@ -47,6 +51,7 @@ pub(super) struct House {
 pub(super) struct Shop {
     pub light: Vec3,
     pub sign: Vec3,
+    pub lit: bool,
     pub word: &'static str,
 }
 
@@ -70,13 +75,17 @@ const WALLS: [Vec3; 6] = [
 ];
 
 impl Street {
-    /// Throws the dice for one street that suits a picture `aspect` times as wide as high.
-    pub fn new(dice: &mut Dice, aspect: f32) -> Self {
+    /// Throws the dice for one street that suits a picture `aspect` times as wide as high. The hour throws none: the same
+    /// dice give the same street by day and by night.
+    pub fn new(dice: &mut Dice, aspect: f32, hour: Hour) -> Self {
         let seed = dice.bits();
+        let weather = Weather::new(hour, seed);
+        let [ambient, haze] = weather.ambient_and_haze();
         let road_half = dice.range(4.5, 5.0);
         let warm_lamps = dice.chance(0.6);
         let mut s = Street {
             seed,
+            weather,
             eye: [dice.range(-0.7, 0.9), dice.range(2.1, 2.6)],
             road_half,
             wall: road_half + dice.range(2.4, 3.0),
@@ -87,10 +96,10 @@ impl Street {
             plumes: Vec::new(),
             warmed: Vec::new(),
             shaded: Vec::new(),
-            ambient: [0.012, 0.016, 0.028],
-            haze: [0.020, 0.022, 0.034],
+            ambient,
+            haze,
             sky_celsius: dice.range(-16.0, -10.0),
-            wet: dice.pick(&[0.15, 0.5, 0.9, 1.0], 0.5),
+            wet: weather.dampness() * dice.pick(&[0.15, 0.5, 0.9, 1.0], 0.5),
             zebra: dice.range(13.0, 19.0),
             moon: None,
         };
@@ -102,6 +111,10 @@ impl Street {
         s.park_and_drive(dice);
         s.plant(dice);
         s.populate(dice, aspect);
+        s.grow_bushes();
+        if !weather.dark() {
+            s.lights.clear();
+        }
         s.things.sort_by(|a, b| a.near().total_cmp(&b.near()));
         s
     }
@@ -115,6 +128,8 @@ impl Street {
                 let to = from + dice.range(7.0, 13.0);
                 let tint = (last + 1 + dice.below(5)) % 6;
                 last = tint;
+                let number = self.sides[side].len() as i32;
+                let lit = cell(number, side as i32, self.seed ^ 51) < self.weather.lit[0];
                 let shop = (dice.chance(0.62)).then(|| Shop {
                     light: scale(
                         dice.pick(
@@ -124,24 +139,27 @@ impl Street {
                         dice.range(0.7, 1.2),
                     ),
                     sign: dice.pick(&NEON, [1.0; 3]),
+                    lit,
                     word: dice.pick(&WORDS, "CAFE"),
                 });
                 let (mid, h) = ((from + to) * 0.5, dice.range(8.0, 15.5));
                 if let Some(shop) = &shop {
-                    self.lights.push(Light {
-                        at: [sign * (self.wall + 0.4), 2.4, mid],
-                        toward: unit([-sign, -0.35, 0.0]),
-                        cone: [0.0, 0.8],
-                        colour: scale(shop.light, 2.6),
-                        reach: 9.0,
-                    });
+                    if lit {
+                        self.lights.push(Light {
+                            at: [sign * (self.wall + 0.4), 2.4, mid],
+                            toward: unit([-sign, -0.35, 0.0]),
+                            cone: [0.0, 0.8],
+                            colour: scale(shop.light, 2.6),
+                            reach: 9.0,
+                        });
+                    }
                     if mid > 11.0 && dice.chance(0.6) {
                         let low = dice.range(4.0, 4.6);
                         self.things.push(Thing::Sign(Sign {
                             x: sign * (self.wall - 0.62),
                             z: from + 0.6,
                             low,
-                            colour: shop.sign,
+                            colour: scale(shop.sign, if lit { 1.0 } else { 0.02 }),
                             word: shop.word,
                         }));
                     }
@@ -154,6 +172,7 @@ impl Street {
                     wall: WALLS.get(tint as usize).copied().unwrap_or([0.3; 3]),
                     brick: dice.chance(0.65),
                     bay: dice.range(2.1, 2.9),
+                    lit: self.weather.lit[1],
                     shop,
                     celsius: dice.range(4.0, 8.5),
                 });
@@ -171,20 +190,25 @@ impl Street {
         let mut z = dice.range(9.0, 15.0);
         let mut sign = if dice.chance(0.5) { 1.0 } else { -1.0 };
         while z < self.end - 10.0 {
+            let number = (z * 8.0) as i32;
+            let on = cell(number, 3, self.seed ^ 52) < self.weather.lit[2];
             let lamp = Lamp {
                 x: sign * (self.road_half + 0.5),
                 z,
                 arm: -sign * 1.5,
                 height: 6.6,
-                colour,
+                colour: scale(colour, if on { 1.0 } else { 0.003 }),
+                celsius: if on { 21.0 } else { 6.0 },
             };
-            self.lights.push(Light {
-                at: [lamp.x + lamp.arm, lamp.height - 0.15, z],
-                toward: [0.0, -1.0, 0.0],
-                cone: [0.05, 0.75],
-                colour: scale(colour, 21.0),
-                reach: 26.0,
-            });
+            if on {
+                self.lights.push(Light {
+                    at: [lamp.x + lamp.arm, lamp.height - 0.15, z],
+                    toward: [0.0, -1.0, 0.0],
+                    cone: [0.05, 0.75],
+                    colour: scale(colour, 21.0),
+                    reach: 26.0,
+                });
+            }
             self.things.push(Thing::Lamp(lamp));
             z += dice.range(12.0, 17.0);
             sign = -sign;
@@ -272,6 +296,27 @@ impl Street {
                     }));
                 }
                 z += dice.range(9.0, 15.0);
+            }
+        }
+    }
+
+    /// Low bushes along the walls, but not in the evening's street.
+    fn grow_bushes(&mut self) {
+        if self.weather.hour == Hour::Evening {
+            return;
+        }
+        for (side, sign) in [(0, -1.0), (1, 1.0f32)] {
+            for i in 0..24 {
+                let draw = |k| cell(i, side, self.seed ^ k);
+                if draw(61) < 0.5 {
+                    self.things.push(Thing::Tree(Tree {
+                        x: sign * (self.wall - mix(0.4, 0.8, draw(62))),
+                        z: 5.0 + 1.9 * i as f32 + 1.5 * draw(63),
+                        radius: mix(0.45, 0.75, draw(64)),
+                        height: mix(0.35, 0.7, draw(65)),
+                        seed: (draw(66) * 65_536.0) as u32,
+                    }));
+                }
             }
         }
     }

@@ -10,6 +10,7 @@ pub(super) struct Lamp {
     pub arm: f32,
     pub height: f32,
     pub colour: Vec3,
+    pub celsius: f32,
 }
 
 impl Lamp {
@@ -27,7 +28,7 @@ impl Lamp {
             let below = y < self.height;
             let glow = if below { 34.0 } else { 0.4 };
             return Some(
-                Surface::new(self.z, [0.0, 0.0, -1.0], [0.2; 3], 21.0)
+                Surface::new(self.z, [0.0, 0.0, -1.0], [0.2; 3], self.celsius)
                     .glowing(scale(self.colour, glow)),
             );
         }

@@ -1,6 +1,6 @@
 //! The two cameras: optics, glare, tone curve and noise.
 
-use super::super::noise::{exp, gauss, smoothstep};
+use super::super::noise::{exp, gauss};
 use super::super::raster::{Plane, byte, supersample};
 use super::{Ray, Street};
 
@@ -32,10 +32,12 @@ impl Street {
     fn thermal(&self, heat: &Plane) -> Vec<u8> {
         let soft = heat.blur(heat.height as f32 * 0.0013);
         let w = heat.width;
+        let [pixel, column, _] = self.weather.noise;
         let sample = |(i, c): (usize, &f32)| {
             let (x, y) = ((i % w) as i32, (i / w) as i32);
-            let noise = 0.9 * gauss(x, y, self.seed ^ 101) + 0.6 * gauss(x, -7, self.seed ^ 102);
-            byte(gain(*c) + noise / 255.0)
+            let noise =
+                pixel * gauss(x, y, self.seed ^ 101) + column * gauss(x, -7, self.seed ^ 102);
+            byte(self.weather.gain(*c) + noise / 255.0)
         };
         soft.data.iter().enumerate().map(sample).collect()
     }
@@ -47,7 +49,7 @@ impl Street {
         let planes = rgb.map(|p| {
             let halos = [(0.004, 0.12), (0.014, 0.07), (0.045, 0.045), (0.13, 0.026)]
                 .map(|(size, share)| (p.blur(size * h), share));
-            let mut out = p.clone();
+            let mut out = p.blur(self.weather.blur * h);
             for (halo, share) in &halos {
                 for (o, v) in out.data.iter_mut().zip(&halo.data) {
                     *o += share * v;
@@ -56,26 +58,19 @@ impl Street {
             out
         });
         let w = planes[0].width;
+        let grain = self.weather.noise[2];
         let mut bytes = Vec::with_capacity(planes[0].data.len() * 3);
         for i in 0..planes[0].data.len() {
             let (x, y) = ((i % w) as i32, (i / w) as i32);
             for (c, plane) in planes.iter().enumerate() {
                 let light = plane.data[i].max(0.0);
                 let seed = self.seed ^ (200 + c as u32);
-                let noisy = light + 0.006 * (light + 0.02).sqrt() * gauss(x, y, seed);
+                let noisy = light + grain * (light + 0.02).sqrt() * gauss(x, y, seed);
                 bytes.push(byte(tone(noisy.max(0.0))));
             }
         }
         bytes
     }
-}
-
-/// Grey level of an apparent temperature: a steep middle so that people stand out, soft ends.
-fn gain(celsius: f32) -> f32 {
-    let cold = 0.12 * smoothstep(-18.0, 4.0, celsius);
-    let warm = 0.80 * ((celsius - 2.8) / 27.5).clamp(0.0, 1.0);
-    let hot = 0.08 * (1.0 - exp(-(celsius - 26.0).max(0.0) / 14.0));
-    cold + warm + hot
 }
 
 /// Film-like curve: a shoulder for the lights and a square-root gamma for the shadows.
@@ -87,7 +82,7 @@ fn tone(light: f32) -> f32 {
 mod tests {
     use super::super::super::Dice;
     use super::super::person::Person;
-    use super::super::{Street, Thing};
+    use super::super::{Hour, Street, Thing};
     use rand_pcg::Pcg64Mcg;
     use rand_pcg::rand_core::SeedableRng;
 
@@ -96,7 +91,7 @@ mod tests {
         let (w, h) = (120, 160);
         for seed in 0..4 {
             let mut dice = Dice(Pcg64Mcg::seed_from_u64(seed));
-            let mut street = Street::new(&mut dice, 0.75);
+            let mut street = Street::new(&mut dice, 0.75, Hour::Evening);
             street.things.clear();
             street.lights.clear();
             street.plumes.clear();
