@@ -158,7 +158,7 @@ def exposure_target(a, b, levels, e):
     closer = lambda low, mean, r: mean + (1 - s + s * r) * (low - mean)
     low_a, low_b = closer(scales_a[-1], mean_a, r), closer(scales_b[-1], mean_b, 1 / r)
     bright, dark = jnp.maximum(low_a, low_b), jnp.minimum(low_a, low_b)
-    excess = jnp.maximum(mu * (1 + o) / 2 - e["centre"], 0.0)
+    excess = jnp.maximum(mu * (1 + o) / 2 - jnp.maximum(e["centre"], 0.95 * mu / 2), 0.0)
     base = bright + o * (1 - (1 - s) * bright) * dark - excess
     knee = 40 / 255
     end = jnp.clip(0.6 * excess, 1e-3, knee)
