@@ -255,8 +255,9 @@ def stage1(net, cfg, feature, a, b, levels=None):
     return feature_terms(cfg, feature, a, b, weights_of(net, cfg, a, b), target, 1.0)
 
 
-def stage2(task, net, cfg, images, a, b, levels=None):
-    """Sections 2.3.4 (ivif: A infrared, B visible) and 3.3.1 (mif: A MRI, B PET); terms beyond the paper."""
+def stage2(task, net, cfg, images, unbounded, a, b, levels=None):
+    """Sections 2.3.4 (ivif: A infrared, B visible) and 3.3.1 (mif: A MRI, B PET); terms beyond the paper.
+    `unbounded`: the pictures before the ends of the scale."""
     o = cfg["object"]
     size, std = cfg["ssim_window"], cfg["ssim_sigma"]
     wa, wb = weights_of(net, cfg, a, b)
@@ -289,5 +290,5 @@ def stage2(task, net, cfg, images, a, b, levels=None):
     terms["maximum"] = o["maximum"] * absolute(out, jnp.maximum(a, b))
     terms["correlation"] = o["correlation"] * (2 - pearson(out, a) - pearson(out, b)) / 2
     terms["differences"] = o["differences"] * (2 - pearson(out - b, a) - pearson(out - a, b)) / 2
-    terms["range"] = cfg["range"] * sum(out_of_range(images[k]) for k in ("target", "detail", "output"))
+    terms["range"] = cfg["range"] * sum(out_of_range(unbounded[k]) for k in ("target", "detail", "output"))
     return terms
