@@ -236,7 +236,7 @@ def target_of(cfg, a, b, levels):
     return exposure_target(a, b, levels or (levels_of(a), levels_of(b)), cfg["exposure"])
 
 
-def feature_terms(cfg, image, a, b, weights, target, factor):
+def feature_terms(cfg, image, unbounded, a, b, weights, target, factor):
     size, std = cfg["ssim_window"], cfg["ssim_sigma"]
     f = cfg["feature"]
     pairs = list(zip((a, b), weights))
@@ -246,13 +246,13 @@ def feature_terms(cfg, image, a, b, weights, target, factor):
         "feature_intensity": factor * f["intensity"] * sum(intensity(seen, s, w) for s, w in pairs),
         "feature_target": factor * f["target"] * absolute(seen, target),
         "feature_edges": factor * f["edges"] * absolute_gradient(seen, target),
-        "feature_range": factor * cfg["range"] * out_of_range(image),
+        "feature_range": factor * cfg["range"] * out_of_range(unbounded),
     }
 
 
-def stage1(net, cfg, feature, a, b, levels=None):
+def stage1(net, cfg, feature, unbounded, a, b, levels=None):
     target, _, _, _ = target_of(cfg, a, b, levels)
-    return feature_terms(cfg, feature, a, b, weights_of(net, cfg, a, b), target, 1.0)
+    return feature_terms(cfg, feature, unbounded, a, b, weights_of(net, cfg, a, b), target, 1.0)
 
 
 def stage2(task, net, cfg, images, unbounded, a, b, levels=None):
@@ -279,7 +279,7 @@ def stage2(task, net, cfg, images, unbounded, a, b, levels=None):
     else:
         terms["gradient"] = o["gradient"] * gradient(detail, a)
         terms["intensity"] = o["intensity"] * (intensity(out, b, wb) + intensity(out, a, wa))
-    terms |= feature_terms(cfg, images["feature"], a, b, (wa, wb), fused, o["feature"])
+    terms |= feature_terms(cfg, images["feature"], unbounded["feature"], a, b, (wa, wb), fused, o["feature"])
     terms["target"] = o["target"] * absolute(out, fused)
     terms["edges"] = o["edges"] * absolute_gradient(out, fused)
     terms["rows"] = o["rows"] * (absolute(target, of_a) + absolute(detail, of_b))

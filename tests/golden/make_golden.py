@@ -317,7 +317,7 @@ def main():
     def terms(task, n, stage, unbounded):
         images = net.bounded(BENT if n is None else GENOTYPE, unbounded)
         if stage == "stage1":
-            return losses.stage1(n, CONFIG, images["feature"], a, b, levels)
+            return losses.stage1(n, CONFIG, images["feature"], unbounded["feature"], a, b, levels)
         return losses.stage2(task, n, CONFIG, images, unbounded, a, b, levels)
 
     def total(task, n, stage, w):
