@@ -49,7 +49,7 @@ pub enum SceneArg {
     StreetDay,
     /// The same at dusk: pale sky, first lamps
     StreetDusk,
-    /// The same at night: hardly visible walls, glowing lamps, a dark infrared with bright people
+    /// The same at night: dim walls, glowing lamps, a dark infrared with bright people
     StreetNight,
     /// The same in fog: low contrast
     StreetFog,
