@@ -27,9 +27,10 @@ Examples:
   hafuse info --mask ir.png vi.png                what the network's mask and rows do on a pair
   hafuse info --model mine.safetensors --mask     the same on a drawn street at night
 
---mask A B runs the network and describes its last step, output = M I_t + (1 - M) I_d: the mask M (1 takes the
-target row, 0 the detail row) and mean grey levels (0 to 255; rows may lie outside). A mask whose standard
-deviation is below 0.02 is called constant: it mixes the rows alike everywhere.
+--mask A B runs the network and describes the aggregation, output = M I_t + (1 - M) I_d: the
+mask M (0 to 1; 1 takes the target row), and grey levels (0 to 255) of the sources, of both rows
+and of the output. Rows may lie outside that range. A mask whose standard deviation is below
+0.02 is called constant: it mixes the rows alike everywhere.
 
 A multiply-add counts as two FLOP. `arena` is all working memory of a fusion, planned before it
 runs; the process also holds the weights, the program itself and the pictures.";

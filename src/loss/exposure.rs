@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 const FINE: usize = 2;
 const MIDDLE: usize = 4;
 const COARSE: usize = 8;
+/// Least share of the average's mean level that a bright scene keeps.
+const KEPT: f64 = 0.95;
 /// Widest end of the tone curve that is bent, in grey values.
 const KNEE: f64 = 40.0 / 255.0;
 /// Added to the energies of details, in squared grey values: below a quarter of an 8-bit level both sources count alike.
@@ -40,10 +42,10 @@ impl Default for ExposureOptions {
         Self {
             night: 0.5,
             day: 0.75,
-            overlap_night: 0.35,
+            overlap_night: 0.45,
             overlap_day: 1.0,
             centre: 0.5,
-            detail_night: 1.35,
+            detail_night: 1.3,
             detail_day: 1.1,
         }
     }
@@ -78,12 +80,13 @@ pub struct ExposureTarget {
 /// - `a_i` and `b_i` are the details of each source that smoothing at scale `i` takes from the one before it, the finest from the source
 ///   itself; `w_i = E(a_i)^4 / (E(a_i)^4 + E(b_i)^4)` the share of the stronger one, with the local energy `E(x) = smooth(x^2) + 1e-6`,
 ///   smoothed with 3/2 of the radius, rounded down;
-/// - `e = max(0, mu (1 + o) / 2 - centre)` brings a bright scene down, and leaves night as it is;
+/// - `e = max(0, mu (1 + o) / 2 - max(centre, 0.95 mu / 2))` brings a bright scene down, but not below what the average shows, and
+///   leaves night as it is;
 /// - `tone` is the identity, but for ends below `end` and above `1 - knee` that approach 0 and 1 exponentially, `end exp(x / end - 1)` and
 ///   its mirror image: the upper end always, `knee` of 40 levels, the lower one where `e` would otherwise push values below 0, of `0.6 e`,
 ///   at least 0.001 and at most `knee`.
 ///
-/// So by night nothing is darker than the brighter source, but for what its details and the upper end take; a scene's mean comes out at
+/// So by night nothing is darker than the brighter source, but for what its details and the upper end take; a scene's mean comes out near
 /// `centre` by day, so that no road turns white; and details are those of the source that has them, whatever its level.
 ///
 /// # Shapes
@@ -142,7 +145,11 @@ pub fn exposure_target(
 
         let half = affine(t, overlap, 0.5, 0.5)?;
         let mean = ops::mul(t, mu, half)?;
-        let excess = ops::offset(t, mean, -o.centre)?;
+        // Half of mu is the level of the average.
+        let average = ops::scale(t, mu, 0.5 * KEPT)?;
+        let lowest = affine(t, average, 0.0, o.centre)?;
+        let level = ops::maximum(t, average, lowest)?;
+        let excess = ops::sub(t, mean, level)?;
         let excess = ops::relu(t, excess)?;
         let base = ops::sub(t, base, excess)?;
 

@@ -44,6 +44,15 @@ impl From<(Var, Var)> for Sources {
     }
 }
 
+/// Output of the feature-level module, `[N, H, W, 1]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Feature {
+    /// I_f.
+    pub picture: Var,
+    /// I_f before [`FrameGene::ends`](super::FrameGene) bend it.
+    pub unbounded: Var,
+}
+
 /// FFM: concat(A, B) -> conv 3x3 -> C -> cells -> conv 3x3 -> 1 = I_f.
 ///
 /// `plan`: a [`Genotype`] or a [`NetworkPlan`]. With [`FrameGene::levels`](super::FrameGene) the stem takes
@@ -52,12 +61,15 @@ pub fn record_ffm(
     b: &mut Builder<'_>,
     plan: impl Into<NetworkPlan>,
     sources: impl Into<Sources>,
-) -> Result<Var> {
+) -> Result<Feature> {
     let plan = &plan.into();
     let framed = frame(b, plan, sources.into())?;
     let feature = ffm(b, plan, framed)?;
-    let feature = unframe(b.tape, plan, feature)?;
-    bounded(b.tape, plan, feature)
+    let unbounded = unframe(b.tape, plan, feature)?;
+    Ok(Feature {
+        picture: bounded(b.tape, plan, unbounded)?,
+        unbounded,
+    })
 }
 
 fn ffm(b: &mut Builder<'_>, plan: &NetworkPlan, sources: Sources) -> Result<Var> {

@@ -2,7 +2,7 @@
 
 use super::config::{LossConfig, Task};
 use crate::loss::{self, ExposureTarget, FeatureNet};
-use crate::net::{self, Fused};
+use crate::net::{self, Feature, Fused};
 use crate::ops;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
@@ -116,11 +116,11 @@ fn feature_terms(
     sum: &mut Sum,
     s: &Sources,
     loss: &LossConfig,
-    image: Var,
+    feature: Feature,
     factor: f64,
 ) -> Result<()> {
     let f = loss.feature;
-    let seen = shown(t, loss, image)?;
+    let seen = shown(t, loss, feature.picture)?;
     sum.add(t, "feature_ssim", factor * f.ssim, |t| {
         let a = loss::ssim_loss(t, seen, s.a, Some(s.weights[0]))?;
         let b = loss::ssim_loss(t, seen, s.b, Some(s.weights[1]))?;
@@ -138,7 +138,7 @@ fn feature_terms(
         loss::absolute_gradient(t, seen, s.target.fused)
     })?;
     sum.add(t, "feature_range", factor * loss.range, |t| {
-        loss::out_of_range(t, image)
+        loss::out_of_range(t, feature.unbounded)
     })
 }
 
@@ -147,7 +147,7 @@ pub fn record_feature_loss(
     t: &mut Tape,
     net: Option<&FeatureNet>,
     loss: &LossConfig,
-    feature: Var,
+    feature: Feature,
     sources: impl Into<net::Sources>,
 ) -> Result<Terms> {
     let s = Sources::record(t, net, loss, sources.into())?;
@@ -174,7 +174,11 @@ pub fn record_object_loss(
     t.scope("loss", |t| {
         let mut sum = Sum { terms: Vec::new() };
         paper_terms(t, &mut sum, net, task, &s, loss, fused)?;
-        feature_terms(t, &mut sum, &s, loss, fused.feature, loss.object.feature)?;
+        let feature = Feature {
+            picture: fused.feature,
+            unbounded: fused.unbounded[0],
+        };
+        feature_terms(t, &mut sum, &s, loss, feature, loss.object.feature)?;
         fusion_terms(t, &mut sum, net, &s, loss, fused)?;
         sum.finish(t)
     })

@@ -158,7 +158,7 @@ def exposure_target(a, b, levels, e):
     closer = lambda low, mean, r: mean + (1 - s + s * r) * (low - mean)
     low_a, low_b = closer(scales_a[-1], mean_a, r), closer(scales_b[-1], mean_b, 1 / r)
     bright, dark = jnp.maximum(low_a, low_b), jnp.minimum(low_a, low_b)
-    excess = jnp.maximum(mu * (1 + o) / 2 - e["centre"], 0.0)
+    excess = jnp.maximum(mu * (1 + o) / 2 - jnp.maximum(e["centre"], 0.95 * mu / 2), 0.0)
     base = bright + o * (1 - (1 - s) * bright) * dark - excess
     knee = 40 / 255
     end = jnp.clip(0.6 * excess, 1e-3, knee)
@@ -236,7 +236,7 @@ def target_of(cfg, a, b, levels):
     return exposure_target(a, b, levels or (levels_of(a), levels_of(b)), cfg["exposure"])
 
 
-def feature_terms(cfg, image, a, b, weights, target, factor):
+def feature_terms(cfg, image, unbounded, a, b, weights, target, factor):
     size, std = cfg["ssim_window"], cfg["ssim_sigma"]
     f = cfg["feature"]
     pairs = list(zip((a, b), weights))
@@ -246,17 +246,18 @@ def feature_terms(cfg, image, a, b, weights, target, factor):
         "feature_intensity": factor * f["intensity"] * sum(intensity(seen, s, w) for s, w in pairs),
         "feature_target": factor * f["target"] * absolute(seen, target),
         "feature_edges": factor * f["edges"] * absolute_gradient(seen, target),
-        "feature_range": factor * cfg["range"] * out_of_range(image),
+        "feature_range": factor * cfg["range"] * out_of_range(unbounded),
     }
 
 
-def stage1(net, cfg, feature, a, b, levels=None):
+def stage1(net, cfg, feature, unbounded, a, b, levels=None):
     target, _, _, _ = target_of(cfg, a, b, levels)
-    return feature_terms(cfg, feature, a, b, weights_of(net, cfg, a, b), target, 1.0)
+    return feature_terms(cfg, feature, unbounded, a, b, weights_of(net, cfg, a, b), target, 1.0)
 
 
-def stage2(task, net, cfg, images, a, b, levels=None):
-    """Sections 2.3.4 (ivif: A infrared, B visible) and 3.3.1 (mif: A MRI, B PET); terms beyond the paper."""
+def stage2(task, net, cfg, images, unbounded, a, b, levels=None):
+    """Sections 2.3.4 (ivif: A infrared, B visible) and 3.3.1 (mif: A MRI, B PET); terms beyond the paper.
+    `unbounded`: the pictures before the ends of the scale."""
     o = cfg["object"]
     size, std = cfg["ssim_window"], cfg["ssim_sigma"]
     wa, wb = weights_of(net, cfg, a, b)
@@ -278,7 +279,7 @@ def stage2(task, net, cfg, images, a, b, levels=None):
     else:
         terms["gradient"] = o["gradient"] * gradient(detail, a)
         terms["intensity"] = o["intensity"] * (intensity(out, b, wb) + intensity(out, a, wa))
-    terms |= feature_terms(cfg, images["feature"], a, b, (wa, wb), fused, o["feature"])
+    terms |= feature_terms(cfg, images["feature"], unbounded["feature"], a, b, (wa, wb), fused, o["feature"])
     terms["target"] = o["target"] * absolute(out, fused)
     terms["edges"] = o["edges"] * absolute_gradient(out, fused)
     terms["rows"] = o["rows"] * (absolute(target, of_a) + absolute(detail, of_b))
@@ -289,5 +290,5 @@ def stage2(task, net, cfg, images, a, b, levels=None):
     terms["maximum"] = o["maximum"] * absolute(out, jnp.maximum(a, b))
     terms["correlation"] = o["correlation"] * (2 - pearson(out, a) - pearson(out, b)) / 2
     terms["differences"] = o["differences"] * (2 - pearson(out - b, a) - pearson(out - a, b)) / 2
-    terms["range"] = cfg["range"] * sum(out_of_range(images[k]) for k in ("target", "detail", "output"))
+    terms["range"] = cfg["range"] * sum(out_of_range(unbounded[k]) for k in ("target", "detail", "output"))
     return terms

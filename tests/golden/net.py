@@ -244,10 +244,23 @@ def unframed(g, x):
     return x[:, border : x.shape[1] - border, border : x.shape[2] - border]
 
 
+def bent(x, end):
+    """The identity between `end` and 1 - `end`; beyond, values approach 0 and 1 exponentially."""
+    low = end * jnp.exp(jnp.minimum(x, end) / end - 1.0)
+    high = 1.0 - end * jnp.exp(jnp.minimum(1.0 - x, end) / end - 1.0)
+    return jnp.where(x < end, low, jnp.where(x > 1.0 - end, high, x))
+
+
+def bounded(g, images):
+    """The pictures of `ffm` and `fusion` as they are shown; the mask is none."""
+    end = g["frame"].get("ends", 0.0)
+    return {k: bent(v, end) if end > 0 and k != "mask" else v for k, v in images.items()}
+
+
 def ffm(p, g, a, b, levels=None):
     """`levels`: of the whole pictures, where A and B are parts of them."""
     _, _, pair = framed(g, a, b, levels)
-    return unframed(g, feature_level(p, g, pair))
+    return {"feature": unframed(g, feature_level(p, g, pair))}
 
 
 def feature_level(p, g, pair):

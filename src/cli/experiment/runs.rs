@@ -330,7 +330,7 @@ impl Lab<'_> {
         let (a, b) = (t.input("a", shape)?, t.input("b", shape)?);
         let mut builder = Builder::new(&mut t);
         let fused = match part {
-            Part::Feature => record_ffm(&mut builder, &model.genotype, (a, b))?,
+            Part::Feature => record_ffm(&mut builder, &model.genotype, (a, b))?.picture,
             Part::Whole => record_fusion(&mut builder, &model.genotype, (a, b))?.output,
         };
         t.output("fused", fused)?;
