@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 /// `--scene brain` writes data/mri and data/pet instead. Files of the same name are replaced.
 ///
 /// The scenes of a street differ in hour and weather: with one seed and size it is the same street.
-/// `hafuse eval data/ir data/vi --gates --sets` judges each scene by itself.
+/// `hafuse eval data/ir data/vi --model ivif --gates --sets` judges each scene by itself.
 #[derive(clap::Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct SynthArgs {
