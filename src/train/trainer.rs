@@ -255,7 +255,8 @@ impl Trainer {
         Ok(())
     }
 
-    /// The tape of one step: loss, gradients and updates. Also the names of the loss terms.
+    /// The tape of one step: loss, gradients and updates. Also the names of the loss terms. Inputs: `a`, `b`, their `level_a`
+    /// and `level_b` `[N, 1, 1, 2]` where something reads them, `lr` and, for Adam, `step`.
     pub fn record_step(&self, stage: u8) -> Result<(Tape, Vec<&'static str>)> {
         let mut t = Tape::new(DType::F32);
         let (terms, specs) = self.record_loss(&mut t, stage)?;

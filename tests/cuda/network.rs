@@ -136,7 +136,7 @@ fn f16_on_the_cpu_is_refused() {
 }
 
 /// Every operator, cell and loss term that needs no feature network; the stem sees the levels.
-const GENOTYPE: &str = r#"{"version": 1, "channels": 6, "frame": {"levels": true, "border": 8},
+const GENOTYPE: &str = r#"{"version": 1, "channels": 6, "frame": {"levels": true, "border": 8, "ends": 0.05},
   "ffm": [{"cell": "SC", "blocks": ["3-RB", "3-DB"]}, {"cell": "MS", "blocks": ["3-SC"]}],
   "target": {"cell": "DC", "blocks": ["SA"]}, "detail": {"cell": "SC", "blocks": ["CA", "5-DC"]}}"#;
 
