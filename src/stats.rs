@@ -12,6 +12,17 @@ pub(crate) fn mean_std(values: &[f64]) -> Option<(f64, f64)> {
     (!values.is_empty()).then_some((m, mean(&squares).sqrt()))
 }
 
+/// The value below which a `share` of `sorted` lies, interpolated: at place `share (n - 1)` of x_0 .. x_(n-1). That is type 7 of
+/// Hyndman and Fan (1996), which R, NumPy and spreadsheets take by default. `sorted` must hold a value.
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let place = share * (sorted.len() - 1) as f64;
+    let (low, high) = (
+        sorted[place.floor() as usize],
+        sorted[place.ceil() as usize],
+    );
+    low + place.fract() * (high - low)
+}
+
 /// Spearman's rank correlation; equal values share their mean rank.
 pub(crate) fn spearman(x: &[f64], y: &[f64]) -> f64 {
     pearson(&ranks(x), &ranks(y))

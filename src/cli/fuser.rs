@@ -188,7 +188,7 @@ impl Fuser {
         ])
     }
 
-    /// What becomes of a pair whose sources go on beyond their border, without that margin. It is toned after the margin
+    /// Fused picture of a pair whose sources go on beyond their border, without that margin. It is toned after the margin
     /// is gone, so that the same pixels set its range.
     pub fn grey_of_continued(&mut self, pair: &Pair, tone: Tone) -> Result<Grey> {
         let (a, b) = read_pair(&pair.a, &pair.b)?;

@@ -5,7 +5,7 @@ use crate::data::{Picture, read_pair};
 use crate::device::Device;
 use crate::infer::{Model, Precision};
 use crate::net::{PARTS, parts_tape};
-use crate::stats::{mean, mean_std};
+use crate::stats::{mean, mean_std, quantile};
 use crate::synth::{Scene, render};
 use crate::tape::Session;
 use crate::tensor::Tensor;
@@ -27,7 +27,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Of the values of `--mask`.
+    /// From the values of `--mask`.
     ///
     /// # Errors
     /// [`Error::Config`] for a single name.
@@ -88,7 +88,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// What the aggregation does on one pair.
+/// Description of the aggregation on one pair.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Aggregation {
     model: String,
@@ -169,16 +169,10 @@ impl Mask {
         };
         let ends = [share(|v| v < 0.1), share(|v| v > 0.9)];
         values.sort_by(f64::total_cmp);
-        // Linear between the two nearest, as NumPy's.
-        let percentile = |percent: f64| {
-            let at = percent / 100.0 * (values.len() - 1) as f64;
-            let (low, high) = (at.floor() as usize, at.ceil() as usize);
-            values[low] + (at - at.floor()) * (values[high] - values[low])
-        };
         Ok(Self {
             mean,
             std,
-            percentiles: [5.0, 50.0, 95.0].map(percentile),
+            percentiles: [0.05, 0.5, 0.95].map(|q| quantile(&values, q)),
             ends,
         })
     }

@@ -9,7 +9,7 @@ use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 
-/// What task "mif" starts from, as TOML.
+/// Defaults of task "mif", as TOML.
 pub(crate) const AUGMENT_MIF: &str = include_str!("augment_mif.toml");
 
 /// See `augment.toml` for the meaning of every key; probabilities are in \[0, 1\], ranges are \[least, greatest\].
@@ -48,7 +48,7 @@ const MOST_GAIN: f32 = 20.0;
 const BLUR_SIDE: usize = 4;
 
 impl Augment {
-    /// Whether there is anything to do.
+    /// Itself if it is enabled.
     pub fn active(&self) -> Option<&Self> {
         self.enabled.then_some(self)
     }
@@ -87,7 +87,7 @@ impl Augment {
         within("shift_px", [f64::from(self.shift_px); 2], 0.0, 16.0)
     }
 
-    /// What happens to A and to B of one patch.
+    /// Changes of A and of B of one patch.
     pub(super) fn draw(&self, tones: &[Tones; 2], rng: &mut Pcg64Mcg) -> [Change; 2] {
         let mut both = [Change::NONE; 2];
         if hit(self.untouched, rng) {
@@ -235,7 +235,7 @@ impl Tone {
     }
 }
 
-/// What happens to one source of a patch.
+/// Changes of one source of a patch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Change {
     tone: Tone,

@@ -4,6 +4,7 @@ use super::{affine, same_shape};
 use crate::Result;
 use crate::ops;
 use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// Radii of the box filters, each applied twice and to what the one before gave, that make the scales of the details: about
@@ -36,7 +37,7 @@ pub struct ExposureOptions {
     pub detail_day: f64,
 }
 
-/// As in `src/train/default.toml`.
+/// The values of `src/train/default.toml`.
 impl Default for ExposureOptions {
     fn default() -> Self {
         Self {
@@ -147,21 +148,20 @@ pub fn exposure_target(
         let mean = ops::mul(t, mu, half)?;
         // Half of mu is the level of the average.
         let average = ops::scale(t, mu, 0.5 * KEPT)?;
-        let lowest = affine(t, average, 0.0, o.centre)?;
-        let level = ops::maximum(t, average, lowest)?;
+        let level = ops::clamp(t, average, o.centre, 1.0)?;
         let excess = ops::sub(t, mean, level)?;
         let excess = ops::relu(t, excess)?;
         let base = ops::sub(t, base, excess)?;
 
         let end = ops::scale(t, excess, 0.6)?;
         let end = ops::clamp(t, end, 1e-3, KNEE)?;
+        let knee = t.constant(&Tensor::full([1, 1, 1, 1], t.dtype(), KNEE))?;
         let mut picture = |fine: Var| -> Result<Var> {
             let detail = ops::add(t, rest, fine)?;
             let detail = ops::mul(t, detail, gain)?;
             let x = ops::add(t, base, detail)?;
             let x = soft_floor(t, x, end)?;
             let mirrored = affine(t, x, -1.0, 1.0)?;
-            let knee = affine(t, end, 0.0, KNEE)?;
             let x = soft_floor(t, mirrored, knee)?;
             affine(t, x, -1.0, 1.0)
         };

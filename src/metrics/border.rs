@@ -27,6 +27,7 @@
 //! ```
 
 use super::{Grey, same_size};
+use crate::ops::mirrored;
 use crate::{Error, Result};
 
 /// Pixels by which the sources are continued at each side.
@@ -78,15 +79,7 @@ pub fn border_error(fused: &Grey, of_continued: &Grey) -> Result<BorderError> {
 /// [`Error::Shape`] if a side is 0 or `values` does not hold `width * height` values.
 pub fn reflect(width: usize, height: usize, values: &[f32], margin: usize) -> Result<Vec<f32>> {
     check(width, height, values)?;
-    let line = |n: usize| {
-        // The sequence 0, 1, .. n - 1, n - 2, .. 1 over and over, from -margin on.
-        let period = (2 * n - 2).max(1);
-        let start = period - margin % period;
-        (0..n + 2 * margin).map(move |i| {
-            let at = (start + i) % period;
-            at.min(period - at)
-        })
-    };
+    let line = |n: usize| (0..n + 2 * margin).map(move |i| mirrored(i, margin, n));
     let columns: Vec<usize> = line(width).collect();
     let mut out = Vec::with_capacity(columns.len() * (height + 2 * margin));
     for y in line(height) {

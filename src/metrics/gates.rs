@@ -155,7 +155,7 @@ impl fmt::Display for Gate {
     }
 }
 
-/// What the rules that set limits score on one pair.
+/// Scores of the rules that set limits on one pair.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reference {
     /// Of max(A, B).

@@ -145,7 +145,7 @@ fn bounded(t: &mut Tape, plan: &NetworkPlan, x: Var) -> Result<Var> {
     }
 }
 
-/// What the network gives with its border, before the ends of the scale.
+/// Pictures of the network with its border, before the ends of the scale.
 struct Framed {
     feature: Var,
     target: Var,
@@ -190,6 +190,12 @@ pub(crate) fn record_aggregation(
     b.conv("conv2", x, Layer::new(3, 1).activation(Activation::Sigmoid))
 }
 
+/// Inputs `a` and `b`, whole pictures.
+fn pair(t: &mut Tape, [n, height, width]: [usize; 3]) -> Result<Sources> {
+    let mut picture = |name| t.input(name, [n, height, width, 1]);
+    Ok((picture("a")?, picture("b")?).into())
+}
+
 /// A tape of the whole network with inputs `a` and `b` `[n, height, width, 1]` and the output `fused`.
 ///
 /// ```
@@ -202,16 +208,11 @@ pub(crate) fn record_aggregation(
 ///
 /// # Errors
 /// [`Error::Config`](crate::Error::Config) if a value would be larger than any memory.
-pub fn fusion_tape(
-    genotype: &Genotype,
-    [n, height, width]: [usize; 3],
-    dtype: DType,
-) -> Result<Tape> {
+pub fn fusion_tape(genotype: &Genotype, size: [usize; 3], dtype: DType) -> Result<Tape> {
     let mut t = Tape::new(dtype);
-    let a = t.input("a", [n, height, width, 1])?;
-    let b = t.input("b", [n, height, width, 1])?;
+    let sources = pair(&mut t, size)?;
     let plan = &NetworkPlan::from(genotype);
-    let fused = framed(&mut Builder::new(&mut t), plan, (a, b).into())?;
+    let fused = framed(&mut Builder::new(&mut t), plan, sources)?;
     let output = unframe(&mut t, plan, fused.output)?;
     let output = bounded(&mut t, plan, output)?;
     t.output("fused", output)?;
@@ -221,16 +222,11 @@ pub fn fusion_tape(
 /// The names of [`parts_tape`]'s outputs: all pictures of [`Fused`].
 pub(crate) const PARTS: [&str; 5] = ["feature", "target", "detail", "mask", "output"];
 
-/// As [`fusion_tape`], with the outputs [`PARTS`].
-pub(crate) fn parts_tape(
-    genotype: &Genotype,
-    [n, height, width]: [usize; 3],
-    dtype: DType,
-) -> Result<Tape> {
+/// [`fusion_tape`] with the outputs [`PARTS`].
+pub(crate) fn parts_tape(genotype: &Genotype, size: [usize; 3], dtype: DType) -> Result<Tape> {
     let mut t = Tape::new(dtype);
-    let a = t.input("a", [n, height, width, 1])?;
-    let b = t.input("b", [n, height, width, 1])?;
-    let f = record_fusion(&mut Builder::new(&mut t), genotype, (a, b))?;
+    let sources = pair(&mut t, size)?;
+    let f = record_fusion(&mut Builder::new(&mut t), genotype, sources)?;
     let vars = [f.feature, f.target, f.detail, f.mask, f.output];
     for (name, var) in PARTS.into_iter().zip(vars) {
         t.output(name, var)?;
@@ -241,10 +237,9 @@ pub(crate) fn parts_tape(
 /// The parameters of the whole network, in order. Their shapes do not depend on the picture.
 pub fn param_specs(g: &Genotype) -> Result<Vec<ParamSpec>> {
     let mut t = Tape::new(DType::F32);
-    let a = t.input("a", [1, 16, 16, 1])?;
-    let b = t.input("b", [1, 16, 16, 1])?;
+    let sources = pair(&mut t, [1, 16, 16])?;
     let mut builder = Builder::new(&mut t);
-    record_fusion(&mut builder, g, (a, b))?;
+    record_fusion(&mut builder, g, sources)?;
     Ok(builder.into_specs())
 }
 

@@ -149,12 +149,12 @@ pub struct Genotype {
     pub detail: CellGene,
     #[serde(default)]
     pub guided_filter: GuidedFilterGene,
-    /// What surrounds the cells, beyond the paper.
+    /// Surroundings of the cells, beyond the paper.
     #[serde(default)]
     pub frame: FrameGene,
 }
 
-/// What surrounds the cells, beyond the paper; the default is the paper's network.
+/// Surroundings of the cells, beyond the paper; the default is the paper's network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FrameGene {
@@ -234,6 +234,15 @@ impl Genotype {
             ));
         }
         Ok(())
+    }
+
+    /// The same cells with `kind` in every block.
+    pub fn of_one(&self, kind: OpKind) -> Self {
+        let mut g = self.clone();
+        for cell in g.ffm.iter_mut().chain([&mut g.target, &mut g.detail]) {
+            cell.blocks.fill(kind);
+        }
+        g
     }
 
     /// All cells with their place in the network.

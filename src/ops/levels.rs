@@ -14,7 +14,7 @@ use bytemuck::{Pod, Zeroable};
 use std::ops::Range;
 
 /// Added to a variance, in squared grey values: a quarter of an 8-bit level counts as flat.
-const FLAT: f64 = 1e-6;
+pub(crate) const FLAT: f64 = 1e-6;
 /// Exponent of the ratio of deviations, and the most that contrast is raised or lowered.
 const POWER: f64 = 0.25;
 const MOST: f64 = 1.5;

@@ -338,7 +338,7 @@ impl Operator for ReflectPadGrad {
 
 /// The input position shown at padded position `i`.
 #[inline(always)]
-fn mirrored(i: usize, pad: usize, size: usize) -> usize {
+pub(crate) fn mirrored(i: usize, pad: usize, size: usize) -> usize {
     if size == 1 {
         return 0;
     }

@@ -3,7 +3,7 @@
 use super::chart::{Area, COLOURS, LEFT, Plot, RIGHT, span};
 use super::scores::Scores;
 use super::svg::{Anchor, Figure, WIDTH, digits, text_width};
-use crate::stats::mean;
+use crate::stats::{mean, quantile};
 
 /// Height of a panel, and of a line of the legend.
 const PANEL: f64 = 250.0;
@@ -30,20 +30,14 @@ pub struct Spread {
 impl Spread {
     /// Of finite values; `None` if there is none.
     ///
-    /// Quartiles are interpolated between the sorted values x_0 .. x_(n-1): q lies at place q (n - 1). That is type 7 of
-    /// Hyndman and Fan (1996), which R, NumPy and spreadsheets take by default.
+    /// Quartiles are those of [`quantile`].
     pub fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
-        let last = sorted.len().checked_sub(1)?;
-        let quartiles = [0.25, 0.5, 0.75].map(|q| {
-            let place = q * last as f64;
-            let (low, high) = (
-                sorted[place.floor() as usize],
-                sorted[place.ceil() as usize],
-            );
-            low + place.fract() * (high - low)
-        });
+        if sorted.is_empty() {
+            return None;
+        }
+        let quartiles = [0.25, 0.5, 0.75].map(|q| quantile(&sorted, q));
         let [q1, _, q3] = quartiles;
         let reach = 1.5 * (q3 - q1);
         let inside = |v: &f64| (q1 - reach..=q3 + reach).contains(v);

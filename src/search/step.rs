@@ -6,13 +6,13 @@ use super::schedule::Phase;
 use super::searcher::Searcher;
 use crate::Result;
 use crate::net::{
-    Builder, NetworkPlan, ParamSpec, Searched, Sources, is_architecture_param, layer_names,
-    record_ffm, record_fusion,
+    Builder, NetworkPlan, ParamSpec, Searched, is_architecture_param, layer_names, record_ffm,
+    record_fusion,
 };
 use crate::ops::{self, AdamOptions, SgdOptions};
 use crate::tape::{Session, Tape, Var};
 use crate::tensor::DType;
-use crate::train::{Terms, moment_name, record_feature_loss, record_object_loss};
+use crate::train::{Terms, moment_name, record_feature_loss, record_object_loss, record_patches};
 
 /// What a step updates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,15 +29,8 @@ impl Searcher {
     /// architecture, `step`.
     pub fn record_step(&self, stage: u8, update: Update) -> Result<Tape> {
         let config = &self.config;
-        let (n, p) = (config.batch, config.patch);
         let mut t = Tape::new(DType::F32);
-        let a = t.input("a", [n, p, p, 1])?;
-        let b = t.input("b", [n, p, p, 1])?;
-        let levels = Some([
-            t.input("level_a", [n, 1, 1, 2])?,
-            t.input("level_b", [n, 1, 1, 2])?,
-        ]);
-        let sources = Sources { a, b, levels };
+        let sources = record_patches(&mut t, config.batch, config.patch)?;
         let ffm_only = config.strategy == Strategy::Collaborative && stage == 1;
         let fixed = match (config.strategy, stage) {
             (Strategy::Collaborative, 2..) => self.genotype()?.ffm,

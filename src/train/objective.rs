@@ -173,13 +173,18 @@ pub fn record_object_loss(
     let s = Sources::record(t, net, loss, sources.into())?;
     t.scope("loss", |t| {
         let mut sum = Sum { terms: Vec::new() };
-        paper_terms(t, &mut sum, net, task, &s, loss, fused)?;
+        // As the losses see them.
+        let mut seen = *fused;
+        for x in [&mut seen.target, &mut seen.detail, &mut seen.output] {
+            *x = shown(t, loss, *x)?;
+        }
+        paper_terms(t, &mut sum, net, task, &s, loss, &seen)?;
         let feature = Feature {
             picture: fused.feature,
             unbounded: fused.unbounded[0],
         };
         feature_terms(t, &mut sum, &s, loss, feature, loss.object.feature)?;
-        fusion_terms(t, &mut sum, net, &s, loss, fused)?;
+        fusion_terms(t, &mut sum, net, &s, loss, &seen)?;
         sum.finish(t)
     })
 }
@@ -192,12 +197,16 @@ fn paper_terms(
     task: Task,
     s: &Sources,
     loss: &LossConfig,
-    fused: &Fused,
+    seen: &Fused,
 ) -> Result<()> {
     let o = loss.object;
     let mif = task == Task::Mif;
-    let (target, detail) = (shown(t, loss, fused.target)?, shown(t, loss, fused.detail)?);
-    let output = shown(t, loss, fused.output)?;
+    let Fused {
+        target,
+        detail,
+        output,
+        ..
+    } = *seen;
     if let (Some(net), Some([fa, fb])) = (net, &s.features) {
         sum.add(t, "perceptual", o.perceptual, |t| {
             let ft = net.record(t, target, TAPS)?;
@@ -241,10 +250,10 @@ fn fusion_terms(
     net: Option<&FeatureNet>,
     s: &Sources,
     loss: &LossConfig,
-    fused: &Fused,
+    seen: &Fused,
 ) -> Result<()> {
     let o = loss.object;
-    let output = shown(t, loss, fused.output)?;
+    let output = seen.output;
     sum.add(t, "target", o.target, |t| {
         loss::absolute(t, output, s.target.fused)
     })?;
@@ -252,14 +261,12 @@ fn fusion_terms(
         loss::absolute_gradient(t, output, s.target.fused)
     })?;
     sum.add(t, "rows", o.rows, |t| {
-        let target = shown(t, loss, fused.target)?;
-        let detail = shown(t, loss, fused.detail)?;
-        let of_a = loss::absolute(t, target, s.target.of_a)?;
-        let of_b = loss::absolute(t, detail, s.target.of_b)?;
+        let of_a = loss::absolute(t, seen.target, s.target.of_a)?;
+        let of_b = loss::absolute(t, seen.detail, s.target.of_b)?;
         ops::add(t, of_a, of_b)
     })?;
     sum.add(t, "mask", o.mask, |t| {
-        loss::cross_entropy(t, fused.mask, s.target.share)
+        loss::cross_entropy(t, seen.mask, s.target.share)
     })?;
     sum.add(t, "structure", o.structure, |t| {
         let to_a = loss::ssim_loss(t, output, s.a, None)?;
@@ -292,7 +299,7 @@ fn fusion_terms(
         loss::differences(t, output, s.a, s.b)
     })?;
     sum.add(t, "range", loss.range, |t| {
-        let [_, target, detail, output] = fused.unbounded;
+        let [_, target, detail, output] = seen.unbounded;
         let of_output = loss::out_of_range(t, output)?;
         let of_target = loss::out_of_range(t, target)?;
         let of_detail = loss::out_of_range(t, detail)?;

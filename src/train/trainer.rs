@@ -291,14 +291,7 @@ impl Trainer {
 
     /// Inputs, network and loss of a step; the terms and `total` are outputs. Also the parameters.
     pub(super) fn record_loss(&self, t: &mut Tape, stage: u8) -> Result<(Terms, Vec<ParamSpec>)> {
-        let (n, p) = (self.config.batch, self.config.patch);
-        let a = t.input("a", [n, p, p, 1])?;
-        let b = t.input("b", [n, p, p, 1])?;
-        let levels = Some([
-            t.input("level_a", [n, 1, 1, 2])?,
-            t.input("level_b", [n, 1, 1, 2])?,
-        ]);
-        let sources = Sources { a, b, levels };
+        let sources = record_patches(t, self.config.batch, self.config.patch)?;
         let plan = NetworkPlan::from(&self.genotype).without_border();
         let net = self.features.as_ref();
         let mut builder = Builder::new(t);
@@ -325,6 +318,16 @@ impl Trainer {
     }
 }
 
+/// The inputs that [`set_patches`] sets, of a `batch` of patches of `patch` x `patch`: `a`, `b`, and `level_a`, `level_b`, the
+/// levels of the whole pictures.
+pub(crate) fn record_patches(t: &mut Tape, batch: usize, patch: usize) -> Result<Sources> {
+    let mut pixels = |name| t.input(name, [batch, patch, patch, 1]);
+    let (a, b) = (pixels("a")?, pixels("b")?);
+    let mut levels = |name| t.input(name, [batch, 1, 1, 2]);
+    let levels = Some([levels("level_a")?, levels("level_b")?]);
+    Ok(Sources { a, b, levels })
+}
+
 /// Sets the inputs of a step, or of a validation, to patches.
 pub(crate) fn set_patches(session: &mut Session, patches: &Batch) -> Result<()> {
     session.input_mut::<f32>("a")?.copy_from_slice(&patches.a);
@@ -336,7 +339,9 @@ pub(crate) fn set_patches(session: &mut Session, patches: &Batch) -> Result<()> 
         if session.uses_input(name) {
             let levels = session.input_mut::<f32>(name)?.chunks_exact_mut(2);
             for (level, (&mean, &deviation)) in levels.zip(means.iter().zip(deviations)) {
-                level.copy_from_slice(&[mean, deviation.max(1e-3)]);
+                // As `ops::picture_levels` gives it, above 0.
+                let deviation = deviation.hypot(ops::FLAT.sqrt() as f32);
+                level.copy_from_slice(&[mean, deviation]);
             }
         }
     }

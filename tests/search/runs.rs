@@ -148,7 +148,10 @@ fn an_epoch_takes_the_right_half_in_the_right_order() {
                 ("level_a", &batch.level_a, &batch.deviation_a),
                 ("level_b", &batch.level_b, &batch.deviation_b),
             ] {
-                let pairs = means.iter().zip(deviations).flat_map(|(&m, &d)| [m, d]);
+                let pairs = means
+                    .iter()
+                    .zip(deviations)
+                    .flat_map(|(&m, &d): (&f32, &f32)| [m, d.hypot(1e-3)]);
                 let levels = pairs.collect::<Vec<f32>>();
                 session.input_mut(name).unwrap().copy_from_slice(&levels);
             }

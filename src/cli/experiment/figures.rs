@@ -6,7 +6,6 @@ use super::table::{Column, Row, Table};
 use crate::Result;
 use crate::infer::Model;
 use crate::metrics::Metric;
-use crate::net::Genotype;
 use crate::report::chart::{Area, Bar, BarChart, Group};
 use crate::report::heatmap;
 use crate::report::svg::{Figure, WIDTH};
@@ -76,14 +75,10 @@ pub fn fig4(lab: &Lab<'_>) -> Result<Table> {
     let (key, genotype) = chosen(lab)?;
     let mut variants = vec![("as it is".to_string(), key.clone(), genotype.clone())];
     for &operator in &lab.config.fig4.operators {
-        let mut g: Genotype = genotype.clone();
-        for cell in g.ffm.iter_mut().chain([&mut g.target, &mut g.detail]) {
-            cell.blocks.fill(operator);
-        }
         variants.push((
             operator.name().to_string(),
             format!("{key}-only-{}", operator.name()),
-            g,
+            genotype.of_one(operator),
         ));
     }
     let (mut rows, mut models) = (Vec::new(), Vec::new());

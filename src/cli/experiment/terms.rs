@@ -4,7 +4,7 @@ use super::ablations::chosen;
 use super::runs::{Lab, METRICS};
 use super::table::{Column, Row, Table};
 use crate::Result;
-use crate::net::{CellGene, Genotype};
+use crate::net::Genotype;
 use crate::stats::mean_std;
 use crate::train::Task;
 use serde_json::json;
@@ -12,7 +12,7 @@ use serde_json::json;
 /// A network and how it is trained.
 struct Variant {
     name: String,
-    /// Of its models' folders.
+    /// End of its models' folder names.
     suffix: String,
     genotype: Genotype,
     set: Vec<String>,
@@ -60,19 +60,10 @@ pub fn terms(lab: &Lab<'_>) -> Result<Table> {
 /// The same cells filled with one operator.
 pub fn operators(lab: &Lab<'_>) -> Result<Table> {
     let (key, genotype) = chosen(lab)?;
-    let fill = |gene: &CellGene, op| CellGene {
-        cell: gene.cell,
-        blocks: vec![op; gene.blocks.len()],
-    };
     let all = lab.config.fig4.operators.iter().map(|&op| Variant {
         name: format!("all {}", op.name()),
         suffix: op.name().into(),
-        genotype: Genotype {
-            ffm: genotype.ffm.iter().map(|g| fill(g, op)).collect(),
-            target: fill(&genotype.target, op),
-            detail: fill(&genotype.detail, op),
-            ..genotype.clone()
-        },
+        genotype: genotype.of_one(op),
         set: Vec::new(),
     });
     table(

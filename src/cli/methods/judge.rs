@@ -26,7 +26,7 @@ pub enum Sets {
 /// Name of the set of names without a prefix.
 const NO_PREFIX: &str = "(no prefix)";
 
-/// What is measured of each picture.
+/// Measures of each picture.
 struct Plan {
     /// First those asked for, then what only the gates need.
     metrics: Vec<Metric>,
@@ -228,7 +228,7 @@ impl Method {
     }
 }
 
-/// What the rules that set limits score, by the path of source A. Sources that cannot be read have none; methods say so.
+/// Scores of the rules that set limits, by the path of source A. Sources that cannot be read have none; methods say so.
 fn references(sources: &[Pair], bar: &ProgressBar) -> BTreeMap<PathBuf, Reference> {
     let of = |s: &Pair| {
         bar.inc(1);
