@@ -30,7 +30,7 @@ pub struct Spread {
 impl Spread {
     /// Of finite values; `None` if there is none.
     ///
-    /// Quartiles are those of [`quantile`].
+    /// Quartiles are those of `stats::quantile`.
     pub fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
