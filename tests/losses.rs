@@ -434,10 +434,9 @@ fn by_night_nothing_is_darker_than_the_brighter_source() {
     let (mut lit, mut bent) = (0, 0);
     for i in 0..fused.len() {
         let [a, b] = [0, 1].map(|k| -> Vec<f64> {
-            let steps = scales[k].windows(2);
-            steps
-                .map(|s| o.detail_night * (s[0][i] - s[1][i]))
-                .collect()
+            let gains = [o.fine_night, o.detail_night, o.detail_night];
+            let steps = scales[k].windows(2).zip(gains);
+            steps.map(|(s, gain)| gain * (s[0][i] - s[1][i])).collect()
         });
         let pairs = || a.iter().zip(&b);
         let (least, most): (f64, f64) = (
@@ -541,8 +540,10 @@ fn the_target_does_not_know_which_source_is_a() {
 #[test]
 fn the_target_is_a_picture() {
     let o = ExposureOptions {
-        detail_night: 5.0,
-        detail_day: 3.0,
+        fine_night: 5.0,
+        fine_day: 3.0,
+        detail_night: 4.0,
+        detail_day: 2.0,
         overlap_night: 1.0,
         centre: 0.0,
         ..Default::default()

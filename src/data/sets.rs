@@ -103,12 +103,9 @@ impl Patterns {
     }
 }
 
-/// The set that a name belongs to within its folder: what is before the first `_`, or all of it.
+/// The set that a name belongs to within its folder: what is before the first `_`, nothing for all without one.
 pub fn set_name(stem: &str) -> &str {
-    match stem.split_once('_') {
-        Some((set, _)) if !set.is_empty() => set,
-        _ => stem,
-    }
+    stem.split_once('_').map_or("", |(set, _)| set)
 }
 
 /// What is before and after a number.
@@ -199,8 +196,8 @@ mod tests {
         let names = [
             ("LLVIP_010002_q0", "LLVIP"),
             ("FLIR_video_02807", "FLIR"),
-            ("25015", "25015"),
-            ("_x_1", "_x_1"),
+            ("25015", ""),
+            ("_x_1", ""),
             ("a-b_", "a-b"),
         ];
         for (name, set) in names {
@@ -238,6 +235,12 @@ mod tests {
             ]
         );
         assert_eq!(scenes(&names[..4], 0).len(), 4);
+        // Slices of two series.
+        let slices = ["2006", "2015", "33006", "33008"];
+        assert_eq!(
+            scenes(&slices, 50),
+            [slices[..2].to_vec(), slices[2..].to_vec()]
+        );
         assert_eq!(scenes(&names[..4], 51).len(), 1);
         // The order of the list does not matter, and parts of one frame stay together whatever the gap.
         assert_eq!(

@@ -32,7 +32,10 @@ pub struct ExposureOptions {
     pub overlap_day: f64,
     /// Mean grey value that a bright scene is brought down to.
     pub centre: f64,
-    /// Factor on details, by night and by day.
+    /// Factor on the finest details, by night and by day.
+    pub fine_night: f64,
+    pub fine_day: f64,
+    /// Factor on coarser details.
     pub detail_night: f64,
     pub detail_day: f64,
 }
@@ -43,11 +46,13 @@ impl Default for ExposureOptions {
         Self {
             night: 0.5,
             day: 0.75,
-            overlap_night: 0.45,
+            overlap_night: 0.52,
             overlap_day: 1.0,
             centre: 0.5,
-            detail_night: 1.3,
-            detail_day: 1.1,
+            fine_night: 1.38,
+            fine_day: 1.05,
+            detail_night: 1.2,
+            detail_day: 1.0,
         }
     }
 }
@@ -67,12 +72,12 @@ pub struct ExposureTarget {
 
 /// The exposure-aware target, beyond the paper:
 ///
-/// `T = tone(M + o m - e + g sum over scales i of (w_i a_i + (1 - w_i) b_i))`
+/// `T = tone(M + o m - e + sum over scales i of g_i (w_i a_i + (1 - w_i) b_i))`
 ///
 /// With `mu = mean A + mean B` of the whole pictures:
 ///
-/// - `s = smoothstep((mu - night) / (day - night))` is how much of a day scene this is; overlap `o` and gain `g` go with `s` from their
-///   night to their day values; by night the overlap also fades where `M` is bright, `o (1 - (1 - s) M)`, as in a screen blend;
+/// - `s = smoothstep((mu - night) / (day - night))` is how much of a day scene this is; the overlap `o` and the gains `g_i`, one of the
+///   finest scale (`fine_night`, `fine_day`) and one of the others, go with `s` from their night to their day values; by night the overlap also fades where `M` is bright, `o (1 - (1 - s) M)`, as in a screen blend;
 /// - sources are smoothed by box filters of radius 2, then 4, then 8, each applied twice, over the part of the window that lies inside
 ///   the picture;
 /// - `M` and `m` are the brighter and the darker of both sources at the coarsest scale, by day with contrasts brought closer:
@@ -116,12 +121,14 @@ pub fn exposure_target(
         let day = smoothstep(t, mu, o.night, o.day)?;
         let overlap = affine(t, day, o.overlap_day - o.overlap_night, o.overlap_night)?;
         let gain = affine(t, day, o.detail_day - o.detail_night, o.detail_night)?;
+        let fine_gain = affine(t, day, o.fine_day - o.fine_night, o.fine_night)?;
 
         let fine = scale(t, [a, b], FINE)?;
         let middle = scale(t, fine.low, MIDDLE)?;
         let coarse = scale(t, middle.low, COARSE)?;
         let low = coarse.low;
         let rest = ops::add(t, middle.stronger, coarse.stronger)?;
+        let rest = ops::mul(t, rest, gain)?;
         // Closer contrasts by day.
         let r = ops::balance_factor(t, levels)?;
         let inverse = ops::recip(t, r)?;
@@ -157,8 +164,8 @@ pub fn exposure_target(
         let end = ops::clamp(t, end, 1e-3, KNEE)?;
         let knee = t.constant(&Tensor::full([1, 1, 1, 1], t.dtype(), KNEE))?;
         let mut picture = |fine: Var| -> Result<Var> {
+            let fine = ops::mul(t, fine, fine_gain)?;
             let detail = ops::add(t, rest, fine)?;
-            let detail = ops::mul(t, detail, gain)?;
             let x = ops::add(t, base, detail)?;
             let x = soft_floor(t, x, end)?;
             let mirrored = affine(t, x, -1.0, 1.0)?;

@@ -230,6 +230,8 @@ impl LossConfig {
         let weights = [
             ("loss.range", self.range),
             ("loss.exposure.night", e.night),
+            ("loss.exposure.fine_night", e.fine_night),
+            ("loss.exposure.fine_day", e.fine_day),
             ("loss.exposure.detail_night", e.detail_night),
             ("loss.exposure.detail_day", e.detail_day),
             ("loss.feature.target", f.target),

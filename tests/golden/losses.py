@@ -136,7 +136,7 @@ def exposure_target(a, b, levels, e):
     u = jnp.clip((mu - e["night"]) / (e["day"] - e["night"]), 0.0, 1.0)
     s = u * u * (3.0 - 2.0 * u)
     o = (1 - s) * e["overlap_night"] + s * e["overlap_day"]
-    g = (1 - s) * e["detail_night"] + s * e["detail_day"]
+    gain = lambda scale: (1 - s) * e[scale + "_night"] + s * e[scale + "_day"]
 
     # Radii of smoothing, one after the other; the finest scale begins with the picture itself.
     radii = [2, 4, 8]
@@ -152,7 +152,7 @@ def exposure_target(a, b, levels, e):
         ea, eb = energy(da) ** 4, energy(db) ** 4
         shares.append(ea / (ea + eb))
     stronger = [w * da + (1 - w) * db for w, da, db in zip(shares, details_a, details_b)]
-    coarser = sum(stronger[1:])
+    coarser = gain("detail") * sum(stronger[1:])
 
     r = contrast_factor(levels)
     closer = lambda low, mean, r: mean + (1 - s + s * r) * (low - mean)
@@ -163,7 +163,7 @@ def exposure_target(a, b, levels, e):
     knee = 40 / 255
     end = jnp.clip(0.6 * excess, 1e-3, knee)
     fine = (stronger[0], details_a[0], details_b[0])
-    return [tone(base + g * (coarser + d), end, knee) for d in fine] + [shares[0]]
+    return [tone(base + coarser + gain("fine") * d, end, knee) for d in fine] + [shares[0]]
 
 
 # ---- Feature network ------------------------------------------------------------------------------

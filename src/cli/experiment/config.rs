@@ -38,8 +38,8 @@ pub struct ExperimentConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Folders {
-    pub train_a: PathBuf,
-    pub train_b: PathBuf,
+    pub train_a: data::Folders,
+    pub train_b: data::Folders,
     pub test_a: PathBuf,
     pub test_b: PathBuf,
 }
@@ -154,8 +154,8 @@ impl ExperimentConfig {
     fn fill(&self, task: Task, keys: Keys<'_>) {
         let folders = self.folders(task);
         keys.features.clone_from(&self.features);
-        keys.data.a = data::Folders::from(folders.train_a.as_path());
-        keys.data.b = data::Folders::from(folders.train_b.as_path());
+        keys.data.a = folders.train_a.clone();
+        keys.data.b = folders.train_b.clone();
         *keys.perceptual = self.perceptual;
         *keys.seed = self.seed;
     }

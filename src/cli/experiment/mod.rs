@@ -110,7 +110,10 @@ pub fn run(args: &ExperimentArgs) -> Result<()> {
     }
     let inputs: Vec<&std::path::Path> = [&config.ivif, &config.mif]
         .iter()
-        .flat_map(|f| [&f.train_a, &f.train_b, &f.test_a, &f.test_b])
+        .flat_map(|f| {
+            let train = f.train_a.iter().chain(f.train_b.iter());
+            train.chain([&f.test_a, &f.test_b])
+        })
         .filter(|p| !p.as_os_str().is_empty())
         .map(PathBuf::as_path)
         .collect();

@@ -3,7 +3,7 @@
 use super::config::ExperimentConfig;
 use crate::cli::fuser::Fuser;
 use crate::cli::{folder, memory, open_model, output, search, terminal, train};
-use crate::data::list_pairs;
+use crate::data::{list_all, list_pairs};
 use crate::device::Device;
 use crate::hash::Fnv1a;
 use crate::infer::{Engine, Model, Precision};
@@ -204,21 +204,21 @@ impl Lab<'_> {
     /// What a task's searches, trainings and scores read is named and there.
     pub fn check_task(&self, task: Task) -> Result<()> {
         let f = self.config.folders(task);
-        let folders = [
-            ("train_a", &f.train_a),
-            ("train_b", &f.train_b),
-            ("test_a", &f.test_a),
-            ("test_b", &f.test_b),
+        let named = [
+            ("train_a", !f.train_a.is_empty()),
+            ("train_b", !f.train_b.is_empty()),
+            ("test_a", !f.test_a.as_os_str().is_empty()),
+            ("test_b", !f.test_b.as_os_str().is_empty()),
         ];
-        for (key, path) in folders {
-            if path.as_os_str().is_empty() {
+        for (key, named) in named {
+            if !named {
                 return Err(Error::config(
                     format!("{}.{key}", task.name()),
                     "names no folder; set it in the configuration or with --set",
                 ));
             }
         }
-        list_pairs(&f.train_a, &f.train_b)?;
+        list_all(&f.train_a, &f.train_b, &[])?;
         list_pairs(&f.test_a, &f.test_b)?;
         folder::check_features(self.config.perceptual, &self.config.features)
     }

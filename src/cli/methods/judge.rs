@@ -2,6 +2,7 @@
 
 use super::{Fused, Method, Methods};
 use crate::cli::terminal;
+use crate::data::sets::set_name;
 use crate::data::{Pair, Picture};
 use crate::metrics::border::{BorderError, border_error};
 use crate::metrics::gates::{Reference, Tally};
@@ -242,8 +243,10 @@ fn references(sources: &[Pair], bar: &ProgressBar) -> BTreeMap<PathBuf, Referenc
 fn by_prefix(sources: &[Pair]) -> Vec<(Option<String>, Vec<Pair>)> {
     let mut sets: BTreeMap<&str, Vec<Pair>> = BTreeMap::new();
     for pair in sources {
-        let prefix = pair.stem.split_once('_').map_or("", |(prefix, _)| prefix);
-        let set = if prefix.is_empty() { NO_PREFIX } else { prefix };
+        let set = match set_name(&pair.stem) {
+            "" => NO_PREFIX,
+            prefix => prefix,
+        };
         sets.entry(set).or_default().push(pair.clone());
     }
     let named = |(set, pairs): (&str, Vec<Pair>)| (Some(set.to_string()), pairs);
