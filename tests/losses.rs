@@ -380,20 +380,56 @@ fn exposure(
     exact
 }
 
-/// By the definition: twice the mean of what is inside the picture.
-fn smooth(x: &[f64], width: usize, radius: usize) -> Vec<f64> {
+/// By the definition: the mean of what is inside the picture.
+fn window_means(x: &[f64], width: usize, radius: usize) -> Vec<f64> {
     let height = x.len() / width;
     let around = |i: usize, size: usize| i.saturating_sub(radius)..(i + radius + 1).min(size);
-    let once = |x: &[f64]| -> Vec<f64> {
-        let mean = |i: usize| {
-            let (rows, columns) = (around(i / width, height), around(i % width, width));
-            let count = rows.len() * columns.len();
-            let window = rows.flat_map(|y| columns.clone().map(move |x| y * width + x));
-            window.map(|j| x[j]).sum::<f64>() / count as f64
-        };
-        (0..x.len()).map(mean).collect()
+    let mean = |i: usize| {
+        let (rows, columns) = (around(i / width, height), around(i % width, width));
+        let count = rows.len() * columns.len();
+        let window = rows.flat_map(|y| columns.clone().map(move |x| y * width + x));
+        window.map(|j| x[j]).sum::<f64>() / count as f64
     };
-    once(&once(x))
+    (0..x.len()).map(mean).collect()
+}
+
+/// The base of a source, its fine and its coarser details.
+fn parts(x: &[f64], width: usize) -> [Vec<f64>; 3] {
+    let zip = |x: &[f64], y: &[f64], f: &dyn Fn(f64, f64) -> f64| -> Vec<f64> {
+        x.iter().zip(y).map(|(x, y)| f(*x, *y)).collect()
+    };
+    let means = |x: &[f64]| window_means(x, width, 8);
+    let mean = means(x);
+    let square = means(&zip(x, x, &|x, y| x * y));
+    let slope = zip(&square, &mean, &|s, m| {
+        let variance = s - m * m;
+        variance / (variance + (80.0f64 / 255.0).powi(2))
+    });
+    let level = means(&zip(&slope, &mean, &|s, m| (1.0 - s) * m));
+    let sloped = zip(&means(&slope), x, &|s, x| s * x);
+    let base = zip(&sloped, &level, &|x, y| x + y);
+    let details = zip(x, &base, &|x, y| x - y);
+    let coarse = window_means(&window_means(&details, width, 2), width, 2);
+    let fine = zip(&details, &coarse, &|x, y| x - y);
+    [base, fine, coarse]
+}
+
+/// The levels of the base in bright places.
+fn bend(x: f64, shoulder: f64) -> f64 {
+    let k = 0.87 * (1.0 - shoulder);
+    match x - shoulder {
+        above if above > 0.0 => shoulder + k - k * (-above / k).exp(),
+        _ => x,
+    }
+}
+
+/// The upper end of the tone curve.
+fn upper(x: f64) -> f64 {
+    let knee = 40.0 / 255.0;
+    match 1.0 - x {
+        y if y < knee => 1.0 - knee * (y / knee - 1.0).exp(),
+        _ => x,
+    }
 }
 
 /// A night scene with textures in both sources, a bright and a dark half each.
@@ -409,56 +445,37 @@ fn night_scene() -> [Tensor; 2] {
     })
 }
 
-/// No pixel is darker than the brighter of both smoothed sources with the darker of both details at each scale, and
-/// none brighter than both added with the brighter details, each through the tone curve.
+/// No pixel is darker than the brighter of both bases with the darker of both details, fine and coarser, and none brighter
+/// than both added with the brighter details, each through both bends.
 #[test]
 fn by_night_nothing_is_darker_than_the_brighter_source() {
     let o = ExposureOptions::default();
     let [a, b] = night_scene();
     let [fused, of_a, of_b] = exposure(&a, &b, [&[[0.2, 0.1]], &[[0.3, 0.2]]], &o);
-    let scales = [a, b].map(|x| {
-        let x = x.to_f64();
-        let mut scales = vec![x];
-        for (i, radius) in [2, 4, 8].into_iter().enumerate() {
-            scales.push(smooth(&scales[i], 31, radius));
-        }
-        scales
-    });
-    let upper = |x: f64| {
-        let knee = 40.0 / 255.0;
-        match 1.0 - x {
-            y if y < knee => 1.0 - knee * (y / knee - 1.0).exp(),
-            _ => x,
-        }
-    };
+    let [parts_a, parts_b] = [a, b].map(|x| parts(&x.to_f64(), 31));
     let (mut lit, mut bent) = (0, 0);
     for i in 0..fused.len() {
-        let [a, b] = [0, 1].map(|k| -> Vec<f64> {
-            let gains = [o.fine_night, o.detail_night, o.detail_night];
-            let steps = scales[k].windows(2).zip(gains);
-            steps.map(|(s, gain)| gain * (s[0][i] - s[1][i])).collect()
-        });
-        let pairs = || a.iter().zip(&b);
-        let (least, most): (f64, f64) = (
-            pairs().map(|(a, b)| a.min(*b)).sum(),
-            pairs().map(|(a, b)| a.max(*b)).sum(),
-        );
-        let [low_a, low_b] = [0, 1].map(|k| scales[k][3][i]);
-        let (bright, dark) = (low_a.max(low_b), low_a.min(low_b));
-        let from = upper(bright + least);
-        let to = upper(bright + o.overlap_night * dark + most).max(1e-3);
+        let at = |part: usize, gain: f64| (gain * parts_a[part][i], gain * parts_b[part][i]);
+        let (fine_a, fine_b) = at(1, o.fine_night);
+        let (coarse_a, coarse_b) = at(2, o.detail_night);
+        let least = fine_a.min(fine_b) + coarse_a.min(coarse_b);
+        let most = fine_a.max(fine_b) + coarse_a.max(coarse_b);
+        let (base_a, base_b) = at(0, 1.0);
+        let (bright, dark) = (base_a.max(base_b), base_a.min(base_b));
+        let lowest = bend(bright, o.shoulder);
+        let from = upper(lowest + least);
+        let to = upper(bend(bright + o.overlap_night * dark, o.shoulder) + most).max(1e-3);
         assert!(
             fused[i] >= from - 1e-12 && fused[i] <= to + 1e-12,
             "pixel {i}: {from} <= {} <= {to}",
             fused[i]
         );
-        // The rows have the finest details of one source alone.
-        let coarser: f64 = pairs().skip(1).map(|(a, b)| a.min(*b)).sum();
-        for (of, details) in [(&of_a, &a), (&of_b, &b)] {
-            assert!(of[i] >= upper(bright + details[0] + coarser) - 1e-12);
+        // The rows have the fine details of one source alone.
+        for (of, fine) in [(&of_a, fine_a), (&of_b, fine_b)] {
+            assert!(of[i] >= upper(lowest + fine + coarse_a.min(coarse_b)) - 1e-12);
         }
         lit += usize::from(fused[i] > from + 1e-3);
-        bent += usize::from(from < bright + least);
+        bent += usize::from(lowest < bright);
     }
     assert!(2 * lit > fused.len() && bent > 0, "{lit} lit, {bent} bent");
 }
@@ -495,27 +512,22 @@ fn levels_of_the_target_rise_with_those_of_the_sources() {
                     assert!(each[100] > each[0], "{ma} {mb}: {each:?}");
                 }
                 if ma + mb <= o.night {
-                    let knee = 1.0 - 40.0 / 255.0;
                     for (k, v) in each.iter().enumerate() {
-                        let brighter = other.max(k as f64 / 100.0);
-                        assert!(*v >= brighter.min(knee) - 1e-12, "{k}: {v} < {brighter}");
+                        let brighter = upper(bend(other.max(k as f64 / 100.0), o.shoulder));
+                        assert!(*v >= brighter - 1e-12, "{k}: {v} < {brighter}");
                     }
                 }
             }
         }
     }
     // A pixel as bright as the mean of its picture comes out at the centre by day, or near the average where that is brighter;
-    // the upper end of the tone curve bends the brightest.
+    // both bends take from the brightest.
     let flat = |v| Tensor::full([1, 2, 3, 1], DType::F64, v);
     for [ma, mb] in [[0.4, 0.4], [0.5, 0.7], [0.95, 0.9]] {
         let levels = [&[[ma, 0.1]][..], &[[mb, 0.3]][..]];
         for v in &exposure(&flat(ma), &flat(mb), levels, &o)[0] {
             let level = o.centre.max(0.95 * (ma + mb) / 2.0);
-            let knee: f64 = 40.0 / 255.0;
-            let bent = match 1.0 - level {
-                left if left < knee => 1.0 - knee * (left / knee - 1.0).exp(),
-                _ => level,
-            };
+            let bent = upper(bend(level, o.shoulder));
             assert!((v - bent).abs() < 1e-12, "{ma} {mb}: {v}");
         }
     }

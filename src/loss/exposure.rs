@@ -7,11 +7,17 @@ use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-/// Radii of the box filters, each applied twice and to what the one before gave, that make the scales of the details: about
-/// Gaussians of standard deviation 2, 4.2 and 8.1 together.
+/// Radius of the box filter, applied twice, that parts fine from coarser details: about a Gaussian of standard deviation 2.
 const FINE: usize = 2;
-const MIDDLE: usize = 4;
-const COARSE: usize = 8;
+/// Radii of those that make local energies of fine and of coarser details.
+const FINE_ENERGY: usize = 2;
+const COARSE_ENERGY: usize = 4;
+/// Radius and regularisation of the guided filter that parts base from details, the latter in squared grey values: steps of
+/// more than 80 levels are of the base and stay sharp there, so that details cast no halo around them.
+const BASE: usize = 8;
+const STEP: f64 = (80.0 / 255.0) * (80.0 / 255.0);
+/// Part of the room above `shoulder` that the bent base can take; details in bright places have the rest.
+const ROOM: f64 = 0.87;
 /// Least share of the average's mean level that a bright scene keeps.
 const KEPT: f64 = 0.95;
 /// Widest end of the tone curve that is bent, in grey values.
@@ -32,7 +38,9 @@ pub struct ExposureOptions {
     pub overlap_day: f64,
     /// Mean grey value that a bright scene is brought down to.
     pub centre: f64,
-    /// Factor on the finest details, by night and by day.
+    /// Grey value above which levels are bent, so that details show in bright places; below 1.
+    pub shoulder: f64,
+    /// Factor on fine details, by night and by day.
     pub fine_night: f64,
     pub fine_day: f64,
     /// Factor on coarser details.
@@ -49,7 +57,8 @@ impl Default for ExposureOptions {
             overlap_night: 0.52,
             overlap_day: 1.0,
             centre: 0.5,
-            fine_night: 1.38,
+            shoulder: 0.55,
+            fine_night: 1.45,
             fine_day: 1.05,
             detail_night: 1.2,
             detail_day: 1.0,
@@ -60,39 +69,41 @@ impl Default for ExposureOptions {
 /// Pictures of [`exposure_target`], each `[N, H, W, 1]` in \[0, 1\].
 #[derive(Clone, Copy, Debug)]
 pub struct ExposureTarget {
-    /// Details of the stronger source at each scale.
+    /// Details of the stronger source, fine and coarser ones.
     pub fused: Var,
-    /// The same with the details of A alone at the finest scale.
+    /// The same with the fine details of A alone.
     pub of_a: Var,
-    /// The same with the details of B alone there.
+    /// The same with those of B alone.
     pub of_b: Var,
-    /// Share of A in the details at the finest scale, which the mask of the aggregation should be.
+    /// Share of A in the fine details, which the mask of the aggregation should be.
     pub share: Var,
 }
 
 /// The exposure-aware target, beyond the paper:
 ///
-/// `T = tone(M + o m - e + sum over scales i of g_i (w_i a_i + (1 - w_i) b_i))`
+/// `T = tone(bend(M + o m - e) + g_1 (w_1 a_1 + (1 - w_1) b_1) + g_2 (w_2 a_2 + (1 - w_2) b_2))`
 ///
 /// With `mu = mean A + mean B` of the whole pictures:
 ///
-/// - `s = smoothstep((mu - night) / (day - night))` is how much of a day scene this is; the overlap `o` and the gains `g_i`, one of the
-///   finest scale (`fine_night`, `fine_day`) and one of the others, go with `s` from their night to their day values; by night the overlap also fades where `M` is bright, `o (1 - (1 - s) M)`, as in a screen blend;
-/// - sources are smoothed by box filters of radius 2, then 4, then 8, each applied twice, over the part of the window that lies inside
-///   the picture;
-/// - `M` and `m` are the brighter and the darker of both sources at the coarsest scale, by day with contrasts brought closer:
-///   `mean A + (1 - s + s r) (smooth A - mean A)`, and alike for B with `1 / r`, the factor `r` that of
+/// - `s = smoothstep((mu - night) / (day - night))` is how much of a day scene this is; the overlap `o`, the gain `g_1` of fine details
+///   (`fine_night`, `fine_day`) and that of coarser ones, `g_2`, go with `s` from their night to their day values; by night the overlap also fades where `M` is bright, `o (1 - (1 - s) M)`, as in a screen blend;
+/// - each source is parted into a base, what a guided filter of radius 8 and regularisation (80/255)^2 with the source as its own
+///   guide leaves of it, and details, the rest; box filters cover the part of the window that lies inside the picture;
+/// - `M` and `m` are the brighter and the darker of both bases, by day with contrasts brought closer:
+///   `mean A + (1 - s + s r) (base A - mean A)`, and alike for B with `1 / r`, the factor `r` that of
 ///   [`ops::balance`](crate::ops::balance);
-/// - `a_i` and `b_i` are the details of each source that smoothing at scale `i` takes from the one before it, the finest from the source
-///   itself; `w_i = E(a_i)^4 / (E(a_i)^4 + E(b_i)^4)` the share of the stronger one, with the local energy `E(x) = smooth(x^2) + 1e-6`,
-///   smoothed with 3/2 of the radius, rounded down;
+/// - `a_1` and `b_1` are the fine details of each source, what smoothing takes from its details (a box filter of radius 2, twice), `a_2`
+///   and `b_2` the rest of them; `w_i = E(a_i)^4 / (E(a_i)^4 + E(b_i)^4)` is the share of the stronger one, with the local energy
+///   `E(x) = smooth(x^2) + 1e-6`, box filters of radius 2 and 4, twice;
 /// - `e = max(0, mu (1 + o) / 2 - max(centre, 0.95 mu / 2))` brings a bright scene down, but not below what the average shows, and
 ///   leaves night as it is;
+/// - `bend` is the identity up to `shoulder` and approaches `shoulder + k` above it, `shoulder + k - k exp((shoulder - x) / k)` with
+///   `k = 0.87 (1 - shoulder)`, so that details show in bright places;
 /// - `tone` is the identity, but for ends below `end` and above `1 - knee` that approach 0 and 1 exponentially, `end exp(x / end - 1)` and
 ///   its mirror image: the upper end always, `knee` of 40 levels, the lower one where `e` would otherwise push values below 0, of `0.6 e`,
 ///   at least 0.001 and at most `knee`.
 ///
-/// So by night nothing is darker than the brighter source, but for what its details and the upper end take; a scene's mean comes out near
+/// So by night nothing is darker than the brighter source, but for what its details and the bends take; a scene's mean comes out near
 /// `centre` by day, so that no road turns white; and details are those of the source that has them, whatever its level.
 ///
 /// # Shapes
@@ -123,11 +134,15 @@ pub fn exposure_target(
         let gain = affine(t, day, o.detail_day - o.detail_night, o.detail_night)?;
         let fine_gain = affine(t, day, o.fine_day - o.fine_night, o.fine_night)?;
 
-        let fine = scale(t, [a, b], FINE)?;
-        let middle = scale(t, fine.low, MIDDLE)?;
-        let coarse = scale(t, middle.low, COARSE)?;
-        let low = coarse.low;
-        let rest = ops::add(t, middle.stronger, coarse.stronger)?;
+        let base = [guided(t, a)?, guided(t, b)?];
+        let details = [ops::sub(t, a, base[0])?, ops::sub(t, b, base[1])?];
+        let coarse = [smooth(t, details[0], FINE)?, smooth(t, details[1], FINE)?];
+        let fine = [
+            ops::sub(t, details[0], coarse[0])?,
+            ops::sub(t, details[1], coarse[1])?,
+        ];
+        let (share, fine_both) = stronger(t, fine, FINE_ENERGY)?;
+        let (_, rest) = stronger(t, coarse, COARSE_ENERGY)?;
         let rest = ops::mul(t, rest, gain)?;
         // Closer contrasts by day.
         let r = ops::balance_factor(t, levels)?;
@@ -139,8 +154,8 @@ pub fn exposure_target(
             let more = ops::mul(t, centred, change)?;
             ops::add(t, low, more)
         };
-        let low_a = balanced(low[0], means[0], r)?;
-        let low_b = balanced(low[1], means[1], inverse)?;
+        let low_a = balanced(base[0], means[0], r)?;
+        let low_b = balanced(base[1], means[1], inverse)?;
         let bright = ops::maximum(t, low_a, low_b)?;
         let both = ops::add(t, low_a, low_b)?;
         let dark = ops::sub(t, both, bright)?;
@@ -159,6 +174,12 @@ pub fn exposure_target(
         let excess = ops::sub(t, mean, level)?;
         let excess = ops::relu(t, excess)?;
         let base = ops::sub(t, base, excess)?;
+        let width = ROOM * (1.0 - o.shoulder);
+        let ceiling = o.shoulder + width;
+        let room = affine(t, base, -1.0, ceiling)?;
+        let width = t.constant(&Tensor::full([1, 1, 1, 1], t.dtype(), width))?;
+        let room = soft_floor(t, room, width)?;
+        let base = affine(t, room, -1.0, ceiling)?;
 
         let end = ops::scale(t, excess, 0.6)?;
         let end = ops::clamp(t, end, 1e-3, KNEE)?;
@@ -173,31 +194,19 @@ pub fn exposure_target(
             affine(t, x, -1.0, 1.0)
         };
         Ok(ExposureTarget {
-            fused: picture(fine.stronger)?,
-            of_a: picture(fine.details[0])?,
-            of_b: picture(fine.details[1])?,
-            share: fine.share,
+            fused: picture(fine_both)?,
+            of_a: picture(fine[0])?,
+            of_b: picture(fine[1])?,
+            share,
         })
     })
 }
 
-/// The details of both sources between a scale of smoothing and the next.
-struct Scale {
-    details: [Var; 2],
-    /// Share of A.
-    share: Var,
-    /// Of the stronger source.
-    stronger: Var,
-    /// Both sources, smoothed.
-    low: [Var; 2],
-}
-
-fn scale(t: &mut Tape, [a, b]: [Var; 2], radius: usize) -> Result<Scale> {
-    let low = [smooth(t, a, radius)?, smooth(t, b, radius)?];
-    let details = [ops::sub(t, a, low[0])?, ops::sub(t, b, low[1])?];
+/// The share of A, and the details of the stronger source.
+fn stronger(t: &mut Tape, details: [Var; 2], radius: usize) -> Result<(Var, Var)> {
     let mut strength = |d| -> Result<Var> {
         let squares = ops::square(t, d)?;
-        let energy = smooth(t, squares, radius + radius / 2)?;
+        let energy = smooth(t, squares, radius)?;
         let energy = ops::offset(t, energy, SILENCE)?;
         let energy = ops::square(t, energy)?;
         ops::square(t, energy)
@@ -205,13 +214,25 @@ fn scale(t: &mut Tape, [a, b]: [Var; 2], radius: usize) -> Result<Scale> {
     let (of_a, of_b) = (strength(details[0])?, strength(details[1])?);
     let sum = ops::add(t, of_a, of_b)?;
     let share = ops::div(t, of_a, sum)?;
-    let stronger = ops::lerp(t, details[0], details[1], share)?;
-    Ok(Scale {
-        details,
-        share,
-        stronger,
-        low,
-    })
+    let both = ops::lerp(t, details[0], details[1], share)?;
+    Ok((share, both))
+}
+
+/// The guided filter with `x` as its own guide (He, Sun and Tang 2013): strong edges stay, texture goes.
+fn guided(t: &mut Tape, x: Var) -> Result<Var> {
+    let mean = ops::box_filter(t, x, BASE)?;
+    let squares = ops::square(t, x)?;
+    let squares = ops::box_filter(t, squares, BASE)?;
+    let square = ops::square(t, mean)?;
+    let variance = ops::sub(t, squares, square)?;
+    let whole = ops::offset(t, variance, STEP)?;
+    let slope = ops::div(t, variance, whole)?;
+    let part = affine(t, slope, -1.0, 1.0)?;
+    let level = ops::mul(t, part, mean)?;
+    let slope = ops::box_filter(t, slope, BASE)?;
+    let level = ops::box_filter(t, level, BASE)?;
+    let x = ops::mul(t, slope, x)?;
+    ops::add(t, x, level)
 }
 
 /// A box filter twice: close to a Gaussian.

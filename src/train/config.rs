@@ -227,6 +227,8 @@ impl LossConfig {
             ("loss.exposure.centre", e.centre),
         ];
         require("0 to 1", |v| (0.0..=1.0).contains(&v), shares)?;
+        let shoulder = [("loss.exposure.shoulder", e.shoulder)];
+        require("0 to 0.99", |v| (0.0..=0.99).contains(&v), shoulder)?;
         let weights = [
             ("loss.range", self.range),
             ("loss.exposure.night", e.night),

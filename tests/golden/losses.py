@@ -120,6 +120,14 @@ def smooth(x, radius):
     return box(box(x, radius), radius)
 
 
+def guided(x):
+    """Self-guided filter, radius 8: q = mean(s) x + mean((1 - s) m), s = var / (var + eps), m the window's mean."""
+    m = box(x, 8)
+    var = box(x**2, 8) - m**2
+    s = var / (var + (80 / 255) ** 2)
+    return box(s, 8) * x + box((1 - s) * m, 8)
+
+
 def tone(x, low, high):
     """The identity between `low` and 1 - `high`; ends of these widths approach 0 and 1 exponentially, with one slope
     where they meet."""
@@ -130,7 +138,7 @@ def tone(x, low, high):
 
 def exposure_target(a, b, levels, e):
     """`levels`: of the whole pictures A and B, [N, 1, 1, 2]; `e`: keys of `loss.exposure`. Pictures T, T with the
-    finest details of A alone, T with those of B alone, share of A in these details."""
+    fine details of A alone, T with those of B alone, share of A in these details."""
     (mean_a, _), (mean_b, _) = (jnp.split(v, 2, axis=-1) for v in levels)
     mu = mean_a + mean_b
     u = jnp.clip((mu - e["night"]) / (e["day"] - e["night"]), 0.0, 1.0)
@@ -138,31 +146,30 @@ def exposure_target(a, b, levels, e):
     o = (1 - s) * e["overlap_night"] + s * e["overlap_day"]
     gain = lambda scale: (1 - s) * e[scale + "_night"] + s * e[scale + "_day"]
 
-    # Radii of smoothing, one after the other; the finest scale begins with the picture itself.
-    radii = [2, 4, 8]
-    scales_a, scales_b = [a], [b]
-    for r in radii:
-        scales_a.append(smooth(scales_a[-1], r))
-        scales_b.append(smooth(scales_b[-1], r))
-    details_a = [x - y for x, y in zip(scales_a, scales_a[1:])]
-    details_b = [x - y for x, y in zip(scales_b, scales_b[1:])]
+    base_a, base_b = guided(a), guided(b)
+    details_a, details_b = a - base_a, b - base_b
+    coarse_a, coarse_b = smooth(details_a, 2), smooth(details_b, 2)
+    scales = [(details_a - coarse_a, details_b - coarse_b, 2), (coarse_a, coarse_b, 4)]
     shares = []
-    for da, db, r in zip(details_a, details_b, radii):
-        energy = lambda x: smooth(x**2, 3 * r // 2) + 1e-6
+    for da, db, radius in scales:
+        energy = lambda x: smooth(x**2, radius) + 1e-6
         ea, eb = energy(da) ** 4, energy(db) ** 4
         shares.append(ea / (ea + eb))
-    stronger = [w * da + (1 - w) * db for w, da, db in zip(shares, details_a, details_b)]
-    coarser = gain("detail") * sum(stronger[1:])
+    stronger = [w * da + (1 - w) * db for w, (da, db, _) in zip(shares, scales)]
+    coarser = gain("detail") * stronger[1]
 
     r = contrast_factor(levels)
     closer = lambda low, mean, r: mean + (1 - s + s * r) * (low - mean)
-    low_a, low_b = closer(scales_a[-1], mean_a, r), closer(scales_b[-1], mean_b, 1 / r)
+    low_a, low_b = closer(base_a, mean_a, r), closer(base_b, mean_b, 1 / r)
     bright, dark = jnp.maximum(low_a, low_b), jnp.minimum(low_a, low_b)
     excess = jnp.maximum(mu * (1 + o) / 2 - jnp.maximum(e["centre"], 0.95 * mu / 2), 0.0)
     base = bright + o * (1 - (1 - s) * bright) * dark - excess
+    k = 0.87 * (1 - e["shoulder"])
+    above = jnp.maximum(base - e["shoulder"], 0.0)
+    base = jnp.where(above > 0, e["shoulder"] + k * (1 - jnp.exp(-above / k)), base)
     knee = 40 / 255
     end = jnp.clip(0.6 * excess, 1e-3, knee)
-    fine = (stronger[0], details_a[0], details_b[0])
+    fine = (stronger[0], scales[0][0], scales[0][1])
     return [tone(base + coarser + gain("fine") * d, end, knee) for d in fine] + [shares[0]]
 
 

@@ -87,8 +87,8 @@ CELLS = {
 
 # As in default.toml.
 EXPOSURE = {
-    "night": 0.5, "day": 0.75, "overlap_night": 0.52, "overlap_day": 1.0, "centre": 0.5,
-    "fine_night": 1.38, "fine_day": 1.05, "detail_night": 1.2, "detail_day": 1.0,
+    "night": 0.5, "day": 0.75, "overlap_night": 0.52, "overlap_day": 1.0, "centre": 0.5, "shoulder": 0.55,
+    "fine_night": 1.45, "fine_day": 1.05, "detail_night": 1.2, "detail_day": 1.0,
 }
 
 # All terms switched on, and no constant where default.toml has it.
@@ -97,7 +97,7 @@ CONFIG = {
     "clamp": True,
     "range": 4.0,
     "exposure": {
-        "night": 0.4, "day": 0.8, "overlap_night": 0.3, "overlap_day": 0.9, "centre": 0.45,
+        "night": 0.4, "day": 0.8, "overlap_night": 0.3, "overlap_day": 0.9, "centre": 0.45, "shoulder": 0.4,
         "fine_night": 1.4, "fine_day": 1.15, "detail_night": 1.2, "detail_day": 0.95,
     },
     "feature": {"ssim": 1.25, "intensity": 20.0, "target": 6.0, "edges": 30.0},
