@@ -8,8 +8,9 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Architectures that are compiled for where nvcc knows them: Turing to Blackwell, Jetson included.
-const ARCHS: &[u32] = &[75, 80, 86, 87, 89, 90, 100, 110, 120];
+/// Architectures that are compiled for where nvcc knows them: Volta to Blackwell, Jetson included. CUDA 13 knows none before
+/// Turing.
+const ARCHS: &[u32] = &[70, 72, 75, 80, 86, 87, 89, 90, 100, 110, 120];
 /// PTX is for cards that none of the above fits, and for those to come: the oldest one with all
 /// the instructions that kernels use.
 const PTX: u32 = 80;
@@ -61,7 +62,8 @@ fn stem(file: &Path) -> &str {
         .unwrap_or_default()
 }
 
-/// `NVCC`, then `CUDA_HOME` and `CUDA_PATH`, then `PATH`, then the packages of the active Python.
+/// `NVCC`, then `CUDA_HOME` and `CUDA_PATH`, then `PATH`, then where NVIDIA's installers put it without a word on `PATH`
+/// (JetPack among them), then the packages of the active Python.
 fn find_nvcc() -> Result<PathBuf, String> {
     if env::var("HAFUSE_CUDA").is_ok_and(|v| v == "0") {
         return Err("HAFUSE_CUDA=0".into());
@@ -77,12 +79,32 @@ fn find_nvcc() -> Result<PathBuf, String> {
     let roots = roots.map(|root| PathBuf::from(root).join("bin"));
     let path = env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = roots.chain(env::split_paths(&path)).collect();
+    folders.extend(installed());
     folders.extend(python_packages().map(|p| p.join("nvidia/cu13/bin")));
     folders
         .iter()
         .map(|folder| folder.join(&name))
         .find(|p| p.is_file() && version(p).is_some())
-        .ok_or_else(|| "nvcc was not found (NVCC, CUDA_HOME, PATH, Python's nvidia/cu13)".into())
+        .ok_or_else(|| {
+            "nvcc was not found (NVCC, CUDA_HOME, PATH, /usr/local/cuda*, Python's nvidia/cu13)"
+                .into()
+        })
+}
+
+/// `/usr/local/cuda/bin`, then those of `/usr/local/cuda-<version>`, the newest first.
+fn installed() -> Vec<PathBuf> {
+    let version = |folder: &Path| -> Option<Vec<u32>> {
+        let name = folder.file_name()?.to_str()?.strip_prefix("cuda-")?;
+        name.split('.').map(|part| part.parse().ok()).collect()
+    };
+    let entries = std::fs::read_dir("/usr/local").into_iter().flatten();
+    let folders = entries.filter_map(|e| e.ok().map(|e| e.path()));
+    let mut versions: Vec<(Vec<u32>, PathBuf)> =
+        folders.filter_map(|f| Some((version(&f)?, f))).collect();
+    versions.sort();
+    let newest_first = versions.into_iter().rev().map(|(_, folder)| folder);
+    let all = std::iter::once(PathBuf::from("/usr/local/cuda")).chain(newest_first);
+    all.map(|folder| folder.join("bin")).collect()
 }
 
 fn python_packages() -> Option<PathBuf> {
@@ -204,7 +226,7 @@ fn table(sources: &[PathBuf], built: Option<(&Path, &Vec<u32>, &Path)>) -> Strin
         let image = match built {
             Some((_, _, out)) => {
                 let file = out.join(format!("{stem}.fatbin"));
-                format!("Some(include_bytes!({file:?}))")
+                format!("Some(&Aligned(*include_bytes!({file:?})).0)")
             }
             None => "None".into(),
         };

@@ -19,7 +19,9 @@ find_nvcc() {
   [ -n "${CUDA_HOME:-}" ] && folders+=("$CUDA_HOME/bin")
   [ -n "${CUDA_PATH:-}" ] && folders+=("$CUDA_PATH/bin")
   IFS=: read -ra path <<<"$PATH"
-  folders+=("${path[@]}")
+  folders+=("${path[@]}" /usr/local/cuda/bin)
+  mapfile -t installed < <(printf '%s\n' /usr/local/cuda-*/bin | sort -rV)
+  folders+=("${installed[@]}")
   for python in python3 python; do
     if folder=$("$python" -c "import sysconfig; print(sysconfig.get_paths()['purelib'])" 2>/dev/null); then
       folders+=("$folder/nvidia/cu13/bin")
@@ -32,7 +34,7 @@ find_nvcc() {
       return
     fi
   done
-  echo "nvcc was not found (NVCC, CUDA_HOME, CUDA_PATH, PATH, Python's nvidia/cu13)" >&2
+  echo "nvcc was not found (NVCC, CUDA_HOME, CUDA_PATH, PATH, /usr/local/cuda*, Python's nvidia/cu13)" >&2
   return 1
 }
 

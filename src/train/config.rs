@@ -439,6 +439,8 @@ mod tests {
             "data.patches_per_pair=99999999999",
             "stage2.epochs=99999999999",
             "stage1.lr=nan",
+            "loss.exposure.shoulder=1",
+            "loss.exposure.night=0.8",
             "batch",
         ] {
             let e = set(bad).unwrap_err().to_string();

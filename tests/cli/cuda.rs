@@ -142,6 +142,24 @@ fn doctor_and_benches_tell_of_the_card() {
 }
 
 #[test]
+fn a_driver_that_hides_sizes_of_parameters_runs_kernels_all_the_same() {
+    let Some(driver) = driver() else { return };
+    let world = World::new();
+    let mut command = world.command(&format!("fuse a.png b.png -o f.png {TINY} --device cuda"));
+    command.env("LD_LIBRARY_PATH", driver);
+    command.env("HAFUSE_KERNELS", driver.join("images"));
+    command.env("HAFUSE_EMULATED_GLOBALS", "0");
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    good(
+        &world,
+        driver,
+        &format!("fuse a.png b.png -o g.png {TINY} --device cuda"),
+    );
+    assert_eq!(grey(&world.at("f.png")), grey(&world.at("g.png")));
+}
+
+#[test]
 fn what_is_missing_is_named() {
     let Some(driver) = driver() else { return };
     let world = World::new();

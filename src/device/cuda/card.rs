@@ -51,23 +51,62 @@ fn no_driver(device: &str) -> Error {
 
 /// A failed driver call in words; never through `Display`, which would call the driver again.
 pub(super) fn fail(device: &str, what: &str, e: DriverError) -> Error {
-    let name = format!("{:?}", e.0);
-    let hint = match e.0 {
-        sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
-            "; use a smaller picture or batch, --precision f16, or --device cpu"
-        }
-        sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU
-        | sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
-            "; the driver is older than the CUDA toolkit of this build: update it, or rebuild with an older nvcc"
-        }
-        sys::CUresult::CUDA_ERROR_LAUNCH_FAILED | sys::CUresult::CUDA_ERROR_ILLEGAL_ADDRESS => {
-            "; HAFUSE_SYNC=1 names the operator"
-        }
-        _ => "",
-    };
+    let own_kernels = std::env::var_os(kernels::FOLDER_VARIABLE).is_some();
     Error::Device {
         device: device.into(),
-        detail: format!("{what}: {name}{hint}"),
+        detail: format!("{what}: {:?}; {}", e.0, way_out(e.0, own_kernels)),
+    }
+}
+
+/// What to do about a code of the driver; `own_kernels`: those of a folder, not of this binary.
+fn way_out(code: sys::CUresult, own_kernels: bool) -> &'static str {
+    use sys::CUresult as C;
+    match code {
+        C::CUDA_ERROR_OUT_OF_MEMORY => {
+            "use a smaller picture or batch, --precision f16, or --device cpu"
+        }
+        C::CUDA_ERROR_NO_BINARY_FOR_GPU
+        | C::CUDA_ERROR_UNSUPPORTED_PTX_VERSION
+        | C::CUDA_ERROR_INVALID_IMAGE
+        | C::CUDA_ERROR_INVALID_PTX
+        | C::CUDA_ERROR_INVALID_SOURCE
+        | C::CUDA_ERROR_JIT_COMPILER_NOT_FOUND => match own_kernels {
+            true => "the files in the folder of HAFUSE_KERNELS are not for this card or driver",
+            false => {
+                "the driver is older than the CUDA toolkit of this build: update it, or rebuild with an older nvcc"
+            }
+        },
+        C::CUDA_ERROR_LAUNCH_FAILED
+        | C::CUDA_ERROR_LAUNCH_TIMEOUT
+        | C::CUDA_ERROR_ILLEGAL_ADDRESS
+        | C::CUDA_ERROR_ILLEGAL_INSTRUCTION
+        | C::CUDA_ERROR_MISALIGNED_ADDRESS
+        | C::CUDA_ERROR_INVALID_ADDRESS_SPACE
+        | C::CUDA_ERROR_INVALID_PC
+        | C::CUDA_ERROR_HARDWARE_STACK_ERROR
+        | C::CUDA_ERROR_ASSERT => "HAFUSE_SYNC=1 names the operator; please report it",
+        C::CUDA_ERROR_STUB_LIBRARY => {
+            "the libcuda.so that was found is the toolkit's stub: take its folder `stubs` off LD_LIBRARY_PATH, or install the driver"
+        }
+        C::CUDA_ERROR_ECC_UNCORRECTABLE => {
+            "memory of the card is broken or wants a reset: `nvidia-smi -q -d ECC`"
+        }
+        C::CUDA_ERROR_OPERATING_SYSTEM | C::CUDA_ERROR_NOT_PERMITTED => {
+            "this process may not use the card: check /dev/nvidia* and, in a container, `--gpus all`"
+        }
+        C::CUDA_ERROR_SYSTEM_NOT_READY => {
+            "the fabric of the cards is not up: start nvidia-fabricmanager and try again"
+        }
+        C::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH => {
+            "libcuda and the kernel's module are of different versions: reboot after an update of the driver"
+        }
+        C::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE => {
+            "the package cuda-compat does not serve this card: remove it, or update the driver"
+        }
+        C::CUDA_ERROR_UNKNOWN => {
+            "often after sleep or an update of the driver: reload the module nvidia_uvm, or reboot"
+        }
+        _ => "look at `nvidia-smi` and `hafuse doctor`, or use --device cpu",
     }
 }
 
@@ -153,4 +192,40 @@ fn card(ordinal: usize) -> Result<Card> {
         // SAFETY: as above.
         memory: unsafe { result::device::total_mem(device) }.map_err(fail)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sys::CUresult as C;
+
+    #[test]
+    fn a_failure_names_the_code_and_a_way_out() {
+        for (code, words) in [
+            (C::CUDA_ERROR_OUT_OF_MEMORY, "smaller picture"),
+            (C::CUDA_ERROR_STUB_LIBRARY, "stubs"),
+            (C::CUDA_ERROR_NO_BINARY_FOR_GPU, "update it"),
+            (C::CUDA_ERROR_INVALID_IMAGE, "update it"),
+            (C::CUDA_ERROR_INVALID_PTX, "update it"),
+            (C::CUDA_ERROR_JIT_COMPILER_NOT_FOUND, "update it"),
+            (C::CUDA_ERROR_ILLEGAL_ADDRESS, "HAFUSE_SYNC=1"),
+            (C::CUDA_ERROR_ILLEGAL_INSTRUCTION, "HAFUSE_SYNC=1"),
+            (C::CUDA_ERROR_MISALIGNED_ADDRESS, "HAFUSE_SYNC=1"),
+            (C::CUDA_ERROR_INVALID_PC, "HAFUSE_SYNC=1"),
+            (C::CUDA_ERROR_SYSTEM_NOT_READY, "fabricmanager"),
+            (C::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH, "reboot"),
+            (C::CUDA_ERROR_UNKNOWN, "nvidia_uvm"),
+            (C::CUDA_ERROR_ILLEGAL_STATE, "--device cpu"),
+        ] {
+            let text = way_out(code, false);
+            assert!(
+                text.contains(words) && !text.contains('\n'),
+                "{code:?}: {text}"
+            );
+            let e = fail("cuda:1", "opening the card", DriverError(code)).to_string();
+            let all = e.contains("cuda:1: opening the card") && e.contains(&format!("{code:?}"));
+            assert!(all, "{e}");
+        }
+        assert!(way_out(C::CUDA_ERROR_INVALID_PTX, true).contains("HAFUSE_KERNELS"));
+    }
 }

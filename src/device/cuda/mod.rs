@@ -20,6 +20,7 @@ use cudarc::driver::sys;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
@@ -57,7 +58,8 @@ struct Module {
 #[derive(Clone, Copy)]
 struct Function {
     handle: sys::CUfunction,
-    params_bytes: usize,
+    /// `None` where the driver does not tell.
+    params_bytes: Option<usize>,
 }
 
 // SAFETY: driver handles may be used from any thread once the context is current there, which
@@ -253,16 +255,22 @@ impl Cuda {
         let handle =
             unsafe { result::module::get_function(module.handle, name(launch.kernel.clone())?) }
                 .map_err(missing)?;
-        let mut params_bytes = 0u32;
-        // SAFETY: as above; the global is an unsigned int (KERNEL in kernel.cuh).
-        unsafe {
-            let (ptr, _) = result::module::get_global(module.handle, size).map_err(missing)?;
-            result::memcpy_dtoh_sync(std::slice::from_mut(&mut params_bytes), ptr)
-                .map_err(missing)?;
-        }
+        // SAFETY: as above.
+        let params_bytes = match unsafe { result::module::get_global(module.handle, size) } {
+            Ok((ptr, _)) => {
+                let mut bytes = 0u32;
+                // SAFETY: the global is an unsigned int (KERNEL in kernel.cuh).
+                unsafe { result::memcpy_dtoh_sync(std::slice::from_mut(&mut bytes), ptr) }
+                    .map_err(missing)?;
+                Some(bytes as usize)
+            }
+            // nvcc gives the symbol local binding; a driver that does not find it takes away a check, not the kernel.
+            Err(DriverError(sys::CUresult::CUDA_ERROR_NOT_FOUND)) => None,
+            Err(e) => return Err(missing(e)),
+        };
         let function = Function {
             handle,
-            params_bytes: params_bytes as usize,
+            params_bytes,
         };
         module.functions.insert(launch.kernel.clone(), function);
         Ok(function)
@@ -294,11 +302,12 @@ impl Cuda {
     pub(crate) fn prepare(&self, launch: Launch, node: String) -> Result<Prepared> {
         self.bind()?;
         let function = self.function(&launch)?;
-        if function.params_bytes != launch.params_bytes() {
+        if let Some(bytes) = function.params_bytes
+            && bytes != launch.params_bytes()
+        {
             return Err(Error::Internal(format!(
-                "kernel {} takes {} bytes of parameters, {} were given",
+                "kernel {} takes {bytes} bytes of parameters, {} were given",
                 launch.kernel,
-                function.params_bytes,
                 launch.params_bytes()
             )));
         }
@@ -349,9 +358,17 @@ impl Cuda {
         // SAFETY: the stream is ours and not the null stream.
         let begun = unsafe { result::stream::begin_capture(stream, mode) };
         self.check("beginning a graph capture", begun)?;
-        let recorded = f();
+        // A panic must not leave the stream in capture, or no later capture could begin.
+        let recorded = catch_unwind(AssertUnwindSafe(f));
         // SAFETY: the capture was begun above and must end whatever `f` did.
         let ended = unsafe { result::stream::end_capture(stream) };
+        let recorded = recorded.unwrap_or_else(|panic| {
+            if let Ok(graph) = ended {
+                // SAFETY: just captured, and nobody else has it.
+                let _ = unsafe { result::graph::destroy(graph) };
+            }
+            resume_unwind(panic)
+        });
         let graph = match ended {
             Ok(graph) => graph,
             // A failed launch ends a capture without a graph: then that is the error to tell.
@@ -467,5 +484,23 @@ unsafe impl Send for Prepared {}
 impl Prepared {
     pub fn launch(&self) -> &Launch {
         &self.launch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_inside_a_capture_ends_it() {
+        if let Err(reason) = cuda_emulator::install() {
+            println!("skipped: {reason}");
+            return;
+        }
+        let cuda = Cuda::open(0).unwrap();
+        let panicked = catch_unwind(AssertUnwindSafe(|| cuda.capture(|| panic!("planted"))));
+        assert!(panicked.is_err());
+        let again = cuda.capture(|| Ok(()));
+        assert!(again.is_ok(), "{:?}", again.err());
     }
 }
