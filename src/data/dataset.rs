@@ -149,12 +149,20 @@ impl PairDataset {
         self.shares.sets()
     }
 
-    /// Scenes, see [`scenes_of`], each the places of its pairs.
+    /// Scenes, see [`scenes_of`], each the places of its pairs. Numbers alone tell nothing of the place, so pairs whose names
+    /// have no `_` are scenes of their own.
     pub fn scene_groups(&self, gap: u64) -> Vec<Vec<usize>> {
         let sets = sets(&self.entries);
         let names = self.scenes().map(|s| s.name.as_str());
-        let pairs: Vec<(u32, &str)> = sets.into_iter().zip(names).collect();
-        scenes_of(&pairs, gap)
+        let pairs = sets.into_iter().zip(names).enumerate();
+        let (plain, named): (Vec<_>, Vec<_>) =
+            pairs.partition(|(_, (_, name))| set_name(name).is_empty());
+        let (places, named): (Vec<usize>, Vec<(u32, &str)>) = named.into_iter().unzip();
+        let place = |scene: Vec<usize>| scene.into_iter().map(|i| places[i]).collect();
+        let mut scenes: Vec<Vec<usize>> = scenes_of(&named, gap).into_iter().map(place).collect();
+        scenes.extend(plain.into_iter().map(|(i, _)| vec![i]));
+        scenes.sort_unstable();
+        scenes
     }
 
     fn part(&self, mut indices: Vec<usize>) -> Self {

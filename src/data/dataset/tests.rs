@@ -243,6 +243,8 @@ fn halves_are_disjoint_even_and_repeatable() {
     assert!((0..20).any(|seed| names(&data.split_even(50, seed).unwrap().0) != names(&x)));
     assert!(dataset(1).split_even(50, 0).is_err());
     // One scene of two frames, and two scenes.
+    let plain = named(&["1".to_string(), "2".to_string()]);
+    assert!(plain.split_even(50, 0).is_ok());
     let frames = named(&["x_1".to_string(), "x_2".to_string()]);
     let text = frames.split_even(50, 0).unwrap_err().to_string();
     assert!(
