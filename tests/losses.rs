@@ -526,7 +526,7 @@ fn levels_of_the_target_rise_with_those_of_the_sources() {
     for [ma, mb] in [[0.4, 0.4], [0.5, 0.7], [0.95, 0.9]] {
         let levels = [&[[ma, 0.1]][..], &[[mb, 0.3]][..]];
         for v in &exposure(&flat(ma), &flat(mb), levels, &o)[0] {
-            let level = o.centre.max(0.95 * (ma + mb) / 2.0);
+            let level = o.centre.max((ma + mb) / 2.0);
             let bent = upper(bend(level, o.shoulder));
             assert!((v - bent).abs() < 1e-12, "{ma} {mb}: {v}");
         }

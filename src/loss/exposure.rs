@@ -19,7 +19,7 @@ const STEP: f64 = (80.0 / 255.0) * (80.0 / 255.0);
 /// Part of the room above `shoulder` that the bent base can take; details in bright places have the rest.
 const ROOM: f64 = 0.87;
 /// Least share of the average's mean level that a bright scene keeps.
-const KEPT: f64 = 0.95;
+const KEPT: f64 = 1.0;
 /// Widest end of the tone curve that is bent, in grey values.
 const KNEE: f64 = 40.0 / 255.0;
 /// Added to the energies of details, in squared grey values: below a quarter of an 8-bit level both sources count alike.
@@ -58,7 +58,7 @@ impl Default for ExposureOptions {
             overlap_day: 1.0,
             centre: 0.5,
             shoulder: 0.55,
-            fine_night: 1.45,
+            fine_night: 1.35,
             fine_day: 1.05,
             detail_night: 1.2,
             detail_day: 1.0,
@@ -95,7 +95,7 @@ pub struct ExposureTarget {
 /// - `a_1` and `b_1` are the fine details of each source, what smoothing takes from its details (a box filter of radius 2, twice), `a_2`
 ///   and `b_2` the rest of them; `w_i = E(a_i)^4 / (E(a_i)^4 + E(b_i)^4)` is the share of the stronger one, with the local energy
 ///   `E(x) = smooth(x^2) + 1e-6`, box filters of radius 2 and 4, twice;
-/// - `e = max(0, mu (1 + o) / 2 - max(centre, 0.95 mu / 2))` brings a bright scene down, but not below what the average shows, and
+/// - `e = max(0, mu (1 + o) / 2 - max(centre, mu / 2))` brings a bright scene down, but not below what the average shows, and
 ///   leaves night as it is;
 /// - `bend` is the identity up to `shoulder` and approaches `shoulder + k` above it, `shoulder + k - k exp((shoulder - x) / k)` with
 ///   `k = 0.87 (1 - shoulder)`, so that details show in bright places;

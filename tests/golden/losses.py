@@ -162,7 +162,7 @@ def exposure_target(a, b, levels, e):
     closer = lambda low, mean, r: mean + (1 - s + s * r) * (low - mean)
     low_a, low_b = closer(base_a, mean_a, r), closer(base_b, mean_b, 1 / r)
     bright, dark = jnp.maximum(low_a, low_b), jnp.minimum(low_a, low_b)
-    excess = jnp.maximum(mu * (1 + o) / 2 - jnp.maximum(e["centre"], 0.95 * mu / 2), 0.0)
+    excess = jnp.maximum(mu * (1 + o) / 2 - jnp.maximum(e["centre"], mu / 2), 0.0)
     base = bright + o * (1 - (1 - s) * bright) * dark - excess
     k = 0.87 * (1 - e["shoulder"])
     above = jnp.maximum(base - e["shoulder"], 0.0)
