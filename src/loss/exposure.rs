@@ -87,7 +87,7 @@ pub struct ExposureTarget {
 ///
 /// - `s = smoothstep((mu - night) / (day - night))` is how much of a day scene this is; the overlap `o`, the gain `g_1` of fine details
 ///   (`fine_night`, `fine_day`) and that of coarser ones, `g_2`, go with `s` from their night to their day values; by night the overlap also fades where `M` is bright, `o (1 - (1 - s) M)`, as in a screen blend;
-/// - each source is parted into a base, what a guided filter of radius 8 and regularisation (80/255)^2 with the source as its own
+/// - each source is parted into a base, what a guided filter ([`ops::guided_filter`](crate::ops::guided_filter)) of radius 8 and regularisation (80/255)^2 with the source as its own
 ///   guide leaves of it, and details, the rest; box filters cover the part of the window that lies inside the picture;
 /// - `M` and `m` are the brighter and the darker of both bases, by day with contrasts brought closer:
 ///   `mean A + (1 - s + s r) (base A - mean A)`, and alike for B with `1 / r`, the factor `r` that of
@@ -134,7 +134,8 @@ pub fn exposure_target(
         let gain = affine(t, day, o.detail_day - o.detail_night, o.detail_night)?;
         let fine_gain = affine(t, day, o.fine_day - o.fine_night, o.fine_night)?;
 
-        let base = [guided(t, a)?, guided(t, b)?];
+        let mut guided = |x| ops::guided_filter(t, x, x, BASE, STEP);
+        let base = [guided(a)?, guided(b)?];
         let details = [ops::sub(t, a, base[0])?, ops::sub(t, b, base[1])?];
         let coarse = [smooth(t, details[0], FINE)?, smooth(t, details[1], FINE)?];
         let fine = [
@@ -216,23 +217,6 @@ fn stronger(t: &mut Tape, details: [Var; 2], radius: usize) -> Result<(Var, Var)
     let share = ops::div(t, of_a, sum)?;
     let both = ops::lerp(t, details[0], details[1], share)?;
     Ok((share, both))
-}
-
-/// The guided filter with `x` as its own guide (He, Sun and Tang 2013): strong edges stay, texture goes.
-fn guided(t: &mut Tape, x: Var) -> Result<Var> {
-    let mean = ops::box_filter(t, x, BASE)?;
-    let squares = ops::square(t, x)?;
-    let squares = ops::box_filter(t, squares, BASE)?;
-    let square = ops::square(t, mean)?;
-    let variance = ops::sub(t, squares, square)?;
-    let whole = ops::offset(t, variance, STEP)?;
-    let slope = ops::div(t, variance, whole)?;
-    let part = affine(t, slope, -1.0, 1.0)?;
-    let level = ops::mul(t, part, mean)?;
-    let slope = ops::box_filter(t, slope, BASE)?;
-    let level = ops::box_filter(t, level, BASE)?;
-    let x = ops::mul(t, slope, x)?;
-    ops::add(t, x, level)
 }
 
 /// A box filter twice: close to a Gaussian.

@@ -173,7 +173,7 @@ pub fn record_object_loss(
     let s = Sources::record(t, net, loss, sources.into())?;
     t.scope("loss", |t| {
         let mut sum = Sum { terms: Vec::new() };
-        // As the losses see them.
+        // Pictures within the range that is written.
         let mut seen = *fused;
         for x in [&mut seen.target, &mut seen.detail, &mut seen.output] {
             *x = shown(t, loss, *x)?;

@@ -339,7 +339,7 @@ pub(crate) fn set_patches(session: &mut Session, patches: &Batch) -> Result<()> 
         if session.uses_input(name) {
             let levels = session.input_mut::<f32>(name)?.chunks_exact_mut(2);
             for (level, (&mean, &deviation)) in levels.zip(means.iter().zip(deviations)) {
-                // As `ops::picture_levels` gives it, above 0.
+                // The value of `ops::picture_levels`, which is above 0.
                 let deviation = deviation.hypot(ops::FLAT.sqrt() as f32);
                 level.copy_from_slice(&[mean, deviation]);
             }

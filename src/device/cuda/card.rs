@@ -58,7 +58,7 @@ pub(super) fn fail(device: &str, what: &str, e: DriverError) -> Error {
     }
 }
 
-/// What to do about a code of the driver; `own_kernels`: those of a folder, not of this binary.
+/// Advice for a code of the driver; `own_kernels`: those of a folder, not of this binary.
 fn way_out(code: sys::CUresult, own_kernels: bool) -> &'static str {
     use sys::CUresult as C;
     match code {
