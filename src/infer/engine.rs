@@ -2,7 +2,7 @@
 
 use super::Model;
 use crate::device::Device;
-use crate::net::fusion_tape;
+use crate::net::{Part, tape_of_part};
 use crate::tape::{BandSession, NodeReport, ParamStore, Session, SessionOptions, Tape};
 use crate::tensor::DType;
 use crate::{Error, Result};
@@ -68,6 +68,7 @@ pub struct Engine {
     precision: Precision,
     options: SessionOptions,
     max_memory: usize,
+    part: Part,
     plan: Option<([usize; 3], Plan)>,
     /// The last result of a [`Plan::Bands`].
     result: Vec<f32>,
@@ -160,6 +161,7 @@ impl Engine {
             precision,
             options,
             max_memory: usize::MAX,
+            part: Part::Whole,
             plan: None,
             result: Vec::new(),
         })
@@ -169,6 +171,12 @@ impl Engine {
     /// A picture that needs more is an [`Error::Config`] when it is begun.
     pub fn limit_memory(&mut self, bytes: usize) {
         self.max_memory = bytes;
+        self.plan = None;
+    }
+
+    /// Fuses with a part of the network from now on, to see what the rest of it adds; [`Part::Whole`] at first.
+    pub fn set_part(&mut self, part: Part) {
+        self.part = part;
         self.plan = None;
     }
 
@@ -347,7 +355,8 @@ impl Engine {
 
     fn tape(&self, n: usize, height: usize, width: usize) -> Result<Tape> {
         let size = [n, height, width];
-        fusion_tape(&self.model.genotype, size, self.precision.dtype())
+        let dtype = self.precision.dtype();
+        tape_of_part(&self.model.genotype, self.part, size, dtype)
     }
 
     /// The tape of one pair of the `n` of `all`; bands take one at a time.

@@ -7,11 +7,11 @@ use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-/// Radius of the box filter, applied twice, that parts fine from coarser details: about a Gaussian of standard deviation 2.
-const FINE: usize = 2;
+/// Radius of the box filter, applied twice, that parts fine from coarser details: about a Gaussian of standard deviation 2.8.
+const FINE: usize = 3;
 /// Radii of those that make local energies of fine and of coarser details.
-const FINE_ENERGY: usize = 2;
-const COARSE_ENERGY: usize = 4;
+const FINE_ENERGY: usize = 3;
+const COARSE_ENERGY: usize = 6;
 /// Radius and regularisation of the guided filter that parts base from details, the latter in squared grey values: steps of
 /// more than 80 levels are of the base and stay sharp there, so that details cast no halo around them.
 const BASE: usize = 8;
@@ -54,14 +54,14 @@ impl Default for ExposureOptions {
         Self {
             night: 0.5,
             day: 0.75,
-            overlap_night: 0.52,
+            overlap_night: 0.49,
             overlap_day: 1.0,
             centre: 0.5,
-            shoulder: 0.55,
-            fine_night: 1.35,
-            fine_day: 1.05,
-            detail_night: 1.2,
-            detail_day: 1.0,
+            shoulder: 0.6,
+            fine_night: 1.4,
+            fine_day: 1.0,
+            detail_night: 1.1,
+            detail_day: 1.1,
         }
     }
 }
@@ -92,9 +92,9 @@ pub struct ExposureTarget {
 /// - `M` and `m` are the brighter and the darker of both bases, by day with contrasts brought closer:
 ///   `mean A + (1 - s + s r) (base A - mean A)`, and alike for B with `1 / r`, the factor `r` that of
 ///   [`ops::balance`](crate::ops::balance);
-/// - `a_1` and `b_1` are the fine details of each source, what smoothing takes from its details (a box filter of radius 2, twice), `a_2`
+/// - `a_1` and `b_1` are the fine details of each source, what smoothing takes from its details (a box filter of radius 3, twice), `a_2`
 ///   and `b_2` the rest of them; `w_i = E(a_i)^4 / (E(a_i)^4 + E(b_i)^4)` is the share of the stronger one, with the local energy
-///   `E(x) = smooth(x^2) + 1e-6`, box filters of radius 2 and 4, twice;
+///   `E(x) = smooth(x^2) + 1e-6`, box filters of radius 3 and 6, twice;
 /// - `e = max(0, mu (1 + o) / 2 - max(centre, mu / 2))` brings a bright scene down, but not below what the average shows, and
 ///   leaves night as it is;
 /// - `bend` is the identity up to `shoulder` and approaches `shoulder + k` above it, `shoulder + k - k exp((shoulder - x) / k)` with

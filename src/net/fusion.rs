@@ -53,6 +53,15 @@ pub struct Feature {
     pub unbounded: Var,
 }
 
+/// How much of a network fuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The feature-level module alone, `Ours_F` of the paper: I_f.
+    Feature,
+    /// The whole network, `Ours_F+O`.
+    Whole,
+}
+
 /// FFM: concat(A, B) -> conv 3x3 -> C -> cells -> conv 3x3 -> 1 = I_f.
 ///
 /// `plan`: a [`Genotype`] or a [`NetworkPlan`]. With [`FrameGene::levels`](super::FrameGene) the stem takes
@@ -209,11 +218,28 @@ fn pair(t: &mut Tape, [n, height, width]: [usize; 3]) -> Result<Sources> {
 /// # Errors
 /// [`Error::Config`](crate::Error::Config) if a value would be larger than any memory.
 pub fn fusion_tape(genotype: &Genotype, size: [usize; 3], dtype: DType) -> Result<Tape> {
+    tape_of_part(genotype, Part::Whole, size, dtype)
+}
+
+/// [`fusion_tape`] of a part of the network.
+pub(crate) fn tape_of_part(
+    genotype: &Genotype,
+    part: Part,
+    size: [usize; 3],
+    dtype: DType,
+) -> Result<Tape> {
     let mut t = Tape::new(dtype);
     let sources = pair(&mut t, size)?;
     let plan = &NetworkPlan::from(genotype);
-    let fused = framed(&mut Builder::new(&mut t), plan, sources)?;
-    let output = unframe(&mut t, plan, fused.output)?;
+    let b = &mut Builder::new(&mut t);
+    let fused = match part {
+        Part::Feature => {
+            let sources = frame(b, plan, sources)?;
+            ffm(b, plan, sources)?
+        }
+        Part::Whole => framed(b, plan, sources)?.output,
+    };
+    let output = unframe(&mut t, plan, fused)?;
     let output = bounded(&mut t, plan, output)?;
     t.output("fused", output)?;
     Ok(t)

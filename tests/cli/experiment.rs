@@ -96,6 +96,15 @@ fn the_tables_share_what_was_searched_and_trained() {
         names(&t),
         ["searched F", "searched F+O", "tiny F", "tiny F+O"]
     );
+    world.good("experiment table1 --config lab.toml");
+    let table1 = result(&world, "table1");
+    assert_eq!(names(&table1), ["tiny F", "tiny F+O"]);
+    let en = |i: usize| table1["rows"][i]["metrics"]["en"]["mean"].clone();
+    assert_ne!(
+        en(0),
+        en(1),
+        "the parts of a network give pictures of their own"
+    );
     let params = |i: usize| t["rows"][i]["size"]["params"].as_u64().unwrap();
     assert!(params(0) < params(1));
 

@@ -148,8 +148,8 @@ def exposure_target(a, b, levels, e):
 
     base_a, base_b = guided(a), guided(b)
     details_a, details_b = a - base_a, b - base_b
-    coarse_a, coarse_b = smooth(details_a, 2), smooth(details_b, 2)
-    scales = [(details_a - coarse_a, details_b - coarse_b, 2), (coarse_a, coarse_b, 4)]
+    coarse_a, coarse_b = smooth(details_a, 3), smooth(details_b, 3)
+    scales = [(details_a - coarse_a, details_b - coarse_b, 3), (coarse_a, coarse_b, 6)]
     shares = []
     for da, db, radius in scales:
         energy = lambda x: smooth(x**2, radius) + 1e-6

@@ -87,8 +87,8 @@ CELLS = {
 
 # As in default.toml.
 EXPOSURE = {
-    "night": 0.5, "day": 0.75, "overlap_night": 0.52, "overlap_day": 1.0, "centre": 0.5, "shoulder": 0.55,
-    "fine_night": 1.35, "fine_day": 1.05, "detail_night": 1.2, "detail_day": 1.0,
+    "night": 0.5, "day": 0.75, "overlap_night": 0.49, "overlap_day": 1.0, "centre": 0.5, "shoulder": 0.6,
+    "fine_night": 1.4, "fine_day": 1.0, "detail_night": 1.1, "detail_day": 1.1,
 }
 
 # All terms switched on, and no constant where default.toml has it.

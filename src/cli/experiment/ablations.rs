@@ -1,15 +1,62 @@
-//! Tables 2, 3 and 4.
+//! Tables 1 to 4.
 
-use super::runs::{Lab, Part};
+use super::runs::{Lab, METRICS};
 use super::table::{Column, Row, Size, Table};
 use crate::Result;
 use crate::cli::open_model;
 use crate::infer::Model;
 use crate::metrics::Metric;
-use crate::net::Genotype;
+use crate::net::{Genotype, Part};
 use crate::search::Strategy;
 use crate::train::Task;
 use serde_json::json;
+
+/// The two networks that the paper has of each, and the parts of [`Size`] that each counts.
+const PARTS: [(Part, &str, &str); 2] = [(Part::Feature, "F", "ffm"), (Part::Whole, "F+O", "")];
+
+/// Table 1: what the object-level module adds to the feature-level one, in trained networks.
+pub fn table1(lab: &Lab<'_>) -> Result<Table> {
+    let mut rows = Vec::new();
+    for name in &lab.config.table2.models {
+        let model = open_model(name)?;
+        for (part, short, _) in PARTS {
+            let key = format!("table1-{}-{short}", model.name);
+            rows.push(Row {
+                name: format!("{} {short}", model.name),
+                scores: Some(lab.score_part(Task::Ivif, &key, &model, part)?),
+                ..Row::default()
+            });
+        }
+    }
+    Ok(Table {
+        name: "table1",
+        title: "Table 1: the feature-level module and the whole network",
+        notes: vec![
+            "Means over the test pairs. F is the picture I_f that the feature-level module of a whole network gives; the \
+             paper does not say whether its F was trained alone."
+                .into(),
+        ],
+        columns: METRICS.map(Column::Mean).to_vec(),
+        rows,
+        paper: vec![
+            ("TNO, Ours F", paper(["9.817", "0.855", "0.581", "1.813"])),
+            ("TNO, Ours F+O", paper(["10.036", "0.869", "0.582", "1.832"])),
+        ],
+        ..Table::default()
+    })
+}
+
+/// SD, VIF, CC and SCD of the paper among [`METRICS`].
+fn paper(values: [&'static str; 4]) -> Vec<&'static str> {
+    let printed = [Metric::SdU8sat, Metric::VifU8sat, Metric::Cc, Metric::Scd];
+    let cell = |m| {
+        printed
+            .iter()
+            .position(|p| *p == m)
+            .map_or("-", |i| values[i])
+    };
+    METRICS.map(cell).to_vec()
+}
 
 /// Table 2: parameters, work and time of the feature-level module and of the whole network.
 pub fn table2(lab: &Lab<'_>) -> Result<Table> {
@@ -23,15 +70,14 @@ pub fn table2(lab: &Lab<'_>) -> Result<Table> {
     for name in &lab.config.table2.models {
         models.push(open_model(name)?);
     }
-    let parts = [(Part::Feature, "F", "ffm"), (Part::Whole, "F+O", "")];
     let networks: Vec<_> = models
         .iter()
-        .flat_map(|m| parts.map(|(part, ..)| (m, part)))
+        .flat_map(|m| PARTS.map(|(part, ..)| (m, part)))
         .collect();
     let times = lab.time(&networks)?;
     let mut rows = Vec::new();
-    for (model, times) in models.iter().zip(times.chunks(parts.len())) {
-        for ((_, short, prefix), time) in parts.iter().zip(times) {
+    for (model, times) in models.iter().zip(times.chunks(PARTS.len())) {
+        for ((_, short, prefix), time) in PARTS.iter().zip(times) {
             rows.push(Row {
                 name: format!("{} {short}", model.name),
                 genotype: Some(model.genotype.clone()),

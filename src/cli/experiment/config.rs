@@ -118,6 +118,19 @@ impl ExperimentConfig {
         require("3 or above", |v| v >= 3.0, networks)?;
         let seeds = [("number of terms.seeds", self.terms.seeds.len() as f64)];
         require("1 or above", |v| v >= 1.0, seeds)?;
+        for task in [Task::Ivif, Task::Mif] {
+            let f = self.folders(task);
+            // One that is not named is missed by those experiments alone that read it.
+            let named = !f.train_a.is_empty() && !f.train_b.is_empty();
+            if named && f.train_a.len() != f.train_b.len() {
+                let detail = format!(
+                    "{} folders but {} in train_b; name as many, the first of A with the first of B",
+                    f.train_a.len(),
+                    f.train_b.len()
+                );
+                return Err(Error::config(format!("{}.train_a", task.name()), detail));
+            }
+        }
         self.search_config(Task::Ivif)?;
         self.train_config(Task::Ivif, &[])?;
         Ok(())
@@ -241,6 +254,9 @@ mod tests {
             let e = set(&[bad]).unwrap_err().to_string();
             assert!(!e.contains('\n'), "{bad}: {e}");
         }
+        let unequal = ["ivif.train_a=[\"one\", \"two\"]", "ivif.train_b=three"];
+        let e = set(&unequal).unwrap_err().to_string();
+        assert!(e.contains("ivif.train_a: 2 folders but 1"), "{e}");
         let e = set(&["search.space.chanels=8"]).unwrap_err().to_string();
         assert!(e.contains("chanels"), "{e}");
     }

@@ -1,11 +1,12 @@
 //! Figures 3, 4 and 5.
 
 use super::ablations::{chosen, round, size};
-use super::runs::{Lab, Part};
+use super::runs::Lab;
 use super::table::{Column, Row, Table};
 use crate::Result;
 use crate::infer::Model;
 use crate::metrics::Metric;
+use crate::net::Part;
 use crate::report::chart::{Area, Bar, BarChart, Group};
 use crate::report::heatmap;
 use crate::report::svg::{Figure, WIDTH};

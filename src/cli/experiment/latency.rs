@@ -1,13 +1,13 @@
 //! How well LAT predicts the time of networks.
 
 use super::ablations::{round, size};
-use super::runs::{Lab, Part};
+use super::runs::Lab;
 use super::table::{Column, Row, Table};
 use crate::Result;
 use crate::cli::search::open_table;
 use crate::infer::Model;
 use crate::net::{
-    CellGene, CellKind, Genotype, GuidedFilterGene, OpKind, initial_params, param_specs,
+    CellGene, CellKind, Genotype, GuidedFilterGene, OpKind, Part, initial_params, param_specs,
 };
 use crate::report::chart::{LineChart, Series};
 use crate::search::{LatencyKey, SearchConfig};

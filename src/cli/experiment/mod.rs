@@ -30,6 +30,7 @@ Examples:
   hafuse experiment latency --config lab.toml              needs no pictures
 
 The experiments:
+  table1    quality of the feature-level module alone and of the whole network
   table2    parameters, multiply-adds and time of the searched network and of others
   table3    lambda from 0 to 0.2: cells, size, time, SD
   table4    without the feature-level loss, without the object-level losses, with all
@@ -80,6 +81,7 @@ pub struct ExperimentArgs {
 /// The experiments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Name {
+    Table1,
     Table2,
     Table3,
     Table4,
@@ -131,6 +133,7 @@ pub fn run(args: &ExperimentArgs) -> Result<()> {
     };
     check(&lab, args.name, tasks)?;
     let table = match args.name {
+        Name::Table1 => ablations::table1(&lab)?,
         Name::Table2 => ablations::table2(&lab)?,
         Name::Table3 => ablations::table3(&lab)?,
         Name::Table4 => ablations::table4(&lab)?,
@@ -147,7 +150,7 @@ pub fn run(args: &ExperimentArgs) -> Result<()> {
 /// What an experiment needs is there: said before the hours that come first.
 fn check(lab: &Lab<'_>, name: Name, tasks: &[Task]) -> Result<()> {
     let config = lab.config;
-    if name == Name::Table2 {
+    if matches!(name, Name::Table1 | Name::Table2) {
         for model in &config.table2.models {
             open_model(model)?;
         }
@@ -158,6 +161,9 @@ fn check(lab: &Lab<'_>, name: Name, tasks: &[Task]) -> Result<()> {
     ) && config.genotype != "searched"
     {
         open_genotype(&config.genotype)?;
+    }
+    if name == Name::Table1 {
+        return lab.check_test(Task::Ivif);
     }
     let pictures = match name {
         Name::Latency => false,

@@ -8,7 +8,7 @@ use crate::device::Device;
 use crate::hash::Fnv1a;
 use crate::infer::{Engine, Model, Precision};
 use crate::metrics::{Metric, measure};
-use crate::net::{Builder, Genotype, record_ffm, record_fusion};
+use crate::net::{Genotype, Part, tape_of_part};
 use crate::report::run::SearchRun;
 use crate::search::{LatencyKey, LatencyTable, LayerWeights, SearchConfig, Strategy, Timing};
 use crate::stats::mean_std;
@@ -204,27 +204,38 @@ impl Lab<'_> {
     /// What a task's searches, trainings and scores read is named and there.
     pub fn check_task(&self, task: Task) -> Result<()> {
         let f = self.config.folders(task);
-        let named = [
-            ("train_a", !f.train_a.is_empty()),
-            ("train_b", !f.train_b.is_empty()),
-            ("test_a", !f.test_a.as_os_str().is_empty()),
-            ("test_b", !f.test_b.as_os_str().is_empty()),
-        ];
-        for (key, named) in named {
-            if !named {
-                return Err(Error::config(
-                    format!("{}.{key}", task.name()),
-                    "names no folder; set it in the configuration or with --set",
-                ));
-            }
-        }
+        named(
+            task,
+            [
+                ("train_a", !f.train_a.is_empty()),
+                ("train_b", !f.train_b.is_empty()),
+            ],
+        )?;
+        self.check_test(task)?;
         list_all(&f.train_a, &f.train_b, &[])?;
-        list_pairs(&f.test_a, &f.test_b)?;
         folder::check_features(self.config.perceptual, &self.config.features)
+    }
+
+    /// The test pairs of a task are named and there.
+    pub fn check_test(&self, task: Task) -> Result<()> {
+        let f = self.config.folders(task);
+        named(
+            task,
+            [
+                ("test_a", !f.test_a.as_os_str().is_empty()),
+                ("test_b", !f.test_b.as_os_str().is_empty()),
+            ],
+        )?;
+        list_pairs(&f.test_a, &f.test_b).map(|_| ())
     }
 
     /// Fuses the test pairs of a task with a model and measures the results, unless an earlier call did.
     pub fn score(&self, task: Task, key: &str, model: &Model) -> Result<Scores> {
+        self.score_part(task, key, model, Part::Whole)
+    }
+
+    /// [`Lab::score`] of what a part of the network gives.
+    pub fn score_part(&self, task: Task, key: &str, model: &Model, part: Part) -> Result<Scores> {
         let folders = self.config.folders(task);
         let pairs = list_pairs(&folders.test_a, &folders.test_b)?.pairs;
         let mut hash = Fnv1a::new();
@@ -234,7 +245,7 @@ impl Lab<'_> {
             hash.write(format!("{path:?} {} ", bytes.len()).as_bytes());
             hash.write(&bytes);
         }
-        let place = format!("{} {}", self.device, self.precision.dtype());
+        let place = format!("{part:?} {} {}", self.device, self.precision.dtype());
         hash.write(place.as_bytes());
         hash.write(env!("CARGO_PKG_VERSION").as_bytes());
         let hash = format!("{:016x}", hash.finish());
@@ -246,7 +257,9 @@ impl Lab<'_> {
             return Ok(scores);
         }
         let options = SessionOptions::default();
-        let mut fuser = Fuser::from(Engine::on(&self.device, self.precision, model, options)?);
+        let mut engine = Engine::on(&self.device, self.precision, model, options)?;
+        engine.set_part(part);
+        let mut fuser = Fuser::from(engine);
         let mut values: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
         let bar = terminal::bar(pairs.len() as u64, "{bar:30} {pos}/{len} pairs judged");
         for pair in &pairs {
@@ -325,16 +338,8 @@ impl Lab<'_> {
 
     fn tape(&self, model: &Model, part: Part) -> Result<Tape> {
         let m = self.config.measure;
-        let mut t = Tape::new(self.precision.dtype());
-        let shape = [1, m.height, m.width, 1];
-        let (a, b) = (t.input("a", shape)?, t.input("b", shape)?);
-        let mut builder = Builder::new(&mut t);
-        let fused = match part {
-            Part::Feature => record_ffm(&mut builder, &model.genotype, (a, b))?.picture,
-            Part::Whole => record_fusion(&mut builder, &model.genotype, (a, b))?.output,
-        };
-        t.output("fused", fused)?;
-        Ok(t)
+        let size = [1, m.height, m.width];
+        tape_of_part(&model.genotype, part, size, self.precision.dtype())
     }
 
     fn session(&self, model: &Model, tape: &Tape) -> Result<Session> {
@@ -350,11 +355,13 @@ impl Lab<'_> {
     }
 }
 
-/// How much of a network is timed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The feature-level module, Ours_F of the paper.
-    Feature,
-    /// All of it, Ours_F+O.
-    Whole,
+/// Refuses the first of these folders that is not named.
+fn named(task: Task, folders: [(&str, bool); 2]) -> Result<()> {
+    match folders.iter().find(|(_, named)| !named) {
+        None => Ok(()),
+        Some((key, _)) => Err(Error::config(
+            format!("{}.{key}", task.name()),
+            "names no folder; set it in the configuration or with --set",
+        )),
+    }
 }
