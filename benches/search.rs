@@ -27,6 +27,7 @@ fn searcher(channels: usize, batch: usize, patch: usize) -> Result<Searcher> {
         "loss.recipe=paper".to_string(),
         "space.frame.levels=false".to_string(),
         "space.frame.border=0".to_string(),
+        "latency.unit=ms".to_string(),
         format!("space.channels={channels}"),
         format!("batch={batch}"),
         format!("patch={patch}"),
@@ -132,11 +133,10 @@ fn fill_inputs(session: &mut Session, update: Update) -> Result<()> {
             *v = (i * k % 101) as f32 / 101.0;
         }
     }
-    session.set_scalar("lr", 1e-6)?;
-    if update != Update::Weights {
-        session.set_scalar("step", 1.0)?;
+    match update {
+        Update::Weights => session.set_scalar("lr", 1e-6),
+        Update::Architecture(_) => Ok(()),
     }
-    Ok(())
 }
 
 /// One kind of step for a peer: what it must reproduce, then a step on demand.
@@ -167,8 +167,9 @@ fn serve(s: &Searcher, step: &str, dump: Option<&str>) -> Result<()> {
     }
     session.run()?;
     if let Some(file) = dump {
-        gradients(s, &tape, update, &mut tensors)?;
+        gradients(s, &tape, &session, &mut tensors)?;
         let outputs = tape.output_vars().keys();
+        let outputs = outputs.filter(|name| !name.starts_with("gradient."));
         let outputs = outputs.map(|name| Ok((name.clone(), session.scalar(name)?)));
         let json = |e: serde_json::Error| Error::Internal(e.to_string());
         let (config, table) = (s.config(), s.table());
@@ -191,17 +192,21 @@ fn serve(s: &Searcher, step: &str, dump: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Adds `grad/NAME` of every parameter that the first step updated, read from its first moment.
-fn gradients(s: &Searcher, tape: &Tape, update: Update, tensors: &mut io::TensorMap) -> Result<()> {
-    let share = match update {
-        Update::Weights => 1.0,
-        Update::Architecture(_) => 1.0 - s.config().architecture.beta1,
-    };
+/// Adds `grad/NAME` of every parameter that the step updates: an output, or the first moment after a first step of SGD.
+fn gradients(
+    s: &Searcher,
+    tape: &Tape,
+    session: &Session,
+    tensors: &mut io::TensorMap,
+) -> Result<()> {
     for name in tape.param_vars().keys() {
         if let Some(param) = name.strip_prefix("optimizer.m.") {
-            let m = s.store().get(name)?;
-            let g = m.to_f64().into_iter().map(|m| (m / share) as f32).collect();
-            tensors.insert(format!("grad/{param}"), Tensor::from_vec(m.shape(), g)?);
+            tensors.insert(format!("grad/{param}"), s.store().get(name)?);
+        }
+    }
+    for name in tape.output_vars().keys() {
+        if let Some(param) = name.strip_prefix("gradient.") {
+            tensors.insert(format!("grad/{param}"), session.get(name)?);
         }
     }
     Ok(())

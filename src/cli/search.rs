@@ -8,10 +8,11 @@ use crate::device::Device;
 use crate::hash::Fnv1a;
 use crate::infer::{Model, Precision};
 use crate::net::{CellKind, Genotype, OpKind, count_parts};
+use crate::report::run::SearchRun;
 use crate::search::latency::Effort;
 use crate::search::{
     self, DEFAULT_CONFIG, LatencyKey, LatencyPrecision, LatencyTable, SearchConfig, SearchEvent,
-    SearchProgress, Searcher, brief,
+    SearchProgress, Searcher, Verdict, brief,
 };
 use crate::tensor::io::write_atomic;
 use crate::train::Checkpoint;
@@ -34,7 +35,7 @@ What a search writes into its folder:
   checkpoint.safetensors  weights, alpha, beta, optimisers, position; every checkpoint_every epochs
   metrics.jsonl           one JSON object for each inner epoch: losses, LAT, alpha, beta
   genotype.json           at the end: the arg-max, for `hafuse train --genotype`
-  search.json             at the end: softmax tables, LAT, counts, and what was searched with what
+  search.json             at the end: decisions, warnings, softmax tables, LAT, counts, and what was searched with what
   model.safetensors       at the end: that network with the supernet's weights, a start for `init` in training
 
 A resumed search gives the same bits as one that never stopped, on the same machine and version.
@@ -43,15 +44,15 @@ Exit codes: 0 done, 2 configuration, 3 input, 4 output, 5 device, 6 stopped (--s
 /// Search an architecture for your data, task and device
 ///
 /// Algorithm 1 of the paper: stage 1 searches the feature-level module, stage 2 the object-level module; network
-/// weights learn on one half of the pairs, the architecture on the other, charged lambda for every millisecond of
-/// latency. The latency of each operator is measured on the device at hand when a search begins, once for each
+/// weights learn on one half of the pairs, the architecture on the other, charged lambda for its latency. At the end it
+/// judges its own decisions, and warns of those that chance may have made. The latency of each operator is measured on the device at hand when a search begins, once for each
 /// device, size, type and number of channels.
 #[derive(clap::Args, Clone, Debug)]
 #[command(verbatim_doc_comment, after_help = AFTER_HELP)]
 pub struct SearchArgs {
     #[command(flatten)]
     pub run: RunArgs,
-    /// Charge for a millisecond of LAT, key `latency.lambda`
+    /// Charge for latency, key `latency.lambda`
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub lambda: Option<f64>,
     /// Table of `hafuse bench ops --json`, of whatever device; keys `latency.table`, `latency.foreign`
@@ -155,7 +156,11 @@ pub fn execute(
     result?;
 
     let genotype = searcher.genotype()?;
-    let record = record(&searcher, &genotype, device)?;
+    let verdict = Verdict::of(&config, &SearchRun::load(&out)?.epochs);
+    for warning in &verdict.warnings {
+        terminal::say(&format!("warning: {warning}"));
+    }
+    let record = record(&searcher, &genotype, &verdict, device)?;
     let json = serde_json::to_string_pretty(&record)
         .map_err(|e| Error::Internal(format!("search.json: {e}")))?;
     write_atomic(&file("search.json"), json.as_bytes())?;
@@ -303,7 +308,12 @@ fn cache_file(key: &LatencyKey) -> Option<PathBuf> {
 }
 
 /// search.json.
-fn record(searcher: &Searcher, genotype: &Genotype, device: &Device) -> Result<Value> {
+fn record(
+    searcher: &Searcher,
+    genotype: &Genotype,
+    verdict: &Verdict,
+    device: &Device,
+) -> Result<Value> {
     let (config, table) = (searcher.config(), searcher.table());
     let key = &table.key;
     let layers = searcher.layers()?;
@@ -340,6 +350,10 @@ fn record(searcher: &Searcher, genotype: &Genotype, device: &Device) -> Result<V
         "about": about.to_lowercase(),
         "genotype": genotype,
         "lambda": config.latency.lambda,
+        "lambda_per_ms": searcher.charge()?,
+        "decisions": verdict.decisions,
+        "warnings": verdict.warnings,
+        "discretisation": searcher.discretisation()?,
         "lat_ms": {
             "relaxed": table.relaxed(&layers)?,
             "chosen": table.lat(genotype)?,

@@ -76,10 +76,11 @@ impl Progress {
                 &mut none.insert((r.stage, bar)).1
             }
         };
-        bar.set_message(format!(
-            "L_train {:.4}  L_val {:.4}  LAT {:.3} ms",
-            r.train, r.val, r.lat
-        ));
+        let mut message = format!("L_train {:.4}", r.train);
+        if let (Some(val), Some(lat)) = (r.val, r.lat) {
+            message += &format!("  L_val {val:.4}  LAT {lat:.3} ms");
+        }
+        bar.set_message(message);
         bar.set_position(done);
     }
 
@@ -91,13 +92,14 @@ impl Progress {
         }
         self.shown = Some(Instant::now());
         let phase = match r.phase {
+            Phase::Weights => "weights alone",
             Phase::Cells => "beta",
             Phase::Operators => "alpha",
             Phase::Both => "alpha and beta",
         };
         let cells: Vec<String> = r.layers.iter().map(|l| brief(&l.chosen())).collect();
         let line = format!(
-            "stage {} round {}/{} epoch {}/{} ({phase})  L_train {:.4}  L_val {:.4}  LAT {:.3} ms  entropy alpha {:.3} \
+            "stage {} round {}/{} epoch {}/{} ({phase})  L_train {:.4}  {}LAT {:.3} ms  entropy alpha {:.3} \
              beta {:.3}  {}",
             r.stage,
             r.round,
@@ -105,7 +107,7 @@ impl Progress {
             r.epoch,
             r.epochs,
             r.train,
-            r.val,
+            r.val.map_or(String::new(), |v| format!("L_val {v:.4}  ")),
             r.lat,
             r.alpha_entropy,
             r.beta_entropy,

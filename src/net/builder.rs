@@ -97,6 +97,11 @@ impl<'t> Builder<'t> {
         self.specs
     }
 
+    /// The tape, and the parameters recorded so far, in order.
+    pub fn into_parts(self) -> (&'t mut Tape, Vec<ParamSpec>) {
+        (self.tape, self.specs)
+    }
+
     /// Runs `f` below the name `part`.
     pub fn part<R>(&mut self, part: &str, f: impl FnOnce(&mut Builder<'_>) -> R) -> R {
         let specs = std::mem::take(&mut self.specs);

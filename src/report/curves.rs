@@ -38,7 +38,7 @@ pub fn curves_svg(epochs: &[EpochReport]) -> String {
             y: "loss, mean of the epoch".into(),
             series: vec![
                 series("L_train", first, part, |e| e.train),
-                series("L_val", first, part, |e| e.val),
+                series("L_val", first, part, |e| e.val.unwrap_or(f64::NAN)),
             ],
             range: range(first, end),
             ..LineChart::default()

@@ -2,7 +2,8 @@
 
 use crate::net::Genotype;
 use crate::search::{
-    EpochReport, LatencyKey, LatencyTable, LayerWeights, Schedule, SearchConfig, derive,
+    Discretisation, EpochReport, LatencyKey, LatencyTable, LayerWeights, Schedule, SearchConfig,
+    derive,
 };
 use crate::{Error, Result};
 use serde::Deserialize;
@@ -19,6 +20,8 @@ pub struct Record {
     pub device: String,
     pub data: Halves,
     pub steps_per_epoch: u64,
+    /// Records before 0.3.0 have none.
+    pub discretisation: Option<Discretisation>,
 }
 
 /// Milliseconds of what was searched.

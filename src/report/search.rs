@@ -10,7 +10,7 @@ use super::svg::{digits, number};
 use super::timeline::time_svg;
 use crate::Result;
 use crate::net::{CellKind, Genotype, OpKind, count_parts};
-use crate::search::{LatencyTable, LayerWeights, Strategy, brief};
+use crate::search::{LatencyTable, LatencyUnit, LayerWeights, Strategy, Verdict, brief};
 use crate::train::{Perceptual, Task};
 use std::path::Path;
 
@@ -53,6 +53,7 @@ pub fn build(run: &SearchRun, fused: Result<&Fused, &str>) -> Result<Report> {
     let mut body = overview(run);
     let candidate = run.candidate();
     body += &section("Network", &network(&mut report, run, candidate.as_ref())?);
+    body += &section("Decisions", &decisions(run));
     body += &section("Fused pictures", &fused_pictures(&mut report, fused)?);
     body += &section("Heatmaps", &heatmaps(&mut report, run));
     body += &section("Heatmaps over time", &over_time(&mut report, run));
@@ -136,15 +137,25 @@ fn setting(run: &SearchRun) -> Vec<(&'static str, String)> {
                 }
             },
         ),
-        ("lambda", format!("{} for each ms of LAT", c.latency.lambda)),
+        (
+            "lambda",
+            match c.latency.unit {
+                LatencyUnit::Ms => format!("{} for each ms of LAT", c.latency.lambda),
+                LatencyUnit::Uniform => format!(
+                    "{} for the LAT of the supernet with equal weights",
+                    c.latency.lambda
+                ),
+            },
+        ),
         (
             "schedule",
             format!(
-                "n {}, m {}, t {}, s {}: {} inner epochs{}",
+                "n {}, m {}, t {}, s {}, warm-up {}: {} inner epochs{}",
                 e.n,
                 e.m,
                 e.t,
                 e.s,
+                e.warmup,
                 epochs.join(" + "),
                 steps.map_or(String::new(), |n| format!(" of {n} steps"))
             ),
@@ -246,6 +257,49 @@ fn network(report: &mut Report, run: &SearchRun, genotype: Option<&Genotype>) ->
     ];
     body += &table(&head, 1, &rows);
     Ok(body)
+}
+
+/// What was decided, how surely, and what is to be said against it.
+fn decisions(run: &SearchRun) -> String {
+    let verdict = Verdict::of(&run.config, &run.epochs);
+    if verdict.decisions.is_empty() {
+        return paragraph("No inner epoch is on record yet.");
+    }
+    let mut body = String::new();
+    for warning in &verdict.warnings {
+        body += &note(warning);
+    }
+    if let Some(d) = run.record.as_ref().and_then(|r| r.discretisation) {
+        body += &paragraph(&format!(
+            "L_val of the supernet is {}, that of the chosen network with the supernet's weights {}: what the choice costs before \
+             training.",
+            digits(d.supernet),
+            digits(d.derived)
+        ));
+    }
+    body += &paragraph(
+        "t: mean over the inner epochs, by its standard error, of how much more the loss wants the best than the second; below 2 \
+         chance may have decided. Decided: inner epochs of the stage after which the best stayed the best.",
+    );
+    let rows: Vec<Vec<Cell>> = verdict
+        .decisions
+        .iter()
+        .map(|d| {
+            let texts = [
+                d.place.clone(),
+                d.best.clone(),
+                number(d.weights[0], 3),
+                d.second.clone(),
+                number(d.weights[1], 3),
+                number(d.entropy, 3),
+                d.t.map_or("–".into(), |t| number(t, 1)),
+                format!("{} of {}", d.decided, d.epochs),
+            ];
+            texts.map(Cell::from).into()
+        })
+        .collect();
+    let head = ["place", "best", "", "second", "", "entropy", "t", "decided"];
+    body + &table(&head, 1, &rows)
 }
 
 /// Milliseconds of a part of [`count_parts`].
@@ -393,7 +447,9 @@ mod tests {
             "no&lt;where",
             "What would be derived now",
             "0.4567",
-            "n 24, m 12, t 5, s 5: 120 + 120 inner epochs of 2 steps",
+            "n 24, m 12, t 5, s 5, warm-up 10: 130 + 130 inner epochs of 2 steps",
+            "<h2>Decisions</h2>",
+            "all cells alike: every layer chose MS",
             "not on record before the search ends",
         ] {
             assert!(report.html.contains(part), "no {part}");

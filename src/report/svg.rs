@@ -227,13 +227,13 @@ const SHAPES: &str = "\
 const LIGHT: &str = "\
 .fig .paper{fill:#fff}.fig text{fill:#1c2530}.fig .dim{fill:#566270}.fig .axis,.fig .flow,.fig .error{stroke:#7c8793}.fig .grid{stroke:#e4e8ec}\
 .fig .mark{stroke:#1c2530}.fig .pick{stroke:#d9141e}.fig .red{fill:#c00f18}\
-.fig .none{fill:#eceff2}.fig .cells{fill:#f3c98b}.fig .operators{fill:#a9d3c0}.fig .both{fill:#d3c2e6}\
+.fig .none{fill:#eceff2}.fig .weights{fill:#b9c2cc}.fig .cells{fill:#f3c98b}.fig .operators{fill:#a9d3c0}.fig .both{fill:#d3c2e6}\
 .fig .box{fill:#eef3f9;stroke:#7c93ad}.fig .frame{fill:#fafbfc;stroke:#b3bdc7}.fig .end{fill:#f7efe2;stroke:#b99a66}";
 
 const DARK: &str = "\
 .fig .paper{fill:#161b22}.fig text{fill:#e4e9ef}.fig .dim{fill:#a3afbb}.fig .axis,.fig .flow,.fig .error{stroke:#8b96a2}.fig .grid{stroke:#2b333d}\
 .fig .mark{stroke:#e4e9ef}.fig .pick{stroke:#ff5148}.fig .red{fill:#ff7068}\
-.fig .none{fill:#252c35}.fig .cells{fill:#7a5620}.fig .operators{fill:#2b6350}.fig .both{fill:#5b4579}\
+.fig .none{fill:#252c35}.fig .weights{fill:#4a5563}.fig .cells{fill:#7a5620}.fig .operators{fill:#2b6350}.fig .both{fill:#5b4579}\
 .fig .box{fill:#22303f;stroke:#5f7b98}.fig .frame{fill:#1b222b;stroke:#4b5763}.fig .end{fill:#3a3122;stroke:#98804f}";
 
 #[cfg(test)]

@@ -265,6 +265,7 @@ fn phases(fig: &mut Figure, columns: &Columns<'_>, y: f64) -> f64 {
 
 fn phase_class(phase: Phase) -> &'static str {
     match phase {
+        Phase::Weights => "weights",
         Phase::Cells => "cells",
         Phase::Operators => "operators",
         Phase::Both => "both",
@@ -274,6 +275,7 @@ fn phase_class(phase: Phase) -> &'static str {
 /// What the strips and frames mean.
 fn legend(fig: &mut Figure, epochs: &[EpochReport], done: bool) {
     let entries = [
+        (Phase::Weights, "weights alone learn"),
         (Phase::Cells, "cells: beta learns"),
         (Phase::Operators, "operators: alpha learns"),
         (Phase::Both, "both learn"),
@@ -353,10 +355,11 @@ pub(super) mod tests {
             steps: 2,
             lr: 1e-3,
             train: 3.0 / epoch as f64,
-            val: 2.0 / epoch as f64,
+            val: Some(2.0 / epoch as f64),
             lat: 5.5,
             alpha_entropy: 0.9,
             beta_entropy: 0.8,
+            gradients: Vec::new(),
             layers: names[..2 * stage as usize]
                 .iter()
                 .map(|n| layer(n))

@@ -33,6 +33,16 @@ impl LayerWeights {
         })
     }
 
+    /// Equal weights of all candidates.
+    pub fn uniform(layer: &str, blocks: usize) -> Self {
+        let equal = |n: usize| vec![1.0 / n as f64; n];
+        Self {
+            layer: layer.to_string(),
+            beta: equal(CellKind::ALL.len()),
+            alpha: vec![vec![equal(OpKind::ALL.len()); blocks]; CellKind::ALL.len()],
+        }
+    }
+
     /// The cell of the largest beta with the operators of its largest alphas; the first of equals.
     pub fn chosen(&self) -> CellGene {
         let cell = arg_max(&self.beta);
@@ -97,7 +107,7 @@ fn arg_max(v: &[f64]) -> usize {
     best
 }
 
-fn entropy(p: &[f64]) -> f64 {
+pub(super) fn entropy(p: &[f64]) -> f64 {
     let sum: f64 = p.iter().filter(|&&p| p > 0.0).map(|p| p * p.ln()).sum();
     -sum / (p.len() as f64).ln()
 }

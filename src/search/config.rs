@@ -46,6 +46,16 @@ pub enum LatencyPrecision {
     F16,
 }
 
+/// What `lambda` charges for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LatencyUnit {
+    /// LAT of the whole supernet with equal weights.
+    Uniform,
+    /// A millisecond.
+    Ms,
+}
+
 /// See `default.toml` for the meaning of every key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,6 +87,7 @@ pub struct EpochsConfig {
     pub m: u64,
     pub t: u64,
     pub s: u64,
+    pub warmup: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,7 +111,10 @@ pub struct WeightsConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArchitectureConfig {
+    pub travel: f64,
     pub lr: f64,
+    pub average: u64,
+    pub fixed_patches: bool,
     pub beta1: f64,
     pub beta2: f64,
     pub weight_decay: f64,
@@ -112,6 +126,7 @@ pub struct ArchitectureConfig {
 #[serde(deny_unknown_fields)]
 pub struct LatencyConfig {
     pub lambda: f64,
+    pub unit: LatencyUnit,
     pub table: PathBuf,
     pub foreign: bool,
     pub width: usize,
@@ -149,6 +164,7 @@ impl SearchConfig {
         ];
         require("above 0", |v| v > 0.0, positive)?;
         let not_negative = [
+            ("architecture.travel", a.travel),
             ("latency.lambda", l.lambda),
             ("architecture.weight_decay", a.weight_decay),
             ("architecture.alpha_std", a.alpha_std),
@@ -170,6 +186,9 @@ impl SearchConfig {
             ("epochs.m", e.m as f64, 10_000.0),
             ("epochs.t", e.t as f64, 10_000.0),
             ("epochs.s", e.s as f64, 10_000.0),
+            ("epochs.warmup", e.warmup as f64, 10_000.0),
+            ("architecture.average", a.average as f64, 1e6),
+            ("architecture.travel", a.travel, 1e3),
             ("latency.runs", l.runs as f64, 65_536.0),
             ("latency.width", l.width as f64, MAX_SIDE as f64),
             ("latency.height", l.height as f64, MAX_SIDE as f64),
@@ -188,6 +207,24 @@ impl SearchConfig {
         self.loss.check()?;
         self.augment.check()?;
         check_patches(self.batch, self.patch, &self.data)
+    }
+
+    /// Batches of L_val that a step of the architecture is made of, in inner epochs of so many.
+    pub fn batches_averaged(&self, batches: u64) -> u64 {
+        match self.architecture.average {
+            0 => batches,
+            n => n.min(batches),
+        }
+    }
+
+    /// Learning rate of alpha or beta in a stage that moves them in so many inner epochs of so many batches.
+    pub fn architecture_rate(&self, epochs: u64, batches: u64) -> f64 {
+        let a = self.architecture;
+        let steps = epochs * batches.div_ceil(self.batches_averaged(batches));
+        match a.travel {
+            0.0 => a.lr,
+            travel => travel / steps.max(1) as f64,
+        }
     }
 
     /// The supernet.
@@ -236,6 +273,8 @@ mod tests {
             "epochs.m",
             "epochs.t",
             "epochs.s",
+            "epochs.warmup",
+            "architecture.average",
             "latency.runs",
             "latency.width",
             "latency.height",

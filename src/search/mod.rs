@@ -2,21 +2,27 @@
 
 mod architecture;
 mod config;
+mod descent;
 mod key;
 pub mod latency;
 mod schedule;
 mod searcher;
 mod step;
 mod timing;
+mod verdict;
 
 pub use architecture::{LayerWeights, brief, derive, read_layers};
 pub use config::{
-    ArchitectureConfig, DEFAULT_CONFIG, EpochsConfig, LatencyConfig, LatencyPrecision,
+    ArchitectureConfig, DEFAULT_CONFIG, EpochsConfig, LatencyConfig, LatencyPrecision, LatencyUnit,
     SearchConfig, SpaceConfig, Strategy, WeightsConfig,
 };
+pub use descent::Gradient;
 pub use key::LatencyKey;
 pub use latency::{LatencyTable, record_lat};
 pub use schedule::{Phase, Place, Schedule};
-pub use searcher::{EpochReport, SearchEvent, SearchProgress, Searcher, StepReport, split};
+pub use searcher::{
+    Discretisation, EpochReport, SearchEvent, SearchProgress, Searcher, StepReport, split,
+};
 pub use step::Update;
 pub use timing::Timing;
+pub use verdict::{Decision, Verdict};

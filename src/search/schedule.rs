@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
+    /// Nothing, the warm-up: beyond the paper.
+    Weights,
     /// beta: lines 5 to 8.
     Cells,
     /// alpha: lines 10 to 13.
@@ -18,7 +20,7 @@ pub enum Phase {
 /// A place in the loops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Rounds of t + s inner epochs before this one, in this stage.
+    /// Rounds of t + s inner epochs before this one, in this stage. None of them is of the warm-up.
     pub round: u64,
     pub phase: Phase,
     /// Inner epochs of this phase before this one, in this stage: the steps of its optimiser.
@@ -59,14 +61,35 @@ impl Schedule {
         }
     }
 
-    /// Inner epochs of a stage.
+    /// Inner epochs of a stage, the warm-up included. A stage without a round has none.
     pub fn inner_epochs(&self, stage: u8) -> u64 {
-        self.rounds(stage) * (self.epochs.t + self.epochs.s)
+        match self.rounds(stage) {
+            0 => 0,
+            rounds => self.epochs.warmup + rounds * (self.epochs.t + self.epochs.s),
+        }
+    }
+
+    /// Inner epochs of a stage that update what a phase does.
+    pub fn epochs_of(&self, stage: u8, phase: Phase) -> u64 {
+        let EpochsConfig { t, s, warmup, .. } = self.epochs;
+        match phase {
+            Phase::Weights => warmup.min(self.inner_epochs(stage)),
+            Phase::Cells => self.rounds(stage) * t,
+            Phase::Operators => self.rounds(stage) * s,
+            Phase::Both => self.rounds(stage) * (t + s),
+        }
     }
 
     /// Where inner epoch `epoch`, counted from 0, of a stage stands.
     pub fn place(&self, epoch: u64) -> Place {
-        let EpochsConfig { t, s, .. } = self.epochs;
+        let EpochsConfig { t, s, warmup, .. } = self.epochs;
+        let Some(epoch) = epoch.checked_sub(warmup) else {
+            return Place {
+                round: 0,
+                phase: Phase::Weights,
+                earlier: epoch,
+            };
+        };
         let (round, k) = (epoch / (t + s), epoch % (t + s));
         let (phase, earlier) = match self.strategy {
             Strategy::Naive => (Phase::Both, epoch),
@@ -92,6 +115,7 @@ mod tests {
             m: 2,
             t: 2,
             s: 1,
+            warmup: 0,
         };
         let mut schedule = Schedule {
             strategy: Strategy::Collaborative,
@@ -112,8 +136,39 @@ mod tests {
                 (1, Operators, 1)
             ]
         );
+        assert_eq!(schedule.epochs_of(2, Operators), 3);
         schedule.strategy = Strategy::Naive;
         assert_eq!((schedule.stages(), schedule.inner_epochs(1)), (1, 15));
         assert_eq!(schedule.place(4).phase, Both);
+
+        // Weights alone first, in each stage; then as before.
+        schedule.strategy = Strategy::Collaborative;
+        schedule.epochs.warmup = 3;
+        assert_eq!(
+            (schedule.inner_epochs(1), schedule.inner_epochs(2)),
+            (9, 12)
+        );
+        assert_eq!(
+            (schedule.place(2).phase, schedule.place(2).earlier),
+            (Phase::Weights, 2)
+        );
+        assert_eq!(
+            schedule.place(3),
+            Place {
+                round: 0,
+                phase: Cells,
+                earlier: 0
+            }
+        );
+        assert_eq!(
+            schedule.place(8),
+            Place {
+                round: 1,
+                phase: Operators,
+                earlier: 1
+            }
+        );
+        schedule.epochs.m = 0;
+        assert_eq!(schedule.inner_epochs(1), 0);
     }
 }

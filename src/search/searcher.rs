@@ -1,7 +1,8 @@
 //! Algorithm 1, first order: network weights on one half of the data, alpha and beta on the other.
 
 use super::architecture::{LayerWeights, derive, read_layers};
-use super::config::{SearchConfig, Strategy};
+use super::config::{LatencyUnit, SearchConfig, Strategy};
+use super::descent::{Descent, Gradient};
 use super::latency::LatencyTable;
 use super::schedule::{Phase, Place, Schedule};
 use super::step::{Update, supernet_specs};
@@ -49,9 +50,10 @@ pub struct StepReport {
     pub step: u64,
     pub steps: u64,
     pub train: f64,
-    pub val: f64,
+    /// Without a step of the architecture there is none.
+    pub val: Option<f64>,
     /// Milliseconds, before the update.
-    pub lat: f64,
+    pub lat: Option<f64>,
 }
 
 /// An inner epoch.
@@ -69,16 +71,26 @@ pub struct EpochReport {
     pub steps: u64,
     /// Learning rate of the weights in the last step.
     pub lr: f64,
-    /// Means over the epoch.
+    /// Means over the epoch; none of L_val during the warm-up.
     pub train: f64,
-    pub val: f64,
+    pub val: Option<f64>,
     /// LAT of the searched layers, and of those of stage 1 where they are fixed, in milliseconds.
     pub lat: f64,
     /// Entropies as shares of that of equal weights, means over the layers searched in this stage.
     pub alpha_entropy: f64,
     pub beta_entropy: f64,
+    /// Of L_val + lambda LAT, for what was updated.
+    #[serde(default)]
+    pub gradients: Vec<Gradient>,
     /// Softmax of alpha and beta of every layer searched so far.
     pub layers: Vec<LayerWeights>,
+}
+
+/// L_val before and after a choice.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Discretisation {
+    pub supernet: f64,
+    pub derived: f64,
 }
 
 /// What a caller may want to do in between.
@@ -98,7 +110,7 @@ pub struct Searcher {
     store: ParamStore,
     /// Of the whole supernet: weights, and the architecture.
     weights: Vec<ParamSpec>,
-    architecture: Vec<ParamSpec>,
+    pub(super) architecture: Vec<ParamSpec>,
     pub(super) features: Option<FeatureNet>,
     train: PairDataset,
     val: PairDataset,
@@ -235,6 +247,77 @@ impl Searcher {
         Ok(tensors)
     }
 
+    /// What a millisecond of LAT adds to the loss.
+    pub fn charge(&self) -> Result<f64> {
+        let lambda = self.config.latency.lambda;
+        match self.config.latency.unit {
+            LatencyUnit::Ms => Ok(lambda),
+            LatencyUnit::Uniform => {
+                let space = self.config.space;
+                let names = layer_names(space.cells);
+                let layers = names.iter().map(|n| LayerWeights::uniform(n, space.blocks));
+                let whole = self.table.relaxed(&layers.collect::<Vec<_>>())?;
+                match whole > 0.0 {
+                    true => Ok(lambda / whole),
+                    false => Err(Error::config(
+                        "latency.unit",
+                        "is \"uniform\", but the table has no operator that takes time; measure it again",
+                    )),
+                }
+            }
+        }
+    }
+
+    /// L_val, without lambda LAT, of the supernet as it is and of the network that it chooses, with the supernet's weights, on the
+    /// same patches: what is lost where weights of candidates become a choice. For a search that has ended.
+    ///
+    /// # Errors
+    /// Those of the device, and of planning.
+    pub fn discretisation(&self) -> Result<Discretisation> {
+        cpu::install(|| {
+            let stages = self.schedule().stages();
+            let last = (1..=stages)
+                .rev()
+                .find(|&s| self.schedule().inner_epochs(s) > 0);
+            let stage = last.unwrap_or(stages);
+            let phase = self.schedule().phases()[0];
+            let supernet = self.session(stage, Update::Architecture(phase))?;
+            let genotype = self.genotype()?;
+            let store = ParamStore::on(self.store.device());
+            for (name, value) in self.derived_weights(&genotype)? {
+                store.set(&name, &value)?;
+            }
+            if let Some(net) = &self.features {
+                net.install(&store, DType::F32)?;
+            }
+            let derived = Session::new(&self.record_derived(&genotype, stage)?, &store)?;
+            Ok(Discretisation {
+                supernet: self.validate(supernet, stage)?,
+                derived: self.validate(derived, stage)?,
+            })
+        })
+    }
+
+    /// Mean loss over an inner epoch of L_val's patches, the first of a stage.
+    fn validate(&self, mut session: Session, stage: u8) -> Result<f64> {
+        let mut sampler = start_of(stage, &self.train, &self.val, self.config.seed)?.val;
+        let mut patches = Batch::new(self.config.batch, self.config.patch)?;
+        let augment = self.config.augment;
+        let mut losses = Vec::new();
+        for _ in 0..self.steps() {
+            feed(
+                &mut session,
+                &self.val,
+                &mut sampler,
+                augment.active(),
+                &mut patches,
+            )?;
+            session.run()?;
+            losses.push(session.scalar("loss")?);
+        }
+        Ok(mean(&losses))
+    }
+
     /// Layers that a stage searches, as a range of [`layer_names`].
     pub(super) fn searched(&self, stage: u8) -> std::ops::Range<usize> {
         let cells = self.config.space.cells;
@@ -279,18 +362,20 @@ impl Searcher {
         }
         let mut weights = self.session(stage, Update::Weights)?;
         // One at a time: each has an arena of its own.
-        let mut architecture: Option<(Phase, Session)> = None;
+        let mut architecture: Option<(Phase, Session, Descent)> = None;
         while self.progress.epoch < epochs {
             let place = schedule.place(self.progress.epoch);
-            let session = match architecture.take() {
-                Some((phase, session)) if phase == place.phase => session,
-                other => {
-                    drop(other);
-                    self.session(stage, Update::Architecture(place.phase))?
+            if architecture.as_ref().map(|a| a.0) != Some(place.phase) {
+                architecture = None;
+                if place.phase != Phase::Weights {
+                    let session = self.session(stage, Update::Architecture(place.phase))?;
+                    let steps = self.steps();
+                    let descent = Descent::new(self, stage, place.phase, place.earlier, steps)?;
+                    architecture = Some((place.phase, session, descent));
                 }
-            };
-            let (_, session) = architecture.insert((place.phase, session));
-            let report = self.run_epoch(place, &mut weights, session, on_event)?;
+            }
+            let moved = architecture.as_mut().map(|(_, s, d)| (s, d));
+            let report = self.run_epoch(place, &mut weights, moved, on_event)?;
             on_event(SearchEvent::Epoch(&report))?;
             if self
                 .progress
@@ -311,7 +396,7 @@ impl Searcher {
         &mut self,
         place: Place,
         weights: &mut Session,
-        architecture: &mut Session,
+        mut architecture: Option<(&mut Session, &mut Descent)>,
         on_event: &mut (impl FnMut(SearchEvent<'_>) -> Result<()> + Send),
     ) -> Result<EpochReport> {
         let (schedule, stage) = (self.schedule(), self.progress.stage);
@@ -321,6 +406,9 @@ impl Searcher {
         let augment = augment.active();
         let (mut train, mut val) = (Vec::new(), Vec::new());
         let mut lr = 0.0;
+        if self.config.architecture.fixed_patches {
+            self.progress.val = start_of(stage, &self.train, &self.val, self.config.seed)?.val;
+        }
         for step in 0..steps {
             let sampler = &mut self.progress.train;
             feed(weights, &self.train, sampler, augment, &mut patches)?;
@@ -332,16 +420,19 @@ impl Searcher {
             self.check_finite(loss, ("training loss", "weights.lr"), step)?;
             train.push(loss);
 
-            let sampler = &mut self.progress.val;
-            feed(architecture, &self.val, sampler, augment, &mut patches)?;
-            architecture.set_scalar("lr", self.config.architecture.lr)?;
-            architecture.set_scalar("step", (place.earlier * steps + step + 1) as f64)?;
-            architecture.run()?;
-            let loss = architecture.scalar("loss")?;
-            self.check_finite(loss, ("validation loss", "weights.lr"), step)?;
-            let total = ("validation loss with lambda LAT", "latency.lambda");
-            self.check_finite(architecture.scalar("total")?, total, step)?;
-            val.push(loss);
+            let mut lat = None;
+            if let Some((session, descent)) = &mut architecture {
+                let sampler = &mut self.progress.val;
+                feed(session, &self.val, sampler, augment, &mut patches)?;
+                session.run()?;
+                let loss = session.scalar("loss")?;
+                self.check_finite(loss, ("validation loss", "weights.lr"), step)?;
+                let total = ("validation loss with lambda LAT", "latency.lambda");
+                self.check_finite(session.scalar("total")?, total, step)?;
+                descent.take(session, step + 1 == steps)?;
+                val.push(loss);
+                lat = Some(session.scalar("lat")?);
+            }
 
             on_event(SearchEvent::Step(&StepReport {
                 stage,
@@ -350,8 +441,8 @@ impl Searcher {
                 step: step + 1,
                 steps,
                 train: train[train.len() - 1],
-                val: val[val.len() - 1],
-                lat: architecture.scalar("lat")?,
+                val: val.last().copied(),
+                lat,
             }))?;
         }
         self.progress.epoch += 1;
@@ -374,10 +465,11 @@ impl Searcher {
             steps,
             lr,
             train: mean(&train),
-            val: mean(&val),
+            val: (!val.is_empty()).then(|| mean(&val)),
             lat,
             alpha_entropy: of(LayerWeights::alpha_entropy),
             beta_entropy: of(LayerWeights::beta_entropy),
+            gradients: architecture.map_or(Vec::new(), |(_, descent)| descent.gradients()),
             layers,
         })
     }

@@ -5,33 +5,34 @@ use super::latency::record_lat;
 use super::schedule::Phase;
 use super::searcher::Searcher;
 use crate::Result;
+use crate::loss::FeatureNet;
 use crate::net::{
-    Builder, NetworkPlan, ParamSpec, Searched, is_architecture_param, layer_names, record_ffm,
+    Builder, Genotype, NetworkPlan, ParamSpec, Part, Searched, is_architecture_param, layer_names,
     record_fusion,
 };
 use crate::ops::{self, AdamOptions, SgdOptions};
 use crate::tape::{Session, Tape, Var};
 use crate::tensor::DType;
-use crate::train::{Terms, moment_name, record_feature_loss, record_object_loss, record_patches};
+use crate::train::{LossConfig, Task, moment_name, record_loss, record_patches};
 
 /// What a step updates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Update {
     /// omega, by L_train.
     Weights,
-    /// beta, alpha or both, by L_val + lambda LAT.
+    /// Nothing yet: the gradients of beta, alpha or both, of L_val + lambda LAT.
     Architecture(Phase),
 }
 
 impl Searcher {
-    /// The tape of one step: loss, gradients and updates. Outputs: `loss` and, for the architecture,
-    /// `lat` and `total` = loss + lambda LAT. Inputs: `a`, `b`, their `level_a` and `level_b` `[N, 1, 1, 2]`, `lr` and, for the
-    /// architecture, `step`.
+    /// The tape of one step. Outputs: `loss` and, for the architecture, `lat` in milliseconds, `total` = loss + lambda LAT, and
+    /// its gradients, `gradient.NAME`, which [`Searcher::record_descent`] takes. Inputs: `a`, `b`, their `level_a` and `level_b`
+    /// `[N, 1, 1, 2]` and, for the weights, `lr`.
     pub fn record_step(&self, stage: u8, update: Update) -> Result<Tape> {
         let config = &self.config;
         let mut t = Tape::new(DType::F32);
         let sources = record_patches(&mut t, config.batch, config.patch)?;
-        let ffm_only = config.strategy == Strategy::Collaborative && stage == 1;
+        let part = self.part(stage);
         let fixed = match (config.strategy, stage) {
             (Strategy::Collaborative, 2..) => self.genotype()?.ffm,
             _ => Vec::new(),
@@ -40,21 +41,9 @@ impl Searcher {
             [] => Searched::All,
             ffm => Searched::Object { ffm },
         };
-        let net = self.features.as_ref();
         let mut builder = Builder::new(&mut t);
         let plan = NetworkPlan::searched(&mut builder, &config.space(), searched)?.without_border();
-        let (terms, specs): (Terms, Vec<ParamSpec>) = if ffm_only {
-            let feature = record_ffm(&mut builder, plan.clone(), sources)?;
-            let specs = builder.into_specs();
-            let terms = record_feature_loss(&mut t, net, &config.loss, feature, sources)?;
-            (terms, specs)
-        } else {
-            let fused = record_fusion(&mut builder, plan.clone(), sources)?;
-            let specs = builder.into_specs();
-            let (task, loss) = (config.task, &config.loss);
-            let terms = record_object_loss(&mut t, net, task, loss, &fused, sources)?;
-            (terms, specs)
-        };
+        let (terms, specs) = record_loss(builder, plan.clone(), part, sources, self.objective())?;
         t.output("loss", terms.total)?;
         match update {
             Update::Weights => {
@@ -62,21 +51,77 @@ impl Searcher {
                 self.record_weights_update(&mut t, terms.total, specs)?;
             }
             Update::Architecture(phase) => {
-                let layers = if ffm_only {
-                    config.space.cells
-                } else {
-                    usize::MAX
+                let layers = match part {
+                    Part::Feature => config.space.cells,
+                    Part::Whole => usize::MAX,
                 };
                 let lat = record_lat(&mut t, plan.layers().take(layers), &self.table)?;
                 t.output("lat", lat)?;
-                let charge = ops::scale(&mut t, lat, config.latency.lambda)?;
+                let charge = ops::scale(&mut t, lat, self.charge()?)?;
                 let total = ops::add(&mut t, terms.total, charge)?;
                 t.output("total", total)?;
-                let names = layer_names(config.space.cells);
-                let names = &names[self.searched(stage)];
-                let updated = specs.iter().filter(|s| updates(phase, names, &s.name));
-                self.record_architecture_update(&mut t, total, updated)?;
+                let updated = self.updated(stage, phase);
+                let params = updated.iter().map(|s| t.param(&s.name, s.shape));
+                let params: Vec<Var> = params.collect::<Result<_>>()?;
+                let gradients = t.grad(total, &params)?;
+                for (spec, gradient) in updated.iter().zip(gradients) {
+                    t.output(&gradient_name(&spec.name), gradient)?;
+                }
             }
+        }
+        Ok(t)
+    }
+
+    /// The loss of a chosen network, as in [`Searcher::record_step`]: the output `loss`, no update.
+    pub(super) fn record_derived(&self, genotype: &Genotype, stage: u8) -> Result<Tape> {
+        let mut t = Tape::new(DType::F32);
+        let sources = record_patches(&mut t, self.config.batch, self.config.patch)?;
+        let plan = NetworkPlan::from(genotype).without_border();
+        let (part, by) = (self.part(stage), self.objective());
+        let (terms, _) = record_loss(Builder::new(&mut t), plan, part, sources, by)?;
+        t.output("loss", terms.total)?;
+        Ok(t)
+    }
+
+    /// What a stage trains.
+    fn part(&self, stage: u8) -> Part {
+        match (self.config.strategy, stage) {
+            (Strategy::Collaborative, 1) => Part::Feature,
+            _ => Part::Whole,
+        }
+    }
+
+    /// What it trains by.
+    fn objective(&self) -> (Option<&FeatureNet>, Task, &LossConfig) {
+        let config = &self.config;
+        (self.features.as_ref(), config.task, &config.loss)
+    }
+
+    /// The architecture parameters that a phase of a stage updates.
+    pub(super) fn updated(&self, stage: u8, phase: Phase) -> Vec<&ParamSpec> {
+        let names = layer_names(self.config.space.cells);
+        let names = &names[self.searched(stage)];
+        let specs = self.architecture.iter();
+        specs.filter(|s| updates(phase, names, &s.name)).collect()
+    }
+
+    /// The tape that moves alpha and beta: a step of Adam on each. Inputs: `lr`, `step` from 1, and `gradient.NAME` of each.
+    pub fn record_descent(&self, stage: u8, phase: Phase) -> Result<Tape> {
+        let mut t = Tape::new(DType::F32);
+        let (lr, step) = (t.input("lr", [])?, t.input("step", [])?);
+        let a = self.config.architecture;
+        let options = AdamOptions {
+            beta1: a.beta1,
+            beta2: a.beta2,
+            weight_decay: a.weight_decay,
+            ..AdamOptions::default()
+        };
+        for spec in self.updated(stage, phase) {
+            let gradient = t.input(&gradient_name(&spec.name), spec.shape)?;
+            let param = t.param(&spec.name, spec.shape)?;
+            let m = t.param(&moment_name("m", &spec.name), spec.shape)?;
+            let v = t.param(&moment_name("v", &spec.name), spec.shape)?;
+            ops::adam(&mut t, param, m, v, gradient, lr, step, options)?;
         }
         Ok(t)
     }
@@ -117,6 +162,7 @@ impl Searcher {
         Ok(most)
     }
 
+    /// SGD on gradients that are no longer than `weights.clip` together.
     fn record_weights_update<'a>(
         &self,
         t: &mut Tape,
@@ -128,56 +174,24 @@ impl Searcher {
             momentum: self.config.weights.momentum,
             ..SgdOptions::default()
         };
-        let clip = Some(self.config.weights.clip);
-        update_all(t, loss, specs, clip, |t, spec, param, grad| {
-            let m = t.param(&moment_name("m", &spec.name), spec.shape)?;
-            ops::sgd(t, param, m, grad, lr, options)
-        })
-    }
-
-    fn record_architecture_update<'a>(
-        &self,
-        t: &mut Tape,
-        loss: Var,
-        specs: impl Iterator<Item = &'a ParamSpec>,
-    ) -> Result<()> {
-        let (lr, step) = (t.input("lr", [])?, t.input("step", [])?);
-        let a = self.config.architecture;
-        let options = AdamOptions {
-            beta1: a.beta1,
-            beta2: a.beta2,
-            weight_decay: a.weight_decay,
-            ..AdamOptions::default()
-        };
-        update_all(t, loss, specs, None, |t, spec, param, grad| {
-            let m = t.param(&moment_name("m", &spec.name), spec.shape)?;
-            let v = t.param(&moment_name("v", &spec.name), spec.shape)?;
-            ops::adam(t, param, m, v, grad, lr, step, options)
+        let specs: Vec<&ParamSpec> = specs.collect();
+        let params = specs.iter().map(|s| t.param(&s.name, s.shape));
+        let params: Vec<Var> = params.collect::<Result<_>>()?;
+        let gradients = t.grad(loss, &params)?;
+        t.scope("optimizer", |t| {
+            let gradients = ops::clip_norm(t, &gradients, self.config.weights.clip)?;
+            for ((spec, &param), &gradient) in specs.iter().zip(&params).zip(&gradients) {
+                let m = t.param(&moment_name("m", &spec.name), spec.shape)?;
+                ops::sgd(t, param, m, gradient, lr, options)?;
+            }
+            Ok(())
         })
     }
 }
 
-/// Records the gradients of `loss`, no longer than `clip`, and an update of every parameter.
-fn update_all<'a>(
-    t: &mut Tape,
-    loss: Var,
-    specs: impl Iterator<Item = &'a ParamSpec>,
-    clip: Option<f64>,
-    mut update: impl FnMut(&mut Tape, &ParamSpec, Var, Var) -> Result<Var>,
-) -> Result<()> {
-    let specs: Vec<&ParamSpec> = specs.collect();
-    let params = specs.iter().map(|s| t.param(&s.name, s.shape));
-    let params: Vec<Var> = params.collect::<Result<_>>()?;
-    let mut grads = t.grad(loss, &params)?;
-    t.scope("optimizer", |t| {
-        if let Some(max) = clip {
-            grads = ops::clip_norm(t, &grads, max)?;
-        }
-        for ((spec, &param), &grad) in specs.iter().zip(&params).zip(&grads) {
-            update(t, spec, param, grad)?;
-        }
-        Ok(())
-    })
+/// Of an architecture parameter, as output of one tape and input of the other.
+pub(super) fn gradient_name(param: &str) -> String {
+    format!("gradient.{param}")
 }
 
 /// Whether a phase updates a parameter, given the layers that its stage searches.
@@ -191,6 +205,7 @@ fn updates(phase: Phase, layers: &[String], name: &str) -> bool {
         })
     };
     match phase {
+        Phase::Weights => false,
         Phase::Cells => of("beta"),
         Phase::Operators => of("alpha"),
         Phase::Both => of("beta") || of("alpha"),

@@ -12,6 +12,7 @@ pub use config::{
     Schedule, StageConfig, Task, TrainConfig,
 };
 pub(crate) use config::{at_most, check_patches, load_toml, require};
+pub(crate) use objective::record_loss;
 pub use objective::{Terms, record_feature_loss, record_object_loss};
 pub(crate) use trainer::{
     ADAM, SGD, cosine, load_weights, moment_name, record_patches, set_patches, zero_moments,

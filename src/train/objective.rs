@@ -2,7 +2,9 @@
 
 use super::config::{LossConfig, Task};
 use crate::loss::{self, ExposureTarget, FeatureNet};
-use crate::net::{self, Feature, Fused};
+use crate::net::{
+    self, Builder, Feature, Fused, NetworkPlan, ParamSpec, Part, record_ffm, record_fusion,
+};
 use crate::ops;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
@@ -16,6 +18,29 @@ const TAPS: usize = 4;
 pub struct Terms {
     pub terms: Vec<(&'static str, Var)>,
     pub total: Var,
+}
+
+/// Records a network, or a part of it, and what it is trained by; also the parameters, in order.
+pub(crate) fn record_loss(
+    mut builder: Builder<'_>,
+    plan: NetworkPlan,
+    part: Part,
+    sources: net::Sources,
+    (net, task, loss): (Option<&FeatureNet>, Task, &LossConfig),
+) -> Result<(Terms, Vec<ParamSpec>)> {
+    match part {
+        Part::Feature => {
+            let feature = record_ffm(&mut builder, plan, sources)?;
+            let (t, specs) = builder.into_parts();
+            Ok((record_feature_loss(t, net, loss, feature, sources)?, specs))
+        }
+        Part::Whole => {
+            let fused = record_fusion(&mut builder, plan, sources)?;
+            let (t, specs) = builder.into_parts();
+            let terms = record_object_loss(t, net, task, loss, &fused, sources)?;
+            Ok((terms, specs))
+        }
+    }
 }
 
 /// What the losses need of the two sources.

@@ -2,14 +2,13 @@
 
 use super::checkpoint::{Checkpoint, Progress};
 use super::config::{Optimizer, Perceptual, Schedule, StageConfig, TrainConfig};
-use super::objective::{Terms, record_feature_loss, record_object_loss};
+use super::objective::{Terms, record_loss};
 use super::validation::Validation;
 use crate::data::{Batch, EpochSampler, PairDataset};
 use crate::device::{Device, cpu};
 use crate::loss::FeatureNet;
 use crate::net::{
-    Builder, Genotype, NetworkPlan, ParamSpec, Sources, initial_params, param_specs, record_ffm,
-    record_fusion,
+    Builder, Genotype, NetworkPlan, ParamSpec, Part, Sources, initial_params, param_specs,
 };
 use crate::ops::{self, AdamOptions, SgdOptions};
 use crate::tape::{ParamStore, Session, Tape, Var};
@@ -293,23 +292,13 @@ impl Trainer {
     pub(super) fn record_loss(&self, t: &mut Tape, stage: u8) -> Result<(Terms, Vec<ParamSpec>)> {
         let sources = record_patches(t, self.config.batch, self.config.patch)?;
         let plan = NetworkPlan::from(&self.genotype).without_border();
-        let net = self.features.as_ref();
-        let mut builder = Builder::new(t);
-        let (terms, specs): (Terms, Vec<ParamSpec>) = if stage == 1 {
-            let feature = record_ffm(&mut builder, plan, sources)?;
-            let specs = builder.into_specs();
-            (
-                record_feature_loss(t, net, &self.config.loss, feature, sources)?,
-                specs,
-            )
-        } else {
-            let fused = record_fusion(&mut builder, plan, sources)?;
-            let specs = builder.into_specs();
-            (
-                record_object_loss(t, net, self.config.task, &self.config.loss, &fused, sources)?,
-                specs,
-            )
+        let part = match stage {
+            1 => Part::Feature,
+            _ => Part::Whole,
         };
+        let config = &self.config;
+        let by = (self.features.as_ref(), config.task, &config.loss);
+        let (terms, specs) = record_loss(Builder::new(t), plan, part, sources, by)?;
         for (name, var) in &terms.terms {
             t.output(name, *var)?;
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 /// 4 pairs in two halves, one step an epoch: 2 stages of 1 round of 2 epochs.
 const RUN: &str = "search --a ir --b vi --perceptual none --set patch=16 --set batch=2 --set space.channels=4 \
                    --set space.cells=1 --set space.blocks=1 --set epochs.n=2 --set epochs.m=1 --set epochs.t=1 \
-                   --set epochs.s=1 --set latency.width=24 --set latency.height=16 --set latency.runs=1 --lambda 0.5";
+                   --set epochs.s=1 --set epochs.warmup=0 --set latency.width=24 --set latency.height=16 --set latency.runs=1 --lambda 0.5";
 
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
@@ -50,7 +50,7 @@ fn a_search_that_ended_is_reported_with_pictures() {
     let beta = record["layers"][0]["beta"][0].as_f64().unwrap();
     for part in [
         "Architecture search s",
-        "0.5 for each ms of LAT",
+        "0.5 for the LAT of the supernet with equal weights",
         "n 2, m 1, t 1, s 1: 2 + 2 inner epochs of 1 steps",
         "infrared (A) and visible (B)",
         ") in f32, 24 x 16 pixels, 4 channels",

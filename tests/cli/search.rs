@@ -10,7 +10,7 @@ use std::path::Path;
 /// 4 pairs in two halves, one step an epoch: 2 stages of 1 round of 2 epochs.
 const RUN: &str = "--a ir --b vi --perceptual none --set patch=16 --set batch=2 --set space.channels=4 \
                    --set space.cells=1 --set space.blocks=1 --set epochs.n=2 --set epochs.m=1 --set epochs.t=1 \
-                   --set epochs.s=1 --set latency.width=24 --set latency.height=16 --set latency.runs=1";
+                   --set epochs.s=1 --set epochs.warmup=0 --set latency.width=24 --set latency.height=16 --set latency.runs=1";
 
 fn json(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
@@ -39,6 +39,10 @@ fn a_search_ends_in_a_network_that_trains_and_fuses() {
     assert_eq!(record["inner_epochs"], serde_json::json!([2, 2]));
     let names = |half: &str| record["data"][half].as_array().unwrap().len();
     assert_eq!((names("train"), names("val")), (2, 2));
+    // Of each of three layers its cell and its one block.
+    assert_eq!(record["decisions"].as_array().unwrap().len(), 3 * 2);
+    let gap = |kind: &str| record["discretisation"][kind].as_f64().unwrap();
+    assert!(gap("supernet") > 0.0 && gap("derived") > 0.0 && gap("supernet") != gap("derived"));
     let lat = |kind: &str| record["lat_ms"][kind].as_f64().unwrap();
     assert!(0.0 < lat("chosen") && lat("chosen") < lat("whole_network"));
     let metrics = lines(&world.at("s/metrics.jsonl"));

@@ -75,13 +75,32 @@ fn steps(device: &Device, keys: &[&str], stage: u8) -> (Outputs, BTreeMap<String
             let values = session.input_mut::<f32>(name).expect("is an input");
             values.copy_from_slice(&level);
         }
-        session.set_scalar("lr", 1e-3).expect("is an input");
-        if update != Update::Weights {
-            session.set_scalar("step", 1.0).expect("is an input");
+        let run = |session: &mut Session| {
+            let run = session.run();
+            run.unwrap_or_else(|e| panic!("{update:?}: {e} {}", fault()));
+        };
+        let (gradients, scalars): (Vec<_>, Vec<_>) =
+            { tape.output_vars().keys() }.partition(|name| name.starts_with("gradient."));
+        match update {
+            Update::Weights => {
+                session.set_scalar("lr", 1e-3).expect("is an input");
+                run(&mut session);
+            }
+            Update::Architecture(phase) => {
+                run(&mut session);
+                let descent = s.record_descent(stage, phase).expect("records");
+                let mut descent = Session::new(&descent, s.store()).expect("binds");
+                for name in gradients {
+                    let gradient = session.get(name).expect("is an output");
+                    descent.set(name, &gradient).expect("is an input");
+                }
+                for (name, value) in [("lr", 1e-3), ("step", 1.0)] {
+                    descent.set_scalar(name, value).expect("is an input");
+                }
+                run(&mut descent);
+            }
         }
-        let run = session.run();
-        run.unwrap_or_else(|e| panic!("{update:?}: {e} {}", fault()));
-        for name in tape.output_vars().keys() {
+        for name in scalars {
             let value = session.scalar(name).expect("is a scalar");
             values.insert(format!("{name} of {update:?}"), value);
         }

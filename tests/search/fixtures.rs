@@ -104,6 +104,12 @@ pub fn config(keys: &[&str]) -> Result<SearchConfig> {
         "epochs.t=1",
         "epochs.s=2",
         "architecture.lr=0.05",
+        // Algorithm 1 to the letter; what goes beyond it is asked for where it is tested.
+        "epochs.warmup=0",
+        "architecture.travel=0",
+        "architecture.average=1",
+        "architecture.fixed_patches=false",
+        "latency.unit=ms",
     ];
     let keys: Vec<String> = base.iter().chain(keys).map(|k| k.to_string()).collect();
     SearchConfig::load(None, &keys)

@@ -4,7 +4,7 @@ use crate::fixtures::{config, scenes, searcher, table};
 use hafuse::data::{Batch, EpochSampler, PairDataset};
 use hafuse::device::Device;
 use hafuse::net::{CellKind, OpKind, derived_name};
-use hafuse::search::{LatencyKey, LatencyTable, Phase, SearchEvent, Searcher, Update};
+use hafuse::search::{EpochReport, LatencyKey, LatencyTable, Phase, SearchEvent, Searcher, Update};
 use hafuse::{DType, Error, Result, Session, Tensor};
 use std::collections::BTreeSet;
 
@@ -33,8 +33,8 @@ fn each_epoch_changes_what_algorithm_1_says() {
             _ => "omega_O",
         }
     };
-    let trace = |strategy: &str| {
-        let mut s = searcher(&[strategy]);
+    let trace = |keys: &[&str]| {
+        let mut s = searcher(keys);
         let values = |s: &Searcher| s.store().export(|_| true).unwrap();
         let mut before = values(&s);
         let mut trace: Vec<String> = Vec::new();
@@ -70,7 +70,7 @@ fn each_epoch_changes_what_algorithm_1_says() {
         );
         (trace, genotype, ffm.unwrap(), moved_in_stage_2)
     };
-    let (found, genotype, ffm, moved) = trace("strategy=collaborative");
+    let (found, genotype, ffm, moved) = trace(&["strategy=collaborative"]);
     let stage1 = ["beta_F omega_F", "alpha_F omega_F", "alpha_F omega_F"];
     let stage2 = [
         "beta_O omega_F omega_O",
@@ -84,11 +84,112 @@ fn each_epoch_changes_what_algorithm_1_says() {
     for name in moved {
         assert!(derived_name(&genotype, &name).is_some(), "{name}");
     }
-    let (found, ..) = trace("strategy=naive");
+    let naive = "alpha_F alpha_O beta_F beta_O omega_F omega_O";
+    let (found, ..) = trace(&["strategy=naive"]);
+    assert_eq!(found, vec![naive; 12]);
+
+    // Beyond it: the weights alone first, in each stage.
+    let (found, ..) = trace(&["epochs.warmup=2", "architecture.average=0"]);
+    let warm = [["omega_F"; 2], ["omega_F omega_O"; 2]];
+    let [one, two] = [&stage1[..], &stage2[..]];
     assert_eq!(
         found,
-        vec!["alpha_F alpha_O beta_F beta_O omega_F omega_O"; 12]
+        [&warm[0][..], one, one, &warm[1][..], two, two].concat()
     );
+    let (found, ..) = trace(&["strategy=naive", "epochs.warmup=1"]);
+    assert_eq!(found, [&["omega_F omega_O"][..], &[naive; 12]].concat());
+}
+
+/// What each inner epoch says, and beta of the first cell after it.
+fn reports(keys: &[&str]) -> Vec<EpochReport> {
+    let mut reports = Vec::new();
+    let ran = searcher(keys).run(|event| {
+        if let SearchEvent::Epoch(report) = event {
+            reports.push(report.clone());
+        }
+        Ok(())
+    });
+    ran.unwrap();
+    reports
+}
+
+/// Adam's first step has the length of the rate, whatever the gradient: it says which gradient it took.
+#[test]
+fn a_step_is_made_of_the_mean_gradient_of_an_epoch_and_goes_as_far_as_the_travel_says() {
+    // Two inner epochs of beta in each stage, a step each.
+    let keys = [
+        "data.patches_per_pair=2",
+        "architecture.average=0",
+        "architecture.travel=3",
+    ];
+    let reports = reports(&keys);
+    let first = &reports[0];
+    let gradient = first.gradients.iter().find(|g| g.name == "beta.ffm.cell0");
+    let gradient = gradient.expect("beta learns in the first inner epoch");
+    assert!(gradient.mean.iter().all(|g| g.abs() > 1e-6));
+    assert!(gradient.std.iter().all(|s| *s > 0.0));
+    assert!(first.gradients.iter().all(|g| !g.name.contains("ofm")));
+    let logits: Vec<f64> = first.layers[0].beta.iter().map(|b| b.ln()).collect();
+    for (i, j) in [(0, 1), (1, 2)] {
+        let expected = -1.5 * (gradient.mean[i].signum() - gradient.mean[j].signum());
+        let found = logits[i] - logits[j];
+        assert!((found - expected).abs() < 1e-3, "{found} for {expected}");
+    }
+}
+
+#[test]
+fn fixed_patches_are_the_same_in_each_epoch() {
+    // Nothing learns, so that only patches can make a difference.
+    let losses = |fixed: &str| {
+        let still = [
+            "weights.lr=1e-30",
+            "architecture.lr=1e-30",
+            "epochs.m=4",
+            fixed,
+        ];
+        let reports = reports(&still);
+        let losses = reports.iter().map(|r| r.val.unwrap().to_bits());
+        losses.collect::<BTreeSet<u64>>().len()
+    };
+    assert_eq!(losses("architecture.fixed_patches=true"), 1);
+    assert_eq!(losses("architecture.fixed_patches=false"), 12);
+}
+
+/// A search that charges for the share of the uniform supernet is one that charges for milliseconds.
+#[test]
+fn a_charge_without_a_unit_is_the_same_for_a_slower_device() {
+    let uniform = |keys: &[&str], times: f64| {
+        let mut slow = table();
+        for entry in &mut slow.entries {
+            entry.timing.median_ms *= times;
+        }
+        let config = config(keys).unwrap();
+        Searcher::new(config, slow, None, &scenes(4), None, &Device::Cpu)
+    };
+    let keys = ["latency.unit=uniform", "latency.lambda=0.2"];
+    let [fast, slow] = [1.0, 8.0].map(|times| uniform(&keys, times).unwrap());
+    let lat = |s: &Searcher| {
+        s.table()
+            .relaxed(&searcher(&["architecture.alpha_std=0"]).layers().unwrap())
+    };
+    for s in [&fast, &slow] {
+        let share = s.charge().unwrap() * lat(s).unwrap();
+        assert!((share - 0.2).abs() < 1e-12, "{share}");
+    }
+    assert_eq!(
+        uniform(&["latency.lambda=0.2"], 8.0)
+            .unwrap()
+            .charge()
+            .unwrap(),
+        0.2
+    );
+    let end = |mut s: Searcher| {
+        s.run(|_| Ok(())).unwrap();
+        s.layers().unwrap()
+    };
+    assert_eq!(end(fast), end(slow));
+    let e = uniform(&keys, 0.0).map(|_| ()).unwrap_err().to_string();
+    assert!(e.starts_with("latency.unit"), "{e}");
 }
 
 /// Lines 3 to 14 of Algorithm 1 by hand, on the tapes alone: each step of the weights on a batch of one
@@ -111,7 +212,7 @@ fn an_epoch_takes_the_right_half_in_the_right_order() {
     let mut epochs = 0;
     let stopped = s.run(|event| {
         match event {
-            SearchEvent::Step(r) => losses.push((bits(r.train), bits(r.val))),
+            SearchEvent::Step(r) => losses.push((bits(r.train), bits(r.val.unwrap()))),
             SearchEvent::Epoch(_) => epochs += 1,
             SearchEvent::Checkpoint(_) => {}
         }
@@ -135,8 +236,13 @@ fn an_epoch_takes_the_right_half_in_the_right_order() {
             Session::new(&tape, s.store()).unwrap()
         };
         let mut weights = session(Update::Weights);
-        let beta = session(Update::Architecture(Phase::Cells));
-        let alpha = session(Update::Architecture(Phase::Operators));
+        let [beta, alpha] = [Phase::Cells, Phase::Operators].map(|phase| {
+            let descent = s.record_descent(1, phase).unwrap();
+            (
+                session(Update::Architecture(phase)),
+                Session::new(&descent, s.store()).unwrap(),
+            )
+        });
         let step = |session: &mut Session, data: &PairDataset, sampler: &mut EpochSampler| {
             let mut batch = Batch::new(2, 16).unwrap();
             let augment = s.config().augment;
@@ -161,15 +267,22 @@ fn an_epoch_takes_the_right_half_in_the_right_order() {
         let mut losses = Vec::new();
         // Two rounds of one epoch of each, of two steps each.
         let all = 2.0 * 2.0 * 2.0;
-        for (epoch, mut architecture) in [beta, alpha].into_iter().enumerate() {
+        for (epoch, (mut gradients, mut descent)) in [beta, alpha].into_iter().enumerate() {
             for i in 0..2 {
                 let done = (2 * epoch + i) as f64;
                 let lr = 0.001 * 0.5 * (1.0 + (std::f64::consts::PI * done / all).cos());
                 weights.set_scalar("lr", lr).unwrap();
                 let omega = step(&mut weights, train, &mut of_train);
-                architecture.set_scalar("lr", 0.05).unwrap();
-                architecture.set_scalar("step", (i + 1) as f64).unwrap();
-                losses.push((omega, step(&mut architecture, val, &mut of_val)));
+                losses.push((omega, step(&mut gradients, val, &mut of_val)));
+                let names = gradients.tape().output_vars().keys().cloned();
+                let names: Vec<String> = names.filter(|n| n.starts_with("gradient.")).collect();
+                assert!(!names.is_empty());
+                for name in names {
+                    descent.set(&name, &gradients.get(&name).unwrap()).unwrap();
+                }
+                descent.set_scalar("lr", 0.05).unwrap();
+                descent.set_scalar("step", (i + 1) as f64).unwrap();
+                descent.run().unwrap();
             }
         }
         (losses, s.store().export(|_| true).unwrap())
@@ -180,11 +293,21 @@ fn an_epoch_takes_the_right_half_in_the_right_order() {
 
 #[test]
 fn a_stopped_search_resumes_to_the_same_bits() {
+    resumes(&[]);
+    resumes(&[
+        "epochs.warmup=1",
+        "architecture.average=0",
+        "architecture.fixed_patches=true",
+    ]);
+}
+
+fn resumes(keys: &[&str]) {
     let finish = |mut s: Searcher| {
         let mut losses = Vec::new();
         s.run(|event| {
             if let SearchEvent::Step(r) = event {
-                losses.push((r.train.to_bits(), r.val.to_bits(), r.lat.to_bits()));
+                let of = |v: Option<f64>| v.map(f64::to_bits);
+                losses.push((r.train.to_bits(), of(r.val), of(r.lat)));
             }
             Ok(())
         })
@@ -192,12 +315,13 @@ fn a_stopped_search_resumes_to_the_same_bits() {
         let end = s.checkpoint().unwrap();
         (losses, end.tensors, s.genotype().unwrap())
     };
-    let whole = finish(searcher(&[]));
-    assert!(whole == finish(searcher(&[])), "the same seed");
-    assert!(whole.1 != finish(searcher(&["seed=2"])).1, "another seed");
+    let whole = finish(searcher(keys));
+    assert!(whole == finish(searcher(keys)), "the same seed");
+    let other = [keys, &["seed=2"]].concat();
+    assert!(whole.1 != finish(searcher(&other)).1, "another seed");
     // Within a round, at the end of a stage, in the next.
     for stop in [1, 4, 6, 8] {
-        let mut s = searcher(&[]);
+        let mut s = searcher(keys);
         let mut epochs = 0;
         let stopped = s.run(|event| {
             if let SearchEvent::Epoch(_) = event {
@@ -224,7 +348,7 @@ fn a_stopped_search_resumes_to_the_same_bits() {
         saved.save(&path).unwrap();
         let checkpoint = hafuse::train::Checkpoint::load(&path).unwrap();
         let again = Searcher::new(
-            config(&[]).unwrap(),
+            config(keys).unwrap(),
             table(),
             None,
             &scenes(4),

@@ -125,7 +125,7 @@ pub fn table3(lab: &Lab<'_>) -> Result<Table> {
             size: Some(size(lab, &found.genotype, "")?),
             scores: Some(lab.score(Task::Ivif, &found.key, &model)?),
             extra: vec![
-                ("lambda per ms", json!(charge)),
+                ("charge", json!(charge)),
                 (
                     "predicted (ms)",
                     json!(round(found.table.predict(&found.genotype)?)),
@@ -150,7 +150,7 @@ pub fn table3(lab: &Lab<'_>) -> Result<Table> {
             m.width, m.height, m.runs
         )],
         columns: vec![
-            Column::Extra("lambda per ms"),
+            Column::Extra("charge"),
             Column::Cells,
             Column::Genotype,
             Column::Work,

@@ -1,0 +1,336 @@
+//! What a search can say of its own decisions.
+
+use super::architecture::LayerWeights;
+use super::config::SearchConfig;
+use super::schedule::{Phase, Schedule};
+use super::searcher::EpochReport;
+use crate::net::{CellKind, OpKind, alpha_name, beta_name};
+use crate::stats::mean_std;
+use serde::{Deserialize, Serialize};
+
+/// Ratio of best to second below which a decision is a near tie.
+pub const TIE: f64 = 1.25;
+/// |t| below which chance may have made a decision.
+pub const SIGNIFICANT: f64 = 2.0;
+/// Share of a stage within which a decision that moves no more was made by weights that had hardly learnt.
+const EARLY: f64 = 0.1;
+/// Share of the final margin that such a decision has by then.
+const FROZEN: f64 = 0.8;
+/// Logits that a schedule should be able to move.
+pub const TRAVEL: f64 = 3.0;
+
+/// A cell, or the operator of a block of the chosen cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// `ffm.cell0`, `ffm.cell0 block 1`.
+    pub place: String,
+    pub best: String,
+    pub second: String,
+    /// Their softmax weights.
+    pub weights: [f64; 2],
+    /// Entropy as a share of that of equal weights.
+    pub entropy: f64,
+    /// Mean over the inner epochs by its standard error of the gradient of the second less that of the best: above 0 the loss
+    /// itself wants the best. `None` with fewer than three inner epochs, or without spread.
+    pub t: Option<f64>,
+    /// Inner epochs of the stage after which the best was the best to the end.
+    pub decided: u64,
+    pub epochs: u64,
+    /// Whether another candidate was ahead after the first inner epoch that moved it.
+    pub moved: bool,
+}
+
+/// All decisions, and what is to be said against them, one line each.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub decisions: Vec<Decision>,
+    pub warnings: Vec<String>,
+}
+
+impl Verdict {
+    /// Of the inner epochs on record, the last of which has the final weights.
+    pub fn of(config: &SearchConfig, epochs: &[EpochReport]) -> Self {
+        let Some(last) = epochs.last() else {
+            return Self::default();
+        };
+        let mut decisions = Vec::new();
+        let mut warnings = Vec::new();
+        for layer in &last.layers {
+            let history = History::of(&layer.layer, epochs);
+            let kind = layer.chosen().cell as usize;
+            let beta = beta_name(&layer.layer);
+            let cells = CellKind::ALL.map(CellKind::name);
+            decisions
+                .extend(history.decide(&layer.layer, &beta, &cells, &mut warnings, |l| &l.beta));
+            for block in 0..layer.alpha[kind].len() {
+                let place = format!("{} block {block}", layer.layer);
+                let alpha = alpha_name(&layer.layer, CellKind::ALL[kind], block);
+                let ops = OpKind::ALL.map(OpKind::name);
+                decisions.extend(history.decide(&place, &alpha, &ops, &mut warnings, |l| {
+                    &l.alpha[kind][block]
+                }));
+            }
+        }
+        let mut chosen = last.layers.iter().map(|l| l.chosen().cell);
+        if let Some(first) = chosen.next()
+            && last.layers.len() > 1
+            && chosen.all(|c| c == first)
+        {
+            warnings.push(format!(
+                "all cells alike: every layer chose {}",
+                first.name()
+            ));
+        }
+        warnings.extend(short_travel(config, last.steps));
+        Self {
+            decisions,
+            warnings,
+        }
+    }
+}
+
+/// What a schedule cannot move far enough to decide.
+fn short_travel(config: &SearchConfig, batches: u64) -> Vec<String> {
+    let schedule = Schedule {
+        strategy: config.strategy,
+        epochs: config.epochs,
+    };
+    let mut warnings = Vec::new();
+    for stage in 1..=schedule.stages() {
+        for &phase in schedule.phases() {
+            let epochs = schedule.epochs_of(stage, phase);
+            let steps = epochs * batches.div_ceil(config.batches_averaged(batches));
+            let travel = config.architecture_rate(epochs, batches) * steps as f64;
+            if epochs > 0 && travel < TRAVEL {
+                let what = match phase {
+                    Phase::Cells => "beta",
+                    Phase::Operators => "alpha",
+                    Phase::Weights | Phase::Both => "alpha and beta",
+                };
+                warnings.push(format!(
+                    "short travel: stage {stage} can move {what} by {travel:.2} logits at most, a decision wants {TRAVEL}; raise \
+                     architecture.travel or architecture.lr"
+                ));
+            }
+        }
+    }
+    warnings
+}
+
+/// The inner epochs of the stage that searched a layer.
+struct History<'a> {
+    epochs: Vec<(&'a EpochReport, &'a LayerWeights)>,
+}
+
+impl<'a> History<'a> {
+    fn of(layer: &str, epochs: &'a [EpochReport]) -> Self {
+        // Later stages repeat a layer as it was left.
+        let find = |e: &'a EpochReport| Some((e, e.layers.iter().find(|l| l.layer == layer)?));
+        let all: Vec<_> = epochs.iter().filter_map(find).collect();
+        let stage = all.first().map_or(0, |(e, _)| e.stage);
+        Self {
+            epochs: all.into_iter().filter(|(e, _)| e.stage == stage).collect(),
+        }
+    }
+
+    /// The best of a softmax; `None` if nothing is on record.
+    fn decide(
+        &self,
+        place: &str,
+        param: &str,
+        names: &[&str],
+        warnings: &mut Vec<String>,
+        of: impl for<'l> Fn(&'l LayerWeights) -> &'l Vec<f64>,
+    ) -> Option<Decision> {
+        let (_, last) = self.epochs.last()?;
+        let weights = of(last);
+        let best = best_but(weights, None)?;
+        let second = best_but(weights, Some(best))?;
+        let ahead = |l: &LayerWeights| best_but(of(l), None);
+        let wrong = self
+            .epochs
+            .iter()
+            .rposition(|(_, l)| ahead(l) != Some(best));
+        let decided = wrong.map_or(0, |i| i as u64 + 1);
+
+        // Of the inner epochs that moved it.
+        let mut differences = Vec::new();
+        let mut moved_by = Vec::new();
+        for (epoch, layer) in &self.epochs {
+            if let Some(g) = epoch.gradients.iter().find(|g| g.name == param) {
+                differences.push(g.mean[second] - g.mean[best]);
+                moved_by.push(of(layer));
+            }
+        }
+        let t = match mean_std(&differences) {
+            Some((mean, std)) if differences.len() > 2 && std > 0.0 => {
+                let n = differences.len() as f64;
+                // mean_std is of the whole, not of a sample.
+                Some(mean / (std * (n / (n - 1.0)).sqrt() / n.sqrt()))
+            }
+            _ => None,
+        };
+        let decision = Decision {
+            place: place.into(),
+            best: names[best].into(),
+            second: names[second].into(),
+            weights: [weights[best], weights[second]],
+            entropy: super::architecture::entropy(weights),
+            t,
+            decided,
+            epochs: self.epochs.len() as u64,
+            moved: moved_by.first().and_then(|w| best_but(w, None)) != Some(best),
+        };
+        let [p, q] = decision.weights;
+        let pair = format!("{} {p:.3}, {} {q:.3}", decision.best, decision.second);
+        if p < TIE * q {
+            warnings.push(format!("near tie: {place}: {pair}"));
+        } else if let Some(t) = t.filter(|t| t.abs() < SIGNIFICANT) {
+            warnings.push(format!("by chance: {place}: {pair}, t {t:.1}"));
+        }
+        if let Some(after) = frozen(&moved_by, best, second) {
+            warnings.push(format!(
+                "decided early: {place}: {pair}, and {after} of {} inner epochs had made it",
+                moved_by.len()
+            ));
+        }
+        Some(decision)
+    }
+}
+
+/// After how many of these inner epochs, if early, a decision had most of its final margin.
+fn frozen(weights: &[&Vec<f64>], best: usize, second: usize) -> Option<usize> {
+    let margin = |w: &&Vec<f64>| (w[best] / w[second]).ln();
+    let last = margin(weights.last()?);
+    // What has no margin is a near tie.
+    if weights.len() < 4 || last < TIE.ln() {
+        return None;
+    }
+    let early = ((weights.len() as f64 * EARLY).ceil() as usize).max(1);
+    let at = weights.iter().position(|w| margin(w) >= FROZEN * last)? + 1;
+    (at <= early).then_some(at)
+}
+
+/// The index of the largest value but one; the first of equals.
+fn best_but(values: &[f64], not: Option<usize>) -> Option<usize> {
+    let mut best: Option<usize> = None;
+    for (i, &v) in values.iter().enumerate() {
+        if Some(i) != not && best.is_none_or(|b| v > values[b]) {
+            best = Some(i);
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::search::Gradient;
+
+    /// A stage of ten inner epochs for beta of `ffm.cell0` and `ffm.cell1`, of which each has these weights, and the gradients of
+    /// the first two cells.
+    fn stage(epochs: &[([f64; 3], [f64; 2])], second: [f64; 3]) -> Vec<EpochReport> {
+        let layer = |name: &str, beta: [f64; 3]| LayerWeights {
+            beta: beta.to_vec(),
+            ..LayerWeights::uniform(name, 1)
+        };
+        let one = |(i, (beta, gradient)): (usize, &([f64; 3], [f64; 2]))| EpochReport {
+            stage: 1,
+            epoch: i as u64 + 1,
+            epochs: epochs.len() as u64,
+            round: 1,
+            rounds: 1,
+            phase: Phase::Cells,
+            steps: 13,
+            lr: 1e-3,
+            train: 1.0,
+            val: Some(1.0),
+            lat: 1.0,
+            alpha_entropy: 1.0,
+            beta_entropy: 1.0,
+            gradients: vec![Gradient {
+                name: "beta.ffm.cell0".into(),
+                mean: vec![gradient[0], gradient[1], 0.0],
+                std: vec![0.0; 3],
+            }],
+            layers: vec![layer("ffm.cell0", *beta), layer("ffm.cell1", second)],
+        };
+        epochs.iter().enumerate().map(one).collect()
+    }
+
+    fn softmax(logits: [f64; 3]) -> [f64; 3] {
+        let e = logits.map(f64::exp);
+        e.map(|v| v / e.iter().sum::<f64>())
+    }
+
+    /// Of the cell of `ffm.cell0` alone: blocks have equal weights here.
+    fn said(epochs: &[EpochReport]) -> (Decision, Vec<String>) {
+        let verdict = Verdict::of(&SearchConfig::load(None, &[]).unwrap(), epochs);
+        let of_cell = |w: &String| !w.contains("block") && !w.contains("ffm.cell1");
+        let warnings = verdict.warnings.iter().filter(|w| of_cell(w)).cloned();
+        (verdict.decisions[0].clone(), warnings.collect())
+    }
+
+    /// The logit of the best grows by this much in each of twelve inner epochs; its gradient is steady but for `noise`.
+    fn grown(by: impl Fn(usize) -> f64, noise: f64) -> Vec<EpochReport> {
+        let one = |i: usize| {
+            let swing = if i % 2 == 0 { noise } else { -noise };
+            (softmax([0.0, by(i), -1.0]), [0.1, -0.1 + swing])
+        };
+        stage(&(1..=12).map(one).collect::<Vec<_>>(), [0.8, 0.1, 0.1])
+    }
+
+    #[test]
+    fn a_decision_that_grows_steadily_is_not_warned_of() {
+        let (decision, warnings) = said(&grown(|i| 0.2 * i as f64 - 0.5, 0.02));
+        assert_eq!(warnings, [""; 0]);
+        assert_eq!(
+            (decision.best.as_str(), decision.second.as_str()),
+            ("DC", "SC")
+        );
+        assert!(decision.t.unwrap() > 20.0, "{decision:?}");
+        // -0.3, -0.1, 0.1: ahead from the third on.
+        assert_eq!(
+            (decision.decided, decision.epochs, decision.moved),
+            (2, 12, true)
+        );
+    }
+
+    #[test]
+    fn what_is_planted_is_warned_of() {
+        let one = |epochs: &[EpochReport], what: &str| {
+            let (_, warnings) = said(epochs);
+            assert_eq!(warnings.len(), 1, "{what}: {warnings:?}");
+            assert!(warnings[0].starts_with(what), "{warnings:?}");
+        };
+        one(
+            &grown(|i| 0.01 * i as f64, 0.02),
+            "near tie: ffm.cell0: DC ",
+        );
+        one(&grown(|i| 0.2 * i as f64, 2.0), "by chance: ffm.cell0: DC ");
+        one(&grown(|_| 2.0, 0.02), "decided early: ffm.cell0: DC ");
+        let mut alike = grown(|i| 0.2 * i as f64 - 0.5, 0.02);
+        for epoch in &mut alike {
+            epoch.layers[1].beta = vec![0.1, 0.8, 0.1];
+        }
+        one(&alike, "all cells alike: every layer chose DC");
+    }
+
+    /// What findings said of every search on record: DARTS' rate cannot decide in 780 steps.
+    #[test]
+    fn a_schedule_that_cannot_decide_is_warned_of() {
+        let travel = |keys: &[&str]| {
+            let keys: Vec<String> = keys.iter().map(|k| k.to_string()).collect();
+            short_travel(&SearchConfig::load(None, &keys).unwrap(), 13)
+        };
+        let old = travel(&["architecture.travel=0", "architecture.average=1"]);
+        assert_eq!(old.len(), 4, "{old:?}");
+        assert!(
+            old[0].contains("stage 1 can move beta by 0.23 logits"),
+            "{old:?}"
+        );
+        assert_eq!(travel(&[]), [""; 0]);
+        assert_eq!(travel(&["epochs.n=4", "epochs.m=2"]), [""; 0]);
+        assert_eq!(travel(&["architecture.travel=2"]).len(), 4);
+    }
+}
