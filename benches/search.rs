@@ -72,7 +72,7 @@ fn measure(s: &Searcher, stage: u8, update: Update, last: bool) -> Result<(Sessi
     };
     let mut session = Session::with_options(&tape, s.store(), options)?;
     let planned = start.elapsed();
-    fill_inputs(&mut session, update)?;
+    fill_inputs(s, &mut session, update)?;
     let mut times = Vec::new();
     for _ in 0..=RUNS {
         let start = Instant::now();
@@ -126,7 +126,7 @@ fn measure_stage(s: &Searcher, stage: u8) -> Result<()> {
     Ok(())
 }
 
-fn fill_inputs(session: &mut Session, update: Update) -> Result<()> {
+fn fill_inputs(s: &Searcher, session: &mut Session, update: Update) -> Result<()> {
     for (name, k) in [("a", 31), ("b", 57)] {
         let values = session.input_mut::<f32>(name)?;
         for (i, v) in values.iter_mut().enumerate() {
@@ -135,7 +135,7 @@ fn fill_inputs(session: &mut Session, update: Update) -> Result<()> {
     }
     match update {
         Update::Weights => session.set_scalar("lr", 1e-6),
-        Update::Architecture(_) => Ok(()),
+        Update::Architecture(_) => session.set_scalar("charge", s.charge()?),
     }
 }
 
@@ -152,7 +152,7 @@ fn serve(s: &Searcher, step: &str, dump: Option<&str>) -> Result<()> {
     };
     let tape = s.record_step(1, update)?;
     let mut session = Session::new(&tape, s.store())?;
-    fill_inputs(&mut session, update)?;
+    fill_inputs(s, &mut session, update)?;
     let mut tensors = io::TensorMap::new();
     let used = |name: &str| name.starts_with("ffm.") || name.contains(".ffm.");
     let moment = |name: &str| name.starts_with("optimizer.");

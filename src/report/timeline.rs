@@ -357,6 +357,7 @@ pub(super) mod tests {
             train: 3.0 / epoch as f64,
             val: Some(2.0 / epoch as f64),
             lat: 5.5,
+            lambda: 0.02,
             alpha_entropy: 0.9,
             beta_entropy: 0.8,
             gradients: Vec::new(),

@@ -43,6 +43,24 @@ impl LayerWeights {
         }
     }
 
+    /// All weights to a power, and their sums 1 again.
+    pub fn sharpened(&self, power: f64) -> Self {
+        let sharp = |v: &Vec<f64>| {
+            let raised: Vec<f64> = v.iter().map(|w| w.powf(power)).collect();
+            let sum: f64 = raised.iter().sum();
+            raised.into_iter().map(|w| w / sum).collect()
+        };
+        Self {
+            layer: self.layer.clone(),
+            beta: sharp(&self.beta),
+            alpha: self
+                .alpha
+                .iter()
+                .map(|a| a.iter().map(sharp).collect())
+                .collect(),
+        }
+    }
+
     /// The cell of the largest beta with the operators of its largest alphas; the first of equals.
     pub fn chosen(&self) -> CellGene {
         let cell = arg_max(&self.beta);

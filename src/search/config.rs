@@ -127,6 +127,7 @@ pub struct ArchitectureConfig {
 pub struct LatencyConfig {
     pub lambda: f64,
     pub unit: LatencyUnit,
+    pub target: String,
     pub table: PathBuf,
     pub foreign: bool,
     pub width: usize,
@@ -195,6 +196,12 @@ impl SearchConfig {
             ("latency.lambda", l.lambda, 1e6),
         ];
         at_most(bounded)?;
+        if self.target_ms()?.is_some() && l.lambda == 0.0 {
+            return Err(Error::config(
+                "latency.lambda",
+                "is 0, so latency.target cannot raise it; set it above 0, or leave the target out",
+            ));
+        }
         if e.m > e.n {
             return Err(Error::config(
                 "epochs.m",
@@ -207,6 +214,27 @@ impl SearchConfig {
         self.loss.check()?;
         self.augment.check()?;
         check_patches(self.batch, self.patch, &self.data)
+    }
+
+    /// `latency.target` in milliseconds.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it is neither empty nor as `50 ms`.
+    pub fn target_ms(&self) -> Result<Option<f64>> {
+        let text = self.latency.target.trim();
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let ms = text
+            .strip_suffix("ms")
+            .and_then(|n| n.trim().parse::<f64>().ok());
+        match ms.filter(|ms| *ms > 0.0 && ms.is_finite()) {
+            Some(ms) => Ok(Some(ms)),
+            None => Err(Error::config(
+                "latency.target",
+                format!("is \"{text}\"; give milliseconds, as in \"50 ms\", or nothing"),
+            )),
+        }
     }
 
     /// Batches of L_val that a step of the architecture is made of, in inner epochs of so many.

@@ -253,7 +253,7 @@ impl LatencyTable {
     }
 
     /// Milliseconds of a block in all rows of a cell, for each of [`OpKind::ALL`].
-    fn block_ms(&self, cell: CellKind) -> Result<[f64; OpKind::ALL.len()]> {
+    pub(super) fn block_ms(&self, cell: CellKind) -> Result<[f64; OpKind::ALL.len()]> {
         let mut ms = [0.0; OpKind::ALL.len()];
         for (ms, kind) in ms.iter_mut().zip(OpKind::ALL) {
             for &scale in parts(cell).0 {
@@ -264,7 +264,7 @@ impl LatencyTable {
     }
 
     /// Milliseconds of what a cell runs beside its blocks.
-    fn fixed_ms(&self, cell: CellKind) -> Result<f64> {
+    pub(super) fn fixed_ms(&self, cell: CellKind) -> Result<f64> {
         parts(cell).1.iter().map(|name| self.ms(name)).sum()
     }
 
@@ -280,10 +280,14 @@ impl LatencyTable {
         g.cells().map(|(_, gene)| self.gene_ms(gene)).sum()
     }
 
-    /// Milliseconds of a whole network: [`LatencyTable::lat`], stems, heads and aggregation.
+    /// Milliseconds of a whole network: [`LatencyTable::lat`] and [`LatencyTable::rest`].
     pub fn predict(&self, g: &Genotype) -> Result<f64> {
-        let rows = 3.0 * (self.ms("stem")? + self.ms("head")?);
-        Ok(self.lat(g)? + rows + self.ms("aggregation")?)
+        Ok(self.lat(g)? + self.rest()?)
+    }
+
+    /// Milliseconds of what no search can choose: stems, heads and aggregation.
+    pub fn rest(&self) -> Result<f64> {
+        Ok(3.0 * (self.ms("stem")? + self.ms("head")?) + self.ms("aggregation")?)
     }
 
     /// LAT of layers with these weights, in milliseconds.

@@ -1,6 +1,7 @@
 //! The architecture search: configuration, latency table, Algorithm 1 on the supernet.
 
 mod architecture;
+mod budget;
 mod config;
 mod descent;
 mod key;

@@ -1,6 +1,7 @@
 //! Algorithm 1, first order: network weights on one half of the data, alpha and beta on the other.
 
 use super::architecture::{LayerWeights, derive, read_layers};
+use super::budget::{fastest_ms, most_likely};
 use super::config::{LatencyUnit, SearchConfig, Strategy};
 use super::descent::{Descent, Gradient};
 use super::latency::LatencyTable;
@@ -22,6 +23,9 @@ use crate::train::{
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+/// A power of softmax weights that leaves equal ones equal and takes a lead of a logit for a choice.
+const SHARP: f64 = 4.0;
+
 /// Where a search stands: between two inner epochs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SearchProgress {
@@ -32,6 +36,8 @@ pub struct SearchProgress {
     /// Samplers of L_train and L_val.
     pub train: EpochSampler,
     pub val: EpochSampler,
+    /// lambda, which adapts to a target.
+    pub lambda: f64,
 }
 
 impl Position for SearchProgress {
@@ -76,6 +82,9 @@ pub struct EpochReport {
     pub val: Option<f64>,
     /// LAT of the searched layers, and of those of stage 1 where they are fixed, in milliseconds.
     pub lat: f64,
+    /// That charged for it; 0 in records before 0.3.0.
+    #[serde(default)]
+    pub lambda: f64,
     /// Entropies as shares of that of equal weights, means over the layers searched in this stage.
     pub alpha_entropy: f64,
     pub beta_entropy: f64,
@@ -170,7 +179,7 @@ impl Searcher {
                 }
                 c.progress
             }
-            None => start_of(1, &train, &val, config.seed)?,
+            None => start_of(1, &train, &val, &config)?,
         };
         let searcher = Self {
             config,
@@ -183,6 +192,9 @@ impl Searcher {
             val,
             progress,
         };
+        // Said before the hours, not after them.
+        searcher.genotype()?;
+        searcher.charge()?;
         searcher.check_steps()?;
         Ok(searcher)
     }
@@ -229,11 +241,95 @@ impl Searcher {
         read_layers(&self.store, &names, self.config.space.blocks)
     }
 
-    /// The arg-max of alpha and beta, the first of equals.
+    /// The arg-max of alpha and beta, the first of equals; with a `latency.target` the most likely network within it, the
+    /// feature-level module within its share.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if no network is within the target.
     pub fn genotype(&self) -> Result<Genotype> {
         let space = self.config.space;
-        derive(space.channels, space.frame, &self.layers()?)
-            .ok_or_else(|| Error::Internal("a supernet without layers".into()))
+        let layers = self.layers()?;
+        let mut g = derive(space.channels, space.frame, &layers)
+            .ok_or_else(|| Error::Internal("a supernet without layers".into()))?;
+        for stage in 1..=self.schedule().stages() {
+            let searched = self.searched(stage);
+            let Some(budget) = self.budget(stage, &layers)? else {
+                return Ok(g);
+            };
+            let found = most_likely(&layers[searched.clone()], &self.table, budget)?;
+            let Some(found) = found else {
+                let (target, least) = (&self.config.latency.target, self.fastest()?);
+                let detail = format!(
+                    "{target} is less than the fastest network takes, {least:.3} ms by the table; allow more, or search with \
+                     fewer channels"
+                );
+                return Err(Error::config("latency.target", detail));
+            };
+            for (at, gene) in searched.zip(found) {
+                match at.checked_sub(space.cells) {
+                    None => g.ffm[at] = gene,
+                    Some(0) => g.target = gene,
+                    Some(_) => g.detail = gene,
+                }
+            }
+        }
+        Ok(g)
+    }
+
+    /// Milliseconds of the fastest network of the space, by the table.
+    fn fastest(&self) -> Result<f64> {
+        Ok(self.table.rest()? + fastest_ms(&self.uniform(), &self.table)?)
+    }
+
+    /// Every layer with equal weights.
+    fn uniform(&self) -> Vec<LayerWeights> {
+        let space = self.config.space;
+        let names = layer_names(space.cells);
+        let uniform = names.iter().map(|n| LayerWeights::uniform(n, space.blocks));
+        uniform.collect()
+    }
+
+    /// Milliseconds that `latency.target` leaves to the layers of a stage: to the feature-level module its share of the uniform
+    /// supernet, as far as the rows still fit, to the rows what the module that was found leaves. `None` without a target.
+    fn budget(&self, stage: u8, layers: &[LayerWeights]) -> Result<Option<f64>> {
+        let Some(target) = self.config.target_ms()? else {
+            return Ok(None);
+        };
+        let all = target - self.table.rest()?;
+        let cells = self.config.space.cells;
+        if self.config.strategy == Strategy::Naive {
+            return Ok(Some(all));
+        }
+        let uniform = self.uniform();
+        let share = self.table.relaxed(&uniform[..cells])? / self.table.relaxed(&uniform)?;
+        let rows = fastest_ms(&uniform[cells..], &self.table)?;
+        let module = (all * share)
+            .min(all - rows)
+            .max(fastest_ms(&uniform[..cells], &self.table)?);
+        if stage == 1 {
+            return Ok(Some(module));
+        }
+        let found = most_likely(&layers[..cells], &self.table, module)?.unwrap_or_default();
+        let taken: f64 = found
+            .iter()
+            .map(|g| self.table.gene_ms(g))
+            .sum::<Result<f64>>()?;
+        Ok(Some(all - taken))
+    }
+
+    /// Raises lambda where the layers of this stage would take more than their budget, and lowers it where less: by at most half of
+    /// itself in an inner epoch. Softmax weights to the power of [`SHARP`] stand for the choice that is not made yet.
+    fn adapt_lambda(&mut self, layers: &[LayerWeights]) -> Result<()> {
+        let stage = self.progress.stage;
+        if let Some(budget) = self.budget(stage, layers)? {
+            let sharp = layers[self.searched(stage)]
+                .iter()
+                .map(|l| l.sharpened(SHARP));
+            let lat = self.table.relaxed(&sharp.collect::<Vec<_>>())?;
+            let factor = (lat / budget - 1.0).clamp(-0.5, 0.5).exp();
+            self.progress.lambda = (self.progress.lambda * factor).clamp(1e-4, 1e3);
+        }
+        Ok(())
     }
 
     /// The supernet's weights of a chosen network, under the names of that network.
@@ -249,14 +345,11 @@ impl Searcher {
 
     /// What a millisecond of LAT adds to the loss.
     pub fn charge(&self) -> Result<f64> {
-        let lambda = self.config.latency.lambda;
+        let lambda = self.progress.lambda;
         match self.config.latency.unit {
             LatencyUnit::Ms => Ok(lambda),
             LatencyUnit::Uniform => {
-                let space = self.config.space;
-                let names = layer_names(space.cells);
-                let layers = names.iter().map(|n| LayerWeights::uniform(n, space.blocks));
-                let whole = self.table.relaxed(&layers.collect::<Vec<_>>())?;
+                let whole = self.table.relaxed(&self.uniform())?;
                 match whole > 0.0 {
                     true => Ok(lambda / whole),
                     false => Err(Error::config(
@@ -300,9 +393,13 @@ impl Searcher {
 
     /// Mean loss over an inner epoch of L_val's patches, the first of a stage.
     fn validate(&self, mut session: Session, stage: u8) -> Result<f64> {
-        let mut sampler = start_of(stage, &self.train, &self.val, self.config.seed)?.val;
+        let mut sampler = start_of(stage, &self.train, &self.val, &self.config)?.val;
         let mut patches = Batch::new(self.config.batch, self.config.patch)?;
         let augment = self.config.augment;
+        if session.uses_input("charge") {
+            // No part of L_val.
+            session.set_scalar("charge", 0.0)?;
+        }
         let mut losses = Vec::new();
         for _ in 0..self.steps() {
             feed(
@@ -345,7 +442,7 @@ impl Searcher {
                 zero_moments(&self.store, &self.weights, SGD)?;
                 zero_moments(&self.store, &self.architecture, ADAM)?;
                 let stage = self.progress.stage + 1;
-                self.progress = start_of(stage, &self.train, &self.val, self.config.seed)?;
+                self.progress = start_of(stage, &self.train, &self.val, &self.config)?;
             }
             on_event(SearchEvent::Checkpoint(self))
         })
@@ -406,8 +503,9 @@ impl Searcher {
         let augment = augment.active();
         let (mut train, mut val) = (Vec::new(), Vec::new());
         let mut lr = 0.0;
+        let (lambda, charge) = (self.progress.lambda, self.charge()?);
         if self.config.architecture.fixed_patches {
-            self.progress.val = start_of(stage, &self.train, &self.val, self.config.seed)?.val;
+            self.progress.val = start_of(stage, &self.train, &self.val, &self.config)?.val;
         }
         for step in 0..steps {
             let sampler = &mut self.progress.train;
@@ -424,6 +522,7 @@ impl Searcher {
             if let Some((session, descent)) = &mut architecture {
                 let sampler = &mut self.progress.val;
                 feed(session, &self.val, sampler, augment, &mut patches)?;
+                session.set_scalar("charge", charge)?;
                 session.run()?;
                 let loss = session.scalar("loss")?;
                 self.check_finite(loss, ("validation loss", "weights.lr"), step)?;
@@ -455,6 +554,9 @@ impl Searcher {
         for fixed in &layers[..searched.start] {
             lat += self.table.gene_ms(&fixed.chosen())?;
         }
+        if place.phase != Phase::Weights {
+            self.adapt_lambda(&layers)?;
+        }
         Ok(EpochReport {
             stage,
             epoch: self.progress.epoch,
@@ -467,6 +569,7 @@ impl Searcher {
             train: mean(&train),
             val: (!val.is_empty()).then(|| mean(&val)),
             lat,
+            lambda,
             alpha_entropy: of(LayerWeights::alpha_entropy),
             beta_entropy: of(LayerWeights::beta_entropy),
             gradients: architecture.map_or(Vec::new(), |(_, descent)| descent.gradients()),
@@ -516,14 +619,15 @@ fn start_of(
     stage: u8,
     train: &PairDataset,
     val: &PairDataset,
-    seed: u64,
+    config: &SearchConfig,
 ) -> Result<SearchProgress> {
-    let seed = seed.wrapping_add(2 * (u64::from(stage) - 1));
+    let seed = config.seed.wrapping_add(2 * (u64::from(stage) - 1));
     Ok(SearchProgress {
         stage,
         epoch: 0,
         train: EpochSampler::new(train.len(), seed)?,
         val: EpochSampler::new(val.len(), seed.wrapping_add(1))?,
+        lambda: config.latency.lambda,
     })
 }
 

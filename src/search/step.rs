@@ -27,7 +27,7 @@ pub enum Update {
 impl Searcher {
     /// The tape of one step. Outputs: `loss` and, for the architecture, `lat` in milliseconds, `total` = loss + lambda LAT, and
     /// its gradients, `gradient.NAME`, which [`Searcher::record_descent`] takes. Inputs: `a`, `b`, their `level_a` and `level_b`
-    /// `[N, 1, 1, 2]` and, for the weights, `lr`.
+    /// `[N, 1, 1, 2]`; for the weights `lr`, for the architecture `charge`, what a millisecond adds to the loss.
     pub fn record_step(&self, stage: u8, update: Update) -> Result<Tape> {
         let config = &self.config;
         let mut t = Tape::new(DType::F32);
@@ -57,7 +57,8 @@ impl Searcher {
                 };
                 let lat = record_lat(&mut t, plan.layers().take(layers), &self.table)?;
                 t.output("lat", lat)?;
-                let charge = ops::scale(&mut t, lat, self.charge()?)?;
+                let charge = t.input("charge", [])?;
+                let charge = ops::mul(&mut t, lat, charge)?;
                 let total = ops::add(&mut t, terms.total, charge)?;
                 t.output("total", total)?;
                 let updated = self.updated(stage, phase);

@@ -246,6 +246,7 @@ mod tests {
             train: 1.0,
             val: Some(1.0),
             lat: 1.0,
+            lambda: 0.02,
             alpha_entropy: 1.0,
             beta_entropy: 1.0,
             gradients: vec![Gradient {

@@ -87,6 +87,8 @@ fn steps(device: &Device, keys: &[&str], stage: u8) -> (Outputs, BTreeMap<String
                 run(&mut session);
             }
             Update::Architecture(phase) => {
+                let charge = s.charge().expect("has a unit");
+                session.set_scalar("charge", charge).expect("is an input");
                 run(&mut session);
                 let descent = s.record_descent(stage, phase).expect("records");
                 let mut descent = Session::new(&descent, s.store()).expect("binds");

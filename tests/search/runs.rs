@@ -155,6 +155,60 @@ fn fixed_patches_are_the_same_in_each_epoch() {
     assert_eq!(losses("architecture.fixed_patches=false"), 12);
 }
 
+/// Made-up times: networks take 36 to 83 ms.
+#[test]
+fn a_target_is_met_and_lambda_adapts_to_it() {
+    for target in [40.0, 55.0, 70.0] {
+        let key = format!("latency.target={target} ms");
+        let keys = [
+            key.as_str(),
+            "architecture.travel=6",
+            "epochs.n=16",
+            "epochs.m=8",
+        ];
+        let mut s = searcher(&keys);
+        let mut lambdas = Vec::new();
+        let ran = s.run(|event| {
+            if let SearchEvent::Epoch(r) = event {
+                lambdas.push(r.lambda);
+            }
+            Ok(())
+        });
+        ran.unwrap();
+        let ms = s.table().predict(&s.genotype().unwrap()).unwrap();
+        println!(
+            "{target} ms: {ms} ms, lambda {:.4} to {:.4}",
+            lambdas[0], lambdas[47]
+        );
+        // Waves without a scene want no slow operator, so that only the upper limit binds.
+        assert!(ms <= target, "{ms} for {target}");
+        assert!(
+            lambdas[1] != lambdas[0] && lambdas[24] == lambdas[0],
+            "anew in stage 2"
+        );
+    }
+    let refused = |keys: &[&str], parts: &[&str]| {
+        let made = config(keys).and_then(|c| {
+            Searcher::new(c, table(), None, &scenes(4), None, &Device::Cpu).map(|_| ())
+        });
+        let e = made.unwrap_err();
+        assert_eq!(e.exit_code(), 2);
+        for part in parts {
+            assert!(e.to_string().contains(part), "{e}");
+        }
+    };
+    refused(
+        &["latency.target=9 ms"],
+        &["9 ms is less than", "by the table"],
+    );
+    refused(&["latency.target=fast"], &["latency.target", "50 ms"]);
+    refused(&["latency.target=-3 ms"], &["latency.target"]);
+    refused(
+        &["latency.target=50 ms", "latency.lambda=0"],
+        &["latency.lambda", "above 0"],
+    );
+}
+
 /// A search that charges for the share of the uniform supernet is one that charges for milliseconds.
 #[test]
 fn a_charge_without_a_unit_is_the_same_for_a_slower_device() {
@@ -243,6 +297,7 @@ fn an_epoch_takes_the_right_half_in_the_right_order() {
                 Session::new(&descent, s.store()).unwrap(),
             )
         });
+        let charge = s.charge().unwrap();
         let step = |session: &mut Session, data: &PairDataset, sampler: &mut EpochSampler| {
             let mut batch = Batch::new(2, 16).unwrap();
             let augment = s.config().augment;
@@ -260,6 +315,9 @@ fn an_epoch_takes_the_right_half_in_the_right_order() {
                     .flat_map(|(&m, &d): (&f32, &f32)| [m, d.hypot(1e-3)]);
                 let levels = pairs.collect::<Vec<f32>>();
                 session.input_mut(name).unwrap().copy_from_slice(&levels);
+            }
+            if session.uses_input("charge") {
+                session.set_scalar("charge", charge).unwrap();
             }
             session.run().unwrap();
             bits(session.scalar("loss").unwrap())
