@@ -20,6 +20,7 @@ mod preview;
 mod report;
 mod search;
 mod search_log;
+mod search_seeds;
 pub mod synth;
 mod terminal;
 mod train;

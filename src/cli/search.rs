@@ -3,7 +3,7 @@
 use super::folder::{self, Keys, RunArgs};
 use super::search_log::{Metrics, Progress};
 use super::train_log::prune;
-use super::{memory, output, terminal};
+use super::{memory, output, search_seeds, terminal};
 use crate::device::Device;
 use crate::hash::Fnv1a;
 use crate::infer::{Model, Precision};
@@ -26,6 +26,8 @@ Examples:
   hafuse search my.toml --a data/ir --b data/vi --features vgg19.safetensors --out runs/s
   hafuse search runs/s/config.toml --resume         go on after a stop, a crash or a kill
   hafuse search my.toml --lambda 0.2                charge latency more
+  hafuse search my.toml --set latency.target=50ms        the most likely network within this time
+  hafuse search my.toml --seeds 3                   three searches, and where they agree
   hafuse search my.toml --latency jetson.json       for the device that measured this table
   hafuse train --genotype runs/s/genotype.json --a data/ir --b data/vi   train what was found
 
@@ -61,6 +63,9 @@ pub struct SearchArgs {
     /// Stop after so many inner epochs, with a checkpoint and exit code 6
     #[arg(long, value_name = "EPOCHS", value_parser = clap::value_parser!(u64).range(1..))]
     pub stop_after: Option<u64>,
+    /// Search from so many seeds, each in a folder of its own, and say where they agree
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=64), conflicts_with_all = ["stop_after", "resume"])]
+    pub seeds: Option<u64>,
 }
 
 /// Searches, or goes on searching.
@@ -84,6 +89,9 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     )?;
     let out = config.out.clone();
     let device = args.run.device.open()?;
+    if let Some(count) = args.seeds {
+        return search_seeds::run(config, count, &device);
+    }
     let found = execute(config, args.run.resume, args.stop_after, &device)?;
     let cells: Vec<String> = found
         .genotype

@@ -108,6 +108,33 @@ fn a_search_ends_in_a_network_that_trains_and_fuses() {
 }
 
 #[test]
+fn seeds_are_searched_one_by_one_and_compared() {
+    let world = World::new();
+    let said = world.good(&format!("search {RUN} --out s --seeds 2"));
+    assert!(said.contains("| ffm.cell0 block 0 | "), "{said}");
+    let agreement = json(&world.at("s/agreement.json"));
+    assert_eq!(agreement["seeds"], serde_json::json!([1, 2]));
+    assert_eq!(agreement["places"].as_array().unwrap().len(), 6);
+    let genotype = |seed: u64| std::fs::read(world.at(&format!("s/seed{seed}/genotype.json")));
+    assert!(genotype(1).is_ok() && genotype(2).is_ok());
+
+    // What has ended is not searched again, and what is there is not taken for another search.
+    let log = |seed: u64| std::fs::metadata(world.at(&format!("s/seed{seed}/metrics.jsonl")));
+    let before = log(1).unwrap().modified().unwrap();
+    std::fs::remove_file(world.at("s/seed2/genotype.json")).unwrap();
+    let again = world.run(&format!("search {RUN} --out s --seeds 2"));
+    assert_eq!(again.status.code(), Some(0), "{}", text(&again.stderr));
+    assert_eq!(log(1).unwrap().modified().unwrap(), before);
+    assert!(genotype(2).is_ok());
+    let other = world.run(&format!("search {RUN} --out s --seeds 2 --lambda 0.5"));
+    let err = text(&other.stderr);
+    assert!(
+        other.status.code() == Some(2) && err.contains("s/seed1 was searched with"),
+        "{err}"
+    );
+}
+
+#[test]
 fn a_killed_search_resumes_to_the_same_bits() {
     let world = World::new();
     let run = format!(

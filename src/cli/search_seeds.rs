@@ -1,0 +1,168 @@
+//! `hafuse search --seeds N`: the same search from several seeds, and where they agree.
+
+use super::search::{Found, execute};
+use super::{folder, output, terminal};
+use crate::device::Device;
+use crate::report::run::SearchRun;
+use crate::search::{SearchConfig, Verdict, brief};
+use crate::tensor::io::write_atomic;
+use crate::{Error, Result};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// What the seeds chose at one place.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Place {
+    place: String,
+    /// Of each seed; `None` where a seed chose another cell with fewer blocks.
+    chosen: Vec<Option<String>>,
+    /// Ratio of best to second, of each seed.
+    ratios: Vec<Option<f64>>,
+    agree: bool,
+}
+
+/// All seeds of a search.
+#[derive(Clone, Debug, Serialize)]
+struct Agreement {
+    seeds: Vec<u64>,
+    places: Vec<Place>,
+    /// Cells and operators of each seed.
+    networks: Vec<String>,
+    predicted_ms: Vec<f64>,
+    warnings: Vec<Vec<String>>,
+}
+
+/// Searches from `count` seeds, the configured one and those after it, each in a folder `seed<N>` of `config.out`, and says where
+/// they agree: agreement.md and agreement.json. A search that has ended is not run again, one that was stopped goes on.
+///
+/// # Errors
+/// As a single search.
+pub fn run(config: SearchConfig, count: u64, device: &Device) -> Result<()> {
+    let out = config.out.clone();
+    let seeds: Vec<u64> = (0..count).map(|i| config.seed + i).collect();
+    let mut verdicts = Vec::new();
+    let (mut networks, mut predicted_ms) = (Vec::new(), Vec::new());
+    for &seed in &seeds {
+        let mut config = config.clone();
+        config.seed = seed;
+        config.out = out.join(format!("seed{seed}"));
+        let dir = config.out.clone();
+        terminal::say(&format!("seed {seed}"));
+        let found = match finished(&config)? {
+            true => ended(&dir)?,
+            false => {
+                let resume = dir.join("checkpoint.safetensors").exists();
+                execute(config, resume, None, device)?
+            }
+        };
+        let run = SearchRun::load(&dir)?;
+        verdicts.push(Verdict::of(&run.config, &run.epochs));
+        let cells = found.genotype.cells().map(|(_, gene)| brief(gene));
+        networks.push(cells.collect::<Vec<_>>().join(", "));
+        predicted_ms.push(found.table.predict(&found.genotype)?);
+    }
+    let agreement = Agreement {
+        places: places(&verdicts),
+        warnings: verdicts.into_iter().map(|v| v.warnings).collect(),
+        seeds,
+        networks,
+        predicted_ms,
+    };
+    let json = serde_json::to_string_pretty(&agreement)
+        .map_err(|e| Error::Internal(format!("agreement.json: {e}")))?;
+    let text = agreement.markdown();
+    output::make_parent(&out.join("agreement.json"))?;
+    write_atomic(&out.join("agreement.json"), json.as_bytes())?;
+    write_atomic(&out.join("agreement.md"), text.as_bytes())?;
+    terminal::print(&format!(
+        "{text}\nwritten: {}",
+        out.join("agreement.md").display()
+    ))
+}
+
+/// Whether a search of this configuration has ended in its folder; refuses one of another.
+fn finished(config: &SearchConfig) -> Result<bool> {
+    let dir = &config.out;
+    let path: PathBuf = dir.join("config.toml");
+    let Ok(theirs) = std::fs::read_to_string(&path) else {
+        return Ok(false);
+    };
+    if let Some((here, there)) = folder::differing_line(&config.to_toml()?, &theirs) {
+        let detail = format!(
+            "{} was searched with `{there}`, this command has `{here}`; name another folder with --out",
+            dir.display()
+        );
+        return Err(Error::config("out", detail));
+    }
+    Ok(dir.join("genotype.json").exists())
+}
+
+/// What an ended search found.
+fn ended(dir: &std::path::Path) -> Result<Found> {
+    let run = SearchRun::load(dir)?;
+    match (run.record, run.table) {
+        (Some(record), Some(table)) => Ok(Found {
+            genotype: record.genotype,
+            table,
+        }),
+        _ => Err(Error::input(
+            dir,
+            "has ended but lacks search.json or latency.json; name another folder with --out",
+        )),
+    }
+}
+
+/// Every place that the first seed decided at.
+fn places(verdicts: &[Verdict]) -> Vec<Place> {
+    let Some(first) = verdicts.first() else {
+        return Vec::new();
+    };
+    let place = |name: &String| {
+        let of = |v: &Verdict| v.decisions.iter().find(|d| d.place == *name).cloned();
+        let found: Vec<_> = verdicts.iter().map(of).collect();
+        let best = |d: &crate::search::Decision| d.best.clone();
+        let chosen: Vec<Option<String>> = found.iter().map(|d| d.as_ref().map(best)).collect();
+        Place {
+            place: name.clone(),
+            agree: chosen.iter().all(|c| *c == chosen[0]),
+            ratios: { found.iter() }
+                .map(|d| d.as_ref().map(|d| d.weights[0] / d.weights[1]))
+                .collect(),
+            chosen,
+        }
+    };
+    let names = first.decisions.iter().map(|d| &d.place);
+    names.map(place).collect()
+}
+
+impl Agreement {
+    fn markdown(&self) -> String {
+        let mut out = String::from("# The same search from several seeds\n\n");
+        let heads = self
+            .seeds
+            .iter()
+            .map(|s| format!("seed {s}, best / second"));
+        let heads: Vec<String> = heads.collect();
+        out += &format!("| place | {} | agree |\n", heads.join(" | "));
+        out += &format!("|{}\n", "---|".repeat(heads.len() + 2));
+        for p in &self.places {
+            let cells = p.chosen.iter().zip(&p.ratios).map(|(c, r)| match (c, r) {
+                (Some(c), Some(r)) => format!("{c}, {r:.2}"),
+                _ => "-".into(),
+            });
+            let cells: Vec<String> = cells.collect();
+            let agree = if p.agree { "yes" } else { "no" };
+            out += &format!("| {} | {} | {agree} |\n", p.place, cells.join(" | "));
+        }
+        out += "\n";
+        for (i, seed) in self.seeds.iter().enumerate() {
+            out += &format!(
+                "- seed {seed}: {}, predicted {:.3} ms, {} warnings\n",
+                self.networks[i],
+                self.predicted_ms[i],
+                self.warnings[i].len()
+            );
+        }
+        out
+    }
+}
