@@ -21,6 +21,7 @@ mod report;
 mod search;
 mod search_log;
 mod search_seeds;
+mod stop;
 pub mod synth;
 mod terminal;
 mod train;

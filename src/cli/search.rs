@@ -2,6 +2,7 @@
 
 use super::folder::{self, Keys, RunArgs};
 use super::search_log::{Metrics, Progress};
+use super::stop::Stop;
 use super::train_log::prune;
 use super::{memory, output, search_seeds, terminal};
 use crate::device::Device;
@@ -92,7 +93,12 @@ pub fn run(args: &SearchArgs) -> Result<()> {
     if let Some(count) = args.seeds {
         return search_seeds::run(config, count, &device);
     }
-    let found = execute(config, args.run.resume, args.stop_after, &device)?;
+    let found = execute(
+        config,
+        args.run.resume,
+        Stop::after(args.stop_after),
+        &device,
+    )?;
     let cells: Vec<String> = found
         .genotype
         .cells()
@@ -117,12 +123,7 @@ pub struct Found {
 ///
 /// # Errors
 /// As [`run`].
-pub fn execute(
-    config: SearchConfig,
-    resume: bool,
-    stop_after: Option<u64>,
-    device: &Device,
-) -> Result<Found> {
+pub fn execute(config: SearchConfig, resume: bool, stop: Stop, device: &Device) -> Result<Found> {
     let out = config.out.clone();
     let file = |name: &str| out.join(name);
     folder::check_out(&out, &config.data)?;
@@ -152,12 +153,12 @@ pub fn execute(
         out: &out,
         metrics: Metrics::open(&file("metrics.jsonl"))?,
         progress: Progress::new(config.batch),
-        left: stop_after,
+        stop,
     };
     terminal::say(&format!("searching on {device}"));
     let result = searcher.run(|event| watch.on_event(event));
     watch.progress.finish();
-    if watch.left == Some(0) && matches!(result, Err(Error::Stopped(_))) {
+    if watch.stop.reached() {
         let path = file("checkpoint.safetensors");
         searcher.checkpoint()?.save(&path)?;
     }
@@ -386,8 +387,8 @@ struct Watch<'a> {
     out: &'a Path,
     metrics: Metrics,
     progress: Progress,
-    /// Inner epochs that `--stop-after` leaves.
-    left: Option<u64>,
+    /// Counts inner epochs.
+    stop: Stop,
 }
 
 impl Watch<'_> {
@@ -400,20 +401,12 @@ impl Watch<'_> {
             SearchEvent::Epoch(report) => {
                 self.metrics.write(report)?;
                 self.progress.epoch(report);
-                if let Some(left) = &mut self.left {
-                    *left -= 1;
-                    if *left == 0 {
-                        return Err(Error::Stopped(format!(
-                            "stopped at stage {}, inner epoch {} of {} as --stop-after asks; go on with \
-                             `hafuse search {} --resume`",
-                            report.stage,
-                            report.epoch,
-                            report.epochs,
-                            self.out.join("config.toml").display()
-                        )));
-                    }
-                }
-                Ok(())
+                let (stage, epoch, epochs) = (report.stage, report.epoch, report.epochs);
+                let config = self.out.join("config.toml");
+                self.stop.step(
+                    || format!("stage {stage}, inner epoch {epoch} of {epochs}"),
+                    || format!("hafuse search {} --resume", config.display()),
+                )
             }
             SearchEvent::Checkpoint(searcher) => searcher
                 .checkpoint()?

@@ -1,6 +1,7 @@
 //! `hafuse search --seeds N`: the same search from several seeds, and where they agree.
 
 use super::search::{Found, execute};
+use super::stop::Stop;
 use super::{folder, output, terminal};
 use crate::device::Device;
 use crate::report::run::SearchRun;
@@ -52,7 +53,7 @@ pub fn run(config: SearchConfig, count: u64, device: &Device) -> Result<()> {
             true => ended(&dir)?,
             false => {
                 let resume = dir.join("checkpoint.safetensors").exists();
-                execute(config, resume, None, device)?
+                execute(config, resume, Stop::default(), device)?
             }
         };
         let run = SearchRun::load(&dir)?;

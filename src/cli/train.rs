@@ -1,6 +1,7 @@
 //! `hafuse train`: a training run in a folder, resumable at any time.
 
 use super::folder::{self, Keys, RunArgs};
+use super::stop::Stop;
 use super::train_log::{Metrics, Progress, prune};
 use super::{preview, terminal};
 use crate::data::PairDataset;
@@ -66,7 +67,12 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         &config.features,
     )?;
     let device = args.run.device.open()?;
-    let path = execute(config, args.run.resume, args.stop_after, &device)?;
+    let path = execute(
+        config,
+        args.run.resume,
+        Stop::after(args.stop_after),
+        &device,
+    )?;
     terminal::print(&format!(
         "trained: hafuse fuse A B -o OUT --model {}",
         path.display()
@@ -77,12 +83,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn execute(
-    config: TrainConfig,
-    resume: bool,
-    stop_after: Option<u64>,
-    device: &Device,
-) -> Result<PathBuf> {
+pub fn execute(config: TrainConfig, resume: bool, stop: Stop, device: &Device) -> Result<PathBuf> {
     let out = config.out.clone();
     let file = |name: &str| out.join(name);
     folder::check_out(&out, &config.data)?;
@@ -109,13 +110,13 @@ pub fn execute(
         metrics: Metrics::open(&file("metrics.jsonl"), config.log_every, config.batch)?,
         progress: Progress::new(config.batch),
         data: trainer.data().0.clone(),
-        left: stop_after,
+        stop,
     };
     list_held(&trainer, &file("validation.txt"))?;
     terminal::say(&format!("training on {device}"));
     let result = trainer.run(|event| watch.on_event(event));
     watch.progress.finish();
-    if watch.left == Some(0) && matches!(result, Err(Error::Stopped(_))) {
+    if watch.stop.reached() {
         trainer
             .checkpoint()?
             .save(&file("checkpoint.safetensors"))?;
@@ -232,8 +233,7 @@ struct Watch<'a> {
     metrics: Metrics,
     progress: Progress,
     data: PairDataset,
-    /// Steps that `--stop-after` leaves.
-    left: Option<u64>,
+    stop: Stop,
 }
 
 impl Watch<'_> {
@@ -247,20 +247,12 @@ impl Watch<'_> {
             TrainEvent::Step(report) => {
                 self.metrics.step(report)?;
                 self.progress.show(report);
-                if let Some(left) = &mut self.left {
-                    *left -= 1;
-                    if *left == 0 {
-                        return Err(Error::Stopped(format!(
-                            "stopped at stage {}, step {} of {} as --stop-after asks; go on with \
-                             `hafuse train {} --resume`",
-                            report.stage,
-                            report.step,
-                            report.steps,
-                            self.out.join("config.toml").display()
-                        )));
-                    }
-                }
-                Ok(())
+                let (stage, step, steps) = (report.stage, report.step, report.steps);
+                let config = self.out.join("config.toml");
+                self.stop.step(
+                    || format!("stage {stage}, step {step} of {steps}"),
+                    || format!("hafuse train {} --resume", config.display()),
+                )
             }
             TrainEvent::Checkpoint(trainer) => trainer
                 .checkpoint()?

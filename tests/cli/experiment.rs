@@ -2,6 +2,7 @@
 
 use super::world::{World, colour, grey, text};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// A laboratory so small that a search takes a second. The test pairs are the training pairs.
 const LAB: &str = r#"
@@ -182,6 +183,57 @@ fn both_strategies_and_both_tasks_are_searched() {
     assert_eq!(err.matches("done before").count(), 2, "{err}");
     let t = result(&world, "fig5");
     assert!(t["rows"][0]["metrics"]["en"]["variance"].as_f64().unwrap() >= 0.0);
+}
+
+/// Models and genotypes of all trainings and searches, by folder.
+fn outcomes(world: &World, out: &str) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for (kind, file) in [
+        ("models", "model.safetensors"),
+        ("searches", "genotype.json"),
+    ] {
+        for folder in std::fs::read_dir(world.at(&format!("{out}/{kind}"))).unwrap() {
+            let path = folder.unwrap().path();
+            let bytes = std::fs::read(path.join(file)).unwrap();
+            found.insert(
+                format!("{kind}/{}", path.file_name().unwrap().display()),
+                bytes,
+            );
+        }
+    }
+    found
+}
+
+#[test]
+fn all_experiments_stopped_again_and_again_end_with_the_same_bits() {
+    let world = lab();
+    let run = "experiment all --config lab.toml --set terms.seeds=[1] \
+               --set fig4.operators=['3-RB'] --set table3.lambdas=[0.2] --set search.latency.lambda=0.2";
+    // A table that is measured anew would charge otherwise.
+    world.good("bench ops --device cpu --size 24x16 --channels 4 --runs 1 --json t.json");
+    let again = format!("{run} --set search.latency.table=t.json");
+    let said = world.good(&format!("{again} --out once"));
+    assert!(said.contains("written: once/terms.md"), "{said}");
+    let mut stops = 0;
+    loop {
+        let ran = world.run(&format!("{again} --out often --budget 1s"));
+        let err = text(&ran.stderr);
+        match ran.status.code() {
+            Some(0) => break,
+            code => assert_eq!(code, Some(6), "{err}"),
+        }
+        assert!(err.contains("as --budget asks"), "{err}");
+        stops += 1;
+        assert!(stops < 100, "it goes on");
+    }
+    assert!(stops > 0, "so fast that nothing was stopped");
+    let (once, often) = (outcomes(&world, "once"), outcomes(&world, "often"));
+    assert!(
+        once.len() > 15 && once == often,
+        "{:?} {:?}",
+        once.keys(),
+        often.keys()
+    );
 }
 
 #[test]

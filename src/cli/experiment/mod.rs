@@ -10,6 +10,7 @@ mod terms;
 
 use super::device::DeviceArg;
 use super::folder::{FeatureArgs, set_path};
+use super::stop::parse_duration;
 use super::train::open_genotype;
 use super::{folder, open_model, output, terminal};
 use crate::infer::Precision;
@@ -20,6 +21,7 @@ use clap::ValueEnum;
 use config::{DEFAULT_CONFIG, ExperimentConfig};
 use runs::Lab;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 use table::Table;
 
 const AFTER_HELP: &str = "\
@@ -28,6 +30,7 @@ Examples:
   hafuse experiment table3 --config lab.toml --features vgg19.safetensors
   hafuse experiment fig4 --config lab.toml --set genotype=ivif      on a built-in model's cells
   hafuse experiment latency --config lab.toml              needs no pictures
+  hafuse experiment all --config lab.toml --budget 8h      a night; give it again to go on
 
 The experiments:
   table1    quality of the feature-level module alone and of the whole network
@@ -40,6 +43,7 @@ The experiments:
   terms     beyond the paper: the objective without each of its terms, several seeds
   operators beyond the paper: fig4 with several seeds
   latency   beyond the paper: LAT against the measured time of random networks
+  all       one after the other
 
 What an experiment writes into its folder:
   NAME.md, NAME.json           the table, and everything that it was made from
@@ -74,6 +78,9 @@ pub struct ExperimentArgs {
     /// Print the configuration that would be used (alone: the commented defaults) and exit
     #[arg(long)]
     pub print_config: bool,
+    /// Stop after this time, as in 90s, 150m or 8h, with exit code 6; the same command goes on
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub budget: Option<Duration>,
     #[command(flatten)]
     pub device: DeviceArg,
 }
@@ -81,6 +88,7 @@ pub struct ExperimentArgs {
 /// The experiments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Name {
+    All,
     Table1,
     Table2,
     Table3,
@@ -125,30 +133,64 @@ pub fn run(args: &ExperimentArgs) -> Result<()> {
         config: &config,
         precision: Precision::default_on(&device),
         device,
+        until: args.budget.map(|budget| Instant::now() + budget),
     };
-    let tasks: &[Task] = match args.name {
+    let names = match args.name {
+        Name::All => &ALL[..],
+        ref one => std::slice::from_ref(one),
+    };
+    // What the last one lacks is said before the first.
+    names.iter().try_for_each(|&name| check(&lab, name))?;
+    for (i, &name) in names.iter().enumerate() {
+        if names.len() > 1 {
+            terminal::say(&format!("{} of {}: {name:?}", i + 1, names.len()));
+        }
+        experiment(&lab, name)?;
+    }
+    Ok(())
+}
+
+/// All of them, what needs no training first.
+const ALL: [Name; 10] = [
+    Name::Latency,
+    Name::Table1,
+    Name::Table3,
+    Name::Fig5,
+    Name::Fig3,
+    Name::Fig4,
+    Name::Table2,
+    Name::Table4,
+    Name::Operators,
+    Name::Terms,
+];
+
+fn tasks(name: Name) -> &'static [Task] {
+    match name {
         Name::Fig3 => &[Task::Ivif, Task::Mif],
         Name::Fig5 => &[Task::Mif],
         _ => &[Task::Ivif],
+    }
+}
+
+fn experiment(lab: &Lab<'_>, name: Name) -> Result<()> {
+    let table = match name {
+        Name::All => return Err(Error::Internal("all is no single experiment".into())),
+        Name::Table1 => ablations::table1(lab)?,
+        Name::Table2 => ablations::table2(lab)?,
+        Name::Table3 => ablations::table3(lab)?,
+        Name::Table4 => ablations::table4(lab)?,
+        Name::Fig3 => figures::fig3(lab)?,
+        Name::Fig4 => figures::fig4(lab)?,
+        Name::Fig5 => figures::fig5(lab)?,
+        Name::Terms => terms::terms(lab)?,
+        Name::Operators => terms::operators(lab)?,
+        Name::Latency => latency::run(lab)?,
     };
-    check(&lab, args.name, tasks)?;
-    let table = match args.name {
-        Name::Table1 => ablations::table1(&lab)?,
-        Name::Table2 => ablations::table2(&lab)?,
-        Name::Table3 => ablations::table3(&lab)?,
-        Name::Table4 => ablations::table4(&lab)?,
-        Name::Fig3 => figures::fig3(&lab)?,
-        Name::Fig4 => figures::fig4(&lab)?,
-        Name::Fig5 => figures::fig5(&lab)?,
-        Name::Terms => terms::terms(&lab)?,
-        Name::Operators => terms::operators(&lab)?,
-        Name::Latency => latency::run(&lab)?,
-    };
-    finish(&lab, &table, tasks)
+    finish(lab, &table, tasks(name))
 }
 
 /// What an experiment needs is there: said before the hours that come first.
-fn check(lab: &Lab<'_>, name: Name, tasks: &[Task]) -> Result<()> {
+fn check(lab: &Lab<'_>, name: Name) -> Result<()> {
     let config = lab.config;
     if matches!(name, Name::Table1 | Name::Table2) {
         for model in &config.table2.models {
@@ -170,7 +212,7 @@ fn check(lab: &Lab<'_>, name: Name, tasks: &[Task]) -> Result<()> {
         Name::Table2 => config.table2.searched,
         _ => true,
     };
-    let tasks = tasks.iter().filter(|_| pictures);
+    let tasks = tasks(name).iter().filter(|_| pictures);
     tasks.copied().try_for_each(|task| lab.check_task(task))
 }
 

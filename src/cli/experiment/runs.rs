@@ -2,6 +2,7 @@
 
 use super::config::ExperimentConfig;
 use crate::cli::fuser::Fuser;
+use crate::cli::stop::Stop;
 use crate::cli::{folder, memory, open_model, output, search, terminal, train};
 use crate::data::{list_all, list_pairs};
 use crate::device::Device;
@@ -44,6 +45,8 @@ pub struct Lab<'a> {
     pub config: &'a ExperimentConfig,
     pub device: Device,
     pub precision: Precision,
+    /// When trainings and searches stop.
+    pub until: Option<Instant>,
 }
 
 /// A search that has ended.
@@ -99,7 +102,7 @@ impl Lab<'_> {
             terminal::say(&format!("search {key}: done before"));
         } else {
             terminal::say(&format!("search {key}"));
-            search::execute(config, resume, None, &self.device)?;
+            search::execute(config, resume, Stop::at(self.until), &self.device)?;
         }
         let run = SearchRun::load(&out)?;
         let (Some(record), Some(table)) = (run.record, run.table) else {
@@ -180,7 +183,7 @@ impl Lab<'_> {
             std::fs::create_dir_all(&out).map_err(|e| Error::output(&out, e))?;
             write_atomic(&path, json.as_bytes())?;
             let resume = out.join("checkpoint.safetensors").exists();
-            train::execute(config, resume, None, &self.device)?;
+            train::execute(config, resume, Stop::at(self.until), &self.device)?;
         }
         open_model(&out.join("model.safetensors").to_string_lossy())
     }
