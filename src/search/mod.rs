@@ -4,6 +4,7 @@ mod architecture;
 mod config;
 mod key;
 pub mod latency;
+mod measure;
 mod schedule;
 mod searcher;
 mod step;
@@ -16,7 +17,8 @@ pub use config::{
 };
 pub use key::LatencyKey;
 pub use latency::{LatencyTable, record_lat};
+pub use measure::{Effort, Method};
 pub use schedule::{Phase, Place, Schedule};
 pub use searcher::{EpochReport, SearchEvent, SearchProgress, Searcher, StepReport, split};
 pub use step::Update;
-pub use timing::Timing;
+pub use timing::{Timing, warm_up};
