@@ -29,6 +29,7 @@ fn searcher(device: &Device, [channels, batch, patch]: [usize; 3]) -> Result<Sea
         "loss.recipe=paper".to_string(),
         "space.frame.levels=false".to_string(),
         "space.frame.border=0".to_string(),
+        "space.frame.ends=0".to_string(),
         format!("space.channels={channels}"),
         format!("batch={batch}"),
         format!("patch={patch}"),
