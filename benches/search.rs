@@ -2,7 +2,8 @@
 //! of a stage are held at once, as a search does.
 //!
 //! `cargo bench --bench search`, or with other channels, batch and patch `-- 32 8 64`; `-- recompute` computes cells
-//! again instead of keeping their values.
+//! again instead of keeping their values, `-- --device cuda` takes a card. There the step whose shares are shown launches its
+//! kernels one by one, the others replay a graph.
 //!
 //! `-- 8 8 64 --step weights|beta|alpha --dump FILE` is the side of `benches/peers/supernet.py`: it
 //! writes parameters, inputs and the gradients of a first step of stage 1 as safetensors, then runs a
@@ -10,8 +11,9 @@
 
 use hafuse::data::dataset::{PairDataset, Scene};
 use hafuse::device::Device;
-use hafuse::search::latency::Effort;
-use hafuse::search::{LatencyKey, LatencyTable, Phase, SearchConfig, Searcher, Update};
+use hafuse::search::{
+    Effort, LatencyKey, LatencyTable, Phase, SearchConfig, Searcher, Timing, Update, warm_up,
+};
 use hafuse::tape::Source;
 use hafuse::tensor::io;
 use hafuse::{Error, Result, Session, SessionOptions, Tape, Tensor};
@@ -20,7 +22,7 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-fn searcher(channels: usize, batch: usize, patch: usize) -> Result<Searcher> {
+fn searcher(device: &Device, [channels, batch, patch]: [usize; 3]) -> Result<Searcher> {
     // The paper's network and losses, which the peers have.
     let keys = [
         "perceptual=none".to_string(),
@@ -28,6 +30,7 @@ fn searcher(channels: usize, batch: usize, patch: usize) -> Result<Searcher> {
         "space.frame.levels=false".to_string(),
         "space.frame.border=0".to_string(),
         "latency.unit=ms".to_string(),
+        "space.frame.ends=0".to_string(),
         format!("space.channels={channels}"),
         format!("batch={batch}"),
         format!("patch={patch}"),
@@ -38,7 +41,7 @@ fn searcher(channels: usize, batch: usize, patch: usize) -> Result<Searcher> {
     ];
     let config = SearchConfig::load(None, &keys)?;
     let key = LatencyKey {
-        device: "cpu".into(),
+        device: device.to_string(),
         dtype: "f32".into(),
         width: 16,
         height: 16,
@@ -47,9 +50,9 @@ fn searcher(channels: usize, batch: usize, patch: usize) -> Result<Searcher> {
     };
     let effort = Effort {
         runs: 1,
-        flush: false,
+        cold: false,
     };
-    let table = LatencyTable::measure(&Device::Cpu, key, effort, |_| {})?;
+    let table = LatencyTable::measure(device, key, effort, |_| {})?;
     let scene = |i: usize| Scene {
         name: i.to_string(),
         width: patch,
@@ -58,7 +61,7 @@ fn searcher(channels: usize, batch: usize, patch: usize) -> Result<Searcher> {
         b: vec![0.6; patch * patch],
     };
     let data = PairDataset::from_scenes((0..2 * batch).map(scene).collect())?;
-    Searcher::new(config, table, None, &data, None, &Device::Cpu)
+    Searcher::new(config, table, None, &data, None, device)
 }
 
 /// Times a step; its session and the median seconds.
@@ -67,21 +70,19 @@ fn measure(s: &Searcher, stage: u8, update: Update, last: bool) -> Result<(Sessi
     let start = Instant::now();
     let tape = s.record_step(stage, update)?;
     let options = SessionOptions {
-        profile: true,
+        profile: last,
         ..SessionOptions::default()
     };
     let mut session = Session::with_options(&tape, s.store(), options)?;
     let planned = start.elapsed();
     fill_inputs(s, &mut session, update)?;
-    let mut times = Vec::new();
-    for _ in 0..=RUNS {
+    warm_up(s.store().device(), 1, || session.run())?;
+    let timing = Timing::of(0, RUNS, || {
         let start = Instant::now();
         session.run()?;
-        times.push(start.elapsed().as_secs_f64());
-    }
-    times.remove(0);
-    times.sort_unstable_by(f64::total_cmp);
-    let median = times[RUNS / 2];
+        Ok(start.elapsed().as_secs_f64())
+    })?;
+    let median = timing.median_ms / 1e3;
     println!(
         "stage {stage} {:<24} {:7.1} ms  arena {:5.0} MB  {} nodes, planned in {:.2} s",
         format!("{update:?}"),
@@ -182,6 +183,7 @@ fn serve(s: &Searcher, step: &str, dump: Option<&str>) -> Result<()> {
         let meta = meta.map(|(k, v)| (k.to_string(), v)).into();
         io::write_atomic(Path::new(file), &io::serialize(&tensors, &meta)?)?;
     }
+    warm_up(s.store().device(), 0, || session.run())?;
     println!("ready");
     for _ in std::io::stdin().lock().lines() {
         let start = Instant::now();
@@ -218,21 +220,27 @@ fn main() -> Result<()> {
         let at = args.iter().position(|a| a == name)?;
         args.get(at + 1).map(String::as_str)
     };
+    let device = Device::open(flag("--device").unwrap_or("cpu"))?;
     let given: Vec<usize> = args.iter().filter_map(|a| a.parse().ok()).collect();
     if let Some(step) = flag("--step") {
         let &[channels, batch, patch] = &given[..] else {
             let detail = "wants channels, batch and patch too, e.g. 8 8 64";
             return Err(Error::config("--step", detail));
         };
-        return serve(&searcher(channels, batch, patch)?, step, flag("--dump"));
+        return serve(
+            &searcher(&device, [channels, batch, patch])?,
+            step,
+            flag("--dump"),
+        );
     }
     let sizes = match given[..] {
         [channels, batch, patch] => vec![[channels, batch, patch]],
         _ => vec![[8, 8, 64], [32, 8, 64]],
     };
-    for [channels, batch, patch] in sizes {
-        println!("C = {channels}, {batch} patches of {patch} x {patch}");
-        let s = searcher(channels, batch, patch)?;
+    for size in sizes {
+        let [channels, batch, patch] = size;
+        println!("C = {channels}, {batch} patches of {patch} x {patch} on {device}");
+        let s = searcher(&device, size)?;
         println!(
             "parameters and optimiser state: {:.0} MB",
             s.store().bytes() as f64 / 1e6

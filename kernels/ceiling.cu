@@ -1,4 +1,4 @@
-// What this card reaches at most: a copy, multiply-adds in registers, tensor-core products in registers.
+// What this card reaches at most: a copy, multiply-adds in registers, tensor-core products in registers; and its clock.
 // Nothing useful is computed; the results only keep the work from being optimised away.
 // There is no backward.
 #include "common/kernel.cuh"
@@ -50,6 +50,15 @@ DEVICE void tensor_core(const Loop<T>& p) {
   for (int j = 0; j < 8; ++j)
     for (int k = 0; k < 4; ++k) sum += acc[j][k];
   store(&p.y[grid_index()], sum);
+}
+
+// Waits for `rounds` cycles of the multiprocessor's clock and gives those that passed; 0 where nothing counts them.
+KERNEL(ceiling_clock_f32, THREADS, Loop<float>) {
+  if (threadIdx.x != 0) return;
+  long long begun = clock64(), passed = 0;
+  // Where the clock stands still, this ends all the same.
+  for (unsigned r = 0; r < p.rounds && passed < p.rounds; ++r) passed = clock64() - begun;
+  store(p.y, (float)passed);
 }
 
 KERNELS(ceiling_copy, THREADS, Copy, copy)

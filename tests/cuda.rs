@@ -8,5 +8,7 @@ mod common;
 mod network;
 #[path = "cuda/operators.rs"]
 mod operators;
+#[path = "cuda/replay.rs"]
+mod replay;
 #[path = "cuda/search.rs"]
 mod search;

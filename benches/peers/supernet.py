@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """A search step of the same supernet in plain PyTorch: checked against ours, then timed in turn with it.
 
-    python benches/peers/supernet.py [--channels 8 16 32] [--rounds 5] [--json FILE]
+    python benches/peers/supernet.py [--channels 8 16 32] [--rounds 5] [--device cuda] [--json FILE]
 
-Needs torch, numpy, safetensors and cargo. See README.md beside this file.
+Needs torch, numpy and safetensors, and cargo unless --no-build names the bench executable. See README.md beside this file.
 """
 
 import argparse
@@ -197,7 +197,7 @@ class Ffm(nn.Module):
 
 def ssim(a, b):
     """Per sample; only whole windows count."""
-    u = torch.arange(11, dtype=torch.float64) - 5
+    u = torch.arange(11, dtype=torch.float64, device=a.device) - 5
     k = torch.exp(-0.5 * (u / 1.5) ** 2)
     k = (k / k.sum()).to(a.dtype).expand(5, 1, 11)
     all5 = torch.cat([a, b, a * a, b * b, a * b], 1)
@@ -228,12 +228,12 @@ class Latency:
         "MS": ([1, 2, 4], ["MS.down2", "MS.down4", "MS.fuse1", "MS.fuse2", "MS.fuse4"]),
     }
 
-    def __init__(self, table):
+    def __init__(self, table, device):
         ms = {e["name"]: e["median_ms"] for e in table["entries"]}
         self.cells = []
         for scales, fixed in self.PARTS.values():
             each = [sum(ms[f"{name}@{s}"] for s in scales) for name in OPERATORS]
-            self.cells.append((torch.tensor(each), sum(ms[name] for name in fixed)))
+            self.cells.append((torch.tensor(each, device=device), sum(ms[name] for name in fixed)))
 
     def __call__(self, arch):
         total = 0.0
@@ -256,21 +256,22 @@ def to_torch(name, value):
 class Step:
     """One kind of step, with the state of its optimiser."""
 
-    def __init__(self, kind, file, channels_last):
-        with safe_open(file, "pt") as f:
+    def __init__(self, kind, file, channels_last, device):
+        self.device = device
+        with safe_open(file, "pt", device=str(device)) as f:
             meta = f.metadata()
             tensors = {name: f.get_tensor(name) for name in f.keys()}
         config = self.config = json.loads(meta["config"])
         self.kind, self.outputs = kind, json.loads(meta["outputs"])
         space = config["space"]
-        self.network = Ffm(space["channels"], space["cells"], space["blocks"])
-        self.lat = Latency(json.loads(meta["table"]))
+        self.network = Ffm(space["channels"], space["cells"], space["blocks"]).to(device)
+        self.lat = Latency(json.loads(meta["table"]), device)
         self.arch_params = {}
         for i in range(space["cells"]):
-            self.arch_params[f"beta.ffm.cell{i}"] = torch.zeros(3)
+            self.arch_params[f"beta.ffm.cell{i}"] = torch.zeros(3, device=device)
             for cell in CELLS:
                 for block in range(space["blocks"]):
-                    self.arch_params[f"alpha.ffm.cell{i}.{cell}.block{block}"] = torch.zeros(10)
+                    self.arch_params[f"alpha.ffm.cell{i}.{cell}.block{block}"] = torch.zeros(10, device=device)
         self.params = {f"ffm.{name}": p for name, p in self.network.named_parameters()} | self.arch_params
         ours = {n[6:]: to_torch(n, t) for n, t in tensors.items() if n.startswith("param/")}
         self.ours_count = sum(p.numel() for p in ours.values())
@@ -345,7 +346,16 @@ class Step:
         start = time.perf_counter()
         self.backward()
         self.optimiser.step()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
         return time.perf_counter() - start
+
+    def warm_up(self):
+        """Clocks of a card rise while it works; cuDNN tries its algorithms in the first steps."""
+        begun = time.perf_counter()
+        self.time()
+        while self.device.type == "cuda" and time.perf_counter() - begun < 0.5:
+            self.time()
 
 
 class Ours:
@@ -353,7 +363,7 @@ class Ours:
 
     def __init__(self, executable, kind, channels, options, file):
         command = [executable, str(channels), str(options.batch), str(options.patch)]
-        command += ["--step", kind, "--dump", str(file)]
+        command += ["--step", kind, "--dump", str(file), "--device", str(options.device)]
         env = os.environ | {"RAYON_NUM_THREADS": str(options.threads)}
         self.process = subprocess.Popen(
             command, env=env, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -378,6 +388,34 @@ def build():
     return next(m["executable"] for m in messages if m.get("executable") and "bench" in m["target"]["kind"])
 
 
+def commit():
+    """Of the checkout, where there is one."""
+    try:
+        out = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True, capture_output=True)
+        return out.stdout.strip() or None
+    except OSError:
+        return None
+
+
+def device(text):
+    try:
+        found = torch.device(text)
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text}: give cpu, cuda or cuda:N") from error
+    if found.type not in ("cpu", "cuda"):
+        raise argparse.ArgumentTypeError(f"{text}: give cpu, cuda or cuda:N")
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise argparse.ArgumentTypeError(f"{text}: this PyTorch finds no card")
+    return found
+
+
+def binary(text):
+    path = Path(text).resolve()
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"{text}: no such file; it is what `cargo bench --bench search --no-run` builds")
+    return str(path)
+
+
 def cpu_model():
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -394,13 +432,15 @@ def measure(executable, kind, channels, options):
         # Both layouts, the faster one counts; each is warmed up by the check.
         trials = {}
         for last in (False, True):
-            step = Step(kind, file, last)
+            step = Step(kind, file, last, options.device)
             checked = step.check()
+            if options.device.type == "cuda":
+                step.warm_up()
             trials[last] = (step.time(), checked, step.ours_count, step.count)
             del step
         last = trials[True][0] < trials[False][0]
-        step = Step(kind, file, last)
-    step.time()
+        step = Step(kind, file, last, options.device)
+    step.warm_up()
     ours.time()
     pairs = [(ours.time(), step.time()) for _ in range(options.rounds)]
     ours.close()
@@ -433,23 +473,26 @@ def main():
     parser.add_argument("--patch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda or cuda:N, for both")
+    parser.add_argument("--no-build", type=binary, metavar="BINARY", help="the executable of our bench `search`, instead of building it")
     parser.add_argument("--json", type=Path, help="write the table with every run here too")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    executable = build()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True, stdout=subprocess.PIPE
-    ).stdout.strip()
+    # f32 on both sides: convolutions in TF32 would not be within the tolerance.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+    executable = options.no_build or build()
     about = {
         "date": datetime.date.today().isoformat(),
         "cpu": cpu_model(),
+        "device": torch.cuda.get_device_name(options.device) if options.device.type == "cuda" else "cpu",
         "threads": options.threads,
         "batch": options.batch,
         "patch": options.patch,
         "rounds": options.rounds,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "commit": commit,
+        "commit": commit(),
     }
     print(", ".join(f"{k} {v}" for k, v in about.items()) + "\n")
     print("| C | step | ours, s | PyTorch, s | ratio | best | PyTorch's layout | parameters | difference: outputs, gradients |")

@@ -1,12 +1,12 @@
 //! `hafuse doctor`: what this machine has and what this binary can use of it.
 
 use super::{cpu_features, terminal};
-use crate::Result;
 use crate::device::cuda::{self, Card, Cuda};
 use crate::device::simd::simd;
 use crate::device::{Device, kernels};
 use crate::infer::{DEFAULT_MODEL, Engine, Model, Precision};
 use crate::tape::SessionOptions;
+use crate::{Error, Result};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -14,8 +14,10 @@ const AFTER_HELP: &str = "\
 Examples:
   hafuse doctor                what was found, and which device `--device auto` takes
   hafuse doctor --json         the same for scripts
+  hafuse doctor --strict       exit code 5 unless a card passes its trial
 
 Each card that can be used fuses a small picture in f32 and f16, compared with the CPU's result.
+It passes if no grey value of 0 to 1 is off by more than 1e-4 in f32 and 2e-2 in f16.
 HAFUSE_SYNC=1 checks after every kernel and names the operator that failed.
 HAFUSE_KERNELS=DIR loads kernels from DIR instead of those in the binary.
 HAFUSE_SIMD=avx2 or portable has the CPU run narrower code than its best, to compare.";
@@ -27,12 +29,15 @@ pub struct DoctorArgs {
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
+    /// End with exit code 5 unless a card passes its trial
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// Prints.
 ///
 /// # Errors
-/// Only those of writing; what is missing is the finding, not a failure.
+/// Those of writing; with `--strict`, [`Error::Device`] if no card passed. Else what is missing is the finding, not a failure.
 pub fn run(args: &DoctorArgs) -> Result<()> {
     let driver = cuda::driver_version();
     let cards = cuda::cards();
@@ -46,7 +51,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         Err(e) => e.to_string(),
     };
     if args.json {
-        return terminal::print(
+        terminal::print(
             &json!({
                 "version": env!("CARGO_PKG_VERSION"),
                 "target": format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
@@ -61,7 +66,8 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
                 "auto": auto.to_string(),
             })
             .to_string(),
-        );
+        )?;
+        return verdict(args, &tried);
     }
     let mut text = String::new();
     // Writing to a String cannot fail.
@@ -85,8 +91,14 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
             terminal::bytes(card.memory as u64),
             match trial {
                 Ok(t) => format!(
-                    "works: off from the CPU by {:.1e} in f32, {:.1e} in f16",
-                    t.f32_error, t.f16_error
+                    "{}: off from the CPU by {:.1e} in f32, {:.1e} in f16",
+                    if t.passes() {
+                        "works"
+                    } else {
+                        "computes wrong"
+                    },
+                    t.f32_error,
+                    t.f16_error
                 ),
                 Err(e) => format!("cannot be used: {e}"),
             }
@@ -94,13 +106,36 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
     }
     let reason = reason.map_or(String::new(), |e| format!(" ({e})"));
     let _ = writeln!(text, "auto     takes {auto}{reason}");
-    terminal::print(&text)
+    terminal::print(&text)?;
+    verdict(args, &tried)
+}
+
+/// What `--strict` asks for, after all has been told.
+fn verdict(args: &DoctorArgs, tried: &[(Card, Result<Trial>)]) -> Result<()> {
+    let passed = |(_, trial): &(Card, Result<Trial>)| trial.as_ref().is_ok_and(Trial::passes);
+    if !args.strict || tried.iter().any(passed) {
+        return Ok(());
+    }
+    Err(Error::Device {
+        device: "cuda".into(),
+        detail: format!(
+            "no card passed its trial (tried: {}); the report on standard output says why",
+            tried.len()
+        ),
+    })
 }
 
 /// Largest difference from the CPU's result, in grey values of 0 to 1.
 struct Trial {
     f32_error: f32,
     f16_error: f32,
+}
+
+impl Trial {
+    fn passes(&self) -> bool {
+        // Wide enough for any order of sums; NaN passes nowhere.
+        self.f32_error <= 1e-4 && self.f16_error <= 2e-2
+    }
 }
 
 fn try_card(card: &Card) -> Result<Trial> {
@@ -133,8 +168,28 @@ fn card_json((card, trial): &(Card, Result<Trial>)) -> Value {
     json!({
         "ordinal": card.ordinal, "name": card.name, "capability": format!("{major}.{minor}"),
         "multiprocessors": card.multiprocessors, "memory_bytes": card.memory, "l2_bytes": card.l2,
+        "passes": trial.as_ref().is_ok_and(Trial::passes),
         "problem": trial.as_ref().err().map(ToString::to_string),
         "f32_error": trial.as_ref().ok().map(|t| t.f32_error),
         "f16_error": trial.as_ref().ok().map(|t| t.f16_error),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trial_passes_within_its_limits_only() {
+        let passes = |f32_error, f16_error| {
+            let trial = Trial {
+                f32_error,
+                f16_error,
+            };
+            trial.passes()
+        };
+        assert!(passes(1e-6, 1e-3));
+        assert!(!passes(1e-3, 1e-3) && !passes(1e-6, 0.1));
+        assert!(!passes(f32::NAN, 1e-3) && !passes(1e-6, f32::NAN));
+    }
 }

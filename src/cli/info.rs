@@ -7,6 +7,7 @@ use super::{open_model, terminal};
 use crate::device::Device;
 use crate::infer::{BUILTIN, DEFAULT_MODEL, Engine, Model};
 use crate::net::{Genotype, count_parts, format_counts, initial_params, param_specs};
+use crate::search::{Timing, warm_up};
 use crate::tape::{NodeReport, format_table};
 use crate::tape::{ParamStore, SessionOptions};
 use crate::tensor::DType;
@@ -16,14 +17,14 @@ use rand_pcg::Pcg64Mcg;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const AFTER_HELP: &str = "\
 Examples:
   hafuse info                                     built-in models and the cost of the default one
   hafuse info --model mif --size 256x256 --run    time and memory on this machine
   hafuse info --genotype mine.json                cost of a network that is not trained yet
-  hafuse info --tape --run                        time of every operator
+  hafuse info --tape --run                        time of every operator, the median of some runs
   hafuse info --mask ir.png vi.png                what the network's mask and rows do on a pair
   hafuse info --model mine.safetensors --mask     the same on a drawn street at night
 
@@ -38,7 +39,9 @@ runs; the process also holds the weights, the program itself and the pictures.";
 /// Show version, models, and size, work, speed and memory of a network
 ///
 /// Without --model or --genotype, the default model is shown. With --run the network really
-/// fuses random noise of the given size: once to begin with, then once more with warm memory.
+/// fuses random noise of the given size: once to begin with, then --runs times with warm memory,
+/// and what is told is the median. A card works for half a second before that. With --tape a card
+/// launches kernels one by one, and the time of a node includes that of its launches.
 #[derive(clap::Args, Clone, Debug)]
 #[command(verbatim_doc_comment, after_help = AFTER_HELP)]
 pub struct InfoArgs {
@@ -57,6 +60,9 @@ pub struct InfoArgs {
     /// Fuse noise of this size and measure
     #[arg(long)]
     pub run: bool,
+    /// Runs with warm memory [default: 50 on a card, 5 on the CPU]
+    #[arg(long, value_name = "N", requires = "run", value_parser = clap::value_parser!(u16).range(1..))]
+    pub runs: Option<u16>,
     /// Describe the mask and the rows on a pair of pictures; without names on a drawn street at night
     #[arg(long, num_args = 0..=2, value_names = ["A", "B"])]
     pub mask: Option<Vec<PathBuf>>,
@@ -78,10 +84,12 @@ pub(super) fn parse_size(text: &str) -> Result<(usize, usize), String> {
 
 /// What `--run` measured.
 struct Measured {
-    /// Wall seconds: with planning and fresh memory, and once more.
+    /// Wall seconds: with planning and fresh memory, and the median with warm memory.
     first: f64,
     warm: f64,
     peak: Option<u64>,
+    /// Every node with the median of its times.
+    nodes: Vec<NodeReport>,
 }
 
 /// Prints.
@@ -183,8 +191,13 @@ fn describe(args: &InfoArgs, model: &Model, text: &mut String, json: &mut Value)
     };
     let precision = args.precision.on(&device);
     let mut engine = Engine::on(&device, precision, model, options)?;
+    let mut nodes = None;
     if args.run {
-        let m = measure(&mut engine, width, height)?;
+        let runs = args.runs.unwrap_or(match &device {
+            Device::Cpu => 5,
+            Device::Cuda(_) => 50,
+        });
+        let m = measure(&mut engine, width, height, runs.into())?;
         let _ = writeln!(
             text,
             "peak     {:>10}   most memory of the process; arena and weights are {} of it",
@@ -194,38 +207,60 @@ fn describe(args: &InfoArgs, model: &Model, text: &mut String, json: &mut Value)
         let megapixels = (width * height) as f64 / 1e6;
         let _ = writeln!(
             text,
-            "time     {:>8.3} s   {:.2} megapixels/s on {device}, {} threads (first run, with planning: {:.3} s)",
+            "time     {:>8.3} s   {:.2} megapixels/s on {device}, {} threads, median of {runs} (first run, with planning: {:.3} s)",
             m.warm,
             megapixels / m.warm,
             rayon::current_num_threads(),
             m.first
         );
         json["run"] = json!({
-            "seconds": m.warm, "first_seconds": m.first, "peak_bytes": m.peak,
+            "seconds": m.warm, "first_seconds": m.first, "runs": runs, "peak_bytes": m.peak,
             "threads": rayon::current_num_threads(), "device": device.to_string(),
         });
+        nodes = Some(m.nodes);
     }
     if args.tape {
-        let rows = engine.report(1, height, width)?;
+        let rows = match nodes {
+            Some(rows) => rows,
+            None => engine.report(1, height, width)?,
+        };
         let _ = write!(text, "\n{}", format_table(&rows));
         json["tape"] = rows.iter().map(node_json).collect();
     }
     Ok(())
 }
 
-fn measure(engine: &mut Engine, width: usize, height: usize) -> Result<Measured> {
+fn measure(engine: &mut Engine, width: usize, height: usize, runs: usize) -> Result<Measured> {
     let mut rng = Pcg64Mcg::seed_from_u64(1);
     let mut noise = || (0..width * height).map(|_| rng.random::<f32>()).collect();
     let (a, b): (Vec<f32>, Vec<f32>) = (noise(), noise());
-    let mut time = || {
+    let device = engine.device().clone();
+    let time = |engine: &mut Engine| {
         let start = Instant::now();
         engine.fuse(height, width, &a, &b)?;
         Ok(start.elapsed().as_secs_f64())
     };
+    let first = time(engine)?;
+    warm_up(&device, 0, || time(engine).map(|_| ()))?;
+    let mut nodes = engine.report(1, height, width)?;
+    let mut each = vec![Vec::with_capacity(runs); nodes.len()];
+    let warm = Timing::of(0, runs, || {
+        let seconds = time(engine)?;
+        let report = engine.report(1, height, width)?;
+        for (times, node) in each.iter_mut().zip(report) {
+            times.push(node.time.as_secs_f64());
+        }
+        Ok(seconds)
+    })?;
+    for (node, times) in nodes.iter_mut().zip(each) {
+        let median_ms = Timing::from_seconds(times)?.median_ms;
+        node.time = Duration::from_secs_f64(median_ms / 1e3);
+    }
     Ok(Measured {
-        first: time()?,
-        warm: time()?,
+        first,
+        warm: warm.median_ms / 1e3,
         peak: peak_bytes(),
+        nodes,
     })
 }
 

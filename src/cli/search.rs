@@ -10,10 +10,9 @@ use crate::hash::Fnv1a;
 use crate::infer::{Model, Precision};
 use crate::net::{CellKind, Genotype, OpKind, count_parts};
 use crate::report::run::SearchRun;
-use crate::search::latency::Effort;
 use crate::search::{
-    self, DEFAULT_CONFIG, LatencyKey, LatencyPrecision, LatencyTable, SearchConfig, SearchEvent,
-    SearchProgress, Searcher, Verdict, brief,
+    self, DEFAULT_CONFIG, Effort, LatencyKey, LatencyPrecision, LatencyTable, Method, SearchConfig,
+    SearchEvent, SearchProgress, Searcher, Verdict, brief,
 };
 use crate::tensor::io::write_atomic;
 use crate::train::Checkpoint;
@@ -275,6 +274,7 @@ pub(super) fn open_table(config: &SearchConfig, device: &Device) -> Result<Laten
     if let Some(path) = cached.as_deref().filter(|p| p.exists())
         && let Ok(table) = LatencyTable::load(path)
         && table.check(&wanted, false).is_ok()
+        && table.method == Method::on(device)
         && let runs = table.runs()
         && runs >= l.runs
     {
@@ -290,7 +290,7 @@ pub(super) fn open_table(config: &SearchConfig, device: &Device) -> Result<Laten
     ));
     let effort = Effort {
         runs: l.runs,
-        flush: true,
+        cold: true,
     };
     let table = LatencyTable::measure(device, wanted, effort, |_| {})?;
     if let Some(path) = cached {

@@ -3,7 +3,7 @@
 use super::Model;
 use crate::device::Device;
 use crate::net::{Part, tape_of_part};
-use crate::tape::{BandSession, NodeReport, ParamStore, Session, SessionOptions, Tape};
+use crate::tape::{BandSession, NodeReport, ParamStore, Replay, Session, SessionOptions, Tape};
 use crate::tensor::DType;
 use crate::{Error, Result};
 use half::slice::HalfFloatSliceExt;
@@ -338,6 +338,19 @@ impl Engine {
             // The first took the first pairs.
             Plan::Bands(sessions) => sessions.first().map_or(Vec::new(), BandSession::report),
         })
+    }
+
+    /// The fusion of `n` pictures of this size that a card did last, to be replayed without the host: what the card itself
+    /// takes.
+    ///
+    /// # Errors
+    /// As [`Replay::new`]; there is none on the CPU.
+    pub fn replay(&mut self, n: usize, height: usize, width: usize) -> Result<Replay<'_>> {
+        let sessions = match self.plan(n, height, width)? {
+            Plan::Whole(session) => std::slice::from_mut(&mut **session),
+            Plan::Bands(_) => &mut [],
+        };
+        Replay::new(sessions, 1)
     }
 
     /// Bytes that [`Engine::arena_bytes`] would give, without allocating them. More than

@@ -403,6 +403,7 @@ mod tests {
     use super::super::heatmap::tests::genotype;
     use super::*;
     use crate::search::LatencyKey;
+    use crate::search::Method;
     use crate::search::Timing;
     use crate::search::latency::{LatencyEntry, entries};
 
@@ -416,6 +417,9 @@ mod tests {
                 high_ms: 1.0,
                 runs: 1,
             },
+            turns: 1,
+            copies: 1,
+            cold: false,
             flops: 0,
             bytes: 0,
             percent: None,
@@ -431,7 +435,7 @@ mod tests {
                 channels: 4,
                 version: "0".into(),
             },
-            cache_flushed: false,
+            method: Method::Nodes,
             entries: entries(8, 8, 4).into_iter().enumerate().map(row).collect(),
         }
     }

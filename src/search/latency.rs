@@ -2,14 +2,15 @@
 
 use super::architecture::LayerWeights;
 use super::key::LatencyKey;
+use super::measure::{Effort, Method, measure};
 use super::timing::Timing;
 use crate::device::Device;
 use crate::net::{
     Builder, CellGene, CellKind, CellPlan, Genotype, GuidedFilterGene, Layer, LayerPlan, OpKind,
-    Pick, initial_params, record_aggregation, record_operator,
+    Pick, record_aggregation, record_operator,
 };
 use crate::ops;
-use crate::tape::{Cost, ParamStore, Session, SessionOptions, Source, Tape, Var};
+use crate::tape::{Tape, Var};
 use crate::tensor::io::write_atomic;
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
@@ -24,6 +25,15 @@ pub struct LatencyEntry {
     pub shape: Vec<usize>,
     #[serde(flatten)]
     pub timing: Timing,
+    /// Runs of the entry in each of the timed ones, which are their means.
+    #[serde(default = "one")]
+    pub turns: usize,
+    /// Copies of all its values, parameters included, that those runs take in turn.
+    #[serde(default = "one")]
+    pub copies: usize,
+    /// Whether the copies together exceed a card's second-level cache.
+    #[serde(default)]
+    pub cold: bool,
     pub flops: u64,
     pub bytes: u64,
     /// Share of the nearer ceiling of a card, where it was measured.
@@ -32,35 +42,31 @@ pub struct LatencyEntry {
     pub kernels: Vec<String>,
 }
 
+fn one() -> usize {
+    1
+}
+
 /// Latencies of all operators at all scales and of the parts of cells, as JSON of format 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LatencyTable {
     pub format: u32,
     #[serde(flatten)]
     pub key: LatencyKey,
-    pub cache_flushed: bool,
+    #[serde(default)]
+    pub method: Method,
     pub entries: Vec<LatencyEntry>,
 }
 
 /// The longest side of a picture that is measured or searched for.
 pub(crate) const MAX_SIDE: usize = 1 << 16;
 
-/// How carefully to measure.
-#[derive(Clone, Copy, Debug)]
-pub struct Effort {
-    /// Runs that count, after three that do not.
-    pub runs: usize,
-    /// Empty a card's cache before every run.
-    pub flush: bool,
-}
-
 type Record = Box<dyn Fn(&mut Builder<'_>, Var) -> Result<Var>>;
 
 /// What is timed: a name, the input's shape, and how it is recorded.
 pub struct Entry {
     pub name: String,
-    shape: [usize; 4],
-    record: Record,
+    pub(super) shape: [usize; 4],
+    pub(super) record: Record,
 }
 
 /// Everything that a table holds for pictures of this size and `c` channels.
@@ -147,8 +153,7 @@ impl LatencyTable {
         Self::measure_entries(device, key, list, effort, progress)
     }
 
-    /// Measures the entries of `list`. Times are the sums of node times: events on a card, a
-    /// monotonic clock on the CPU.
+    /// Measures the entries of `list` by [`Method::on`] the device.
     pub fn measure_entries(
         device: &Device,
         key: LatencyKey,
@@ -163,11 +168,11 @@ impl LatencyTable {
         let mut rows = Vec::with_capacity(list.len());
         for entry in &list {
             progress(&entry.name);
-            rows.push(measure(entry, device, dtype, effort)?);
+            rows.push(measure(entry, device, dtype, effort, rows.is_empty())?);
         }
         Ok(Self {
             format: 1,
-            cache_flushed: effort.flush && matches!(device, Device::Cuda(_)),
+            method: Method::on(device),
             key,
             entries: rows,
         })
@@ -351,53 +356,4 @@ fn record_cell_lat(t: &mut Tape, plan: &CellPlan, table: &LatencyTable) -> Resul
 
 fn scalar(t: &mut Tape, value: f64) -> Result<Var> {
     t.constant(&Tensor::scalar(DType::F64, value))
-}
-
-fn measure(entry: &Entry, device: &Device, dtype: DType, effort: Effort) -> Result<LatencyEntry> {
-    let mut t = Tape::new(dtype);
-    let x = t.input("x", entry.shape)?;
-    let mut builder = Builder::new(&mut t);
-    let y = (entry.record)(&mut builder, x)?;
-    let specs = builder.into_specs();
-    t.output("y", y)?;
-    let store = ParamStore::on(device);
-    initial_params(&specs, 1, dtype, &store)?;
-    let options = SessionOptions {
-        profile: true,
-        ..SessionOptions::default()
-    };
-    let mut session = Session::with_options(&t, &store, options)?;
-    // Half grey: no branch of an operator depends on more.
-    session.set("x", &Tensor::full(entry.shape, dtype, 0.5))?;
-    let flush = match device {
-        Device::Cuda(cuda) if effort.flush => Some((cuda, cuda.flusher()?)),
-        _ => None,
-    };
-    let timing = Timing::of(3, effort.runs, || {
-        if let Some((cuda, memory)) = &flush {
-            cuda.flush(memory)?;
-        }
-        session.run()?;
-        Ok(session.times().map(|(_, t)| t.as_secs_f64()).sum())
-    })?;
-    let mut cost = Cost::default();
-    let mut kernels = Vec::new();
-    for (var, _) in session.times() {
-        if let Source::Op(op) = &t.nodes()[var.index()].source {
-            let c = op.cost(&t.input_metas(var), t.meta(var));
-            cost.flops += c.flops;
-            cost.read += c.read;
-            cost.written += c.written;
-        }
-        kernels.extend(session.kernels(var).into_iter().map(String::from));
-    }
-    Ok(LatencyEntry {
-        name: entry.name.clone(),
-        shape: entry.shape.to_vec(),
-        timing,
-        flops: cost.flops,
-        bytes: cost.read + cost.written,
-        percent: None,
-        kernels,
-    })
 }

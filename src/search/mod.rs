@@ -6,6 +6,7 @@ mod config;
 mod descent;
 mod key;
 pub mod latency;
+mod measure;
 mod schedule;
 mod searcher;
 mod step;
@@ -20,10 +21,11 @@ pub use config::{
 pub use descent::Gradient;
 pub use key::LatencyKey;
 pub use latency::{LatencyTable, record_lat};
+pub use measure::{Effort, Method};
 pub use schedule::{Phase, Place, Schedule};
 pub use searcher::{
     Discretisation, EpochReport, SearchEvent, SearchProgress, Searcher, StepReport, split,
 };
 pub use step::Update;
-pub use timing::Timing;
+pub use timing::{Timing, warm_up};
 pub use verdict::{Decision, Verdict};

@@ -1,7 +1,27 @@
 //! Repeated runs and their quartiles.
 
+use crate::device::Device;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
+
+/// Work that a card does before a run counts: its clock falls while it idles, and takes tens of milliseconds to rise.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// Calls `f` `runs` times, and on a card for half a second at least. No run counts before this has been done once in a process.
+pub fn warm_up(device: &Device, runs: usize, mut f: impl FnMut() -> Result<()>) -> Result<()> {
+    let least = match device {
+        Device::Cpu => Duration::ZERO,
+        Device::Cuda(_) => WARM_UP,
+    };
+    let begun = Instant::now();
+    let mut done = 0;
+    while done < runs || begun.elapsed() < least {
+        f()?;
+        done += 1;
+    }
+    Ok(())
+}
 
 /// Median and quartiles of repeated times, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +67,19 @@ impl Timing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_cpu_warms_up_by_runs_alone() {
+        let mut runs = 0;
+        let run = || {
+            runs += 1;
+            Ok(())
+        };
+        warm_up(&Device::Cpu, 2, run).expect("no error");
+        assert_eq!(runs, 2);
+        let failed = || Err(Error::Internal("planted".into()));
+        assert!(warm_up(&Device::Cpu, 1, failed).is_err());
+    }
 
     #[test]
     fn quartiles_of_known_times() {

@@ -23,6 +23,7 @@ mod layout;
 mod operator;
 mod params;
 pub mod plan;
+mod replay;
 mod run_cpu;
 mod run_cuda;
 mod session;
@@ -33,6 +34,7 @@ pub use dump::{NodeReport, format_table};
 pub(crate) use layout::needed_nodes;
 pub use operator::{Cost, Meta, Operator, check_inputs, expect_shape};
 pub use params::ParamStore;
+pub use replay::Replay;
 pub use session::{Session, SessionOptions};
 
 use crate::tensor::{DType, Shape, Tensor};

@@ -247,12 +247,17 @@ impl CudaRun {
         // The first run loads kernels lazily, which a capture may not; later ones need no list.
         let eager = options.eager || options.profile || self.cuda.checks_launches();
         if self.graph.is_none() && !eager {
-            self.graph = Some(self.cuda.capture(|| self.launch_all(Queue::Capture))?);
+            self.graph = Some(self.cuda.capture(|| self.capture())?);
         }
         for (i, time) in times.iter_mut().enumerate().take(self.events.len()) {
             *time = self.events[i].until(&self.events[i + 1])?;
         }
         Ok(())
+    }
+
+    /// Puts the launches of a run where a capture takes them.
+    pub fn capture(&self) -> Result<()> {
+        self.launch_all(Queue::Capture)
     }
 
     fn launch_all(&self, queue: Queue) -> Result<()> {

@@ -300,6 +300,19 @@ impl Session {
         }
     }
 
+    /// What a [`Replay`](super::Replay) captures.
+    ///
+    /// # Errors
+    /// [`Error::Tape`] on the CPU, and if a run updates parameters or measures its nodes.
+    pub(super) fn on_card(&self) -> Result<&CudaRun> {
+        match &self.backend {
+            Backend::Cuda(run) if !self.has_effects && !self.options.profile => Ok(run),
+            _ => Err(Error::Tape(
+                "a replay is of a card, updates no parameters and measures no nodes".into(),
+            )),
+        }
+    }
+
     /// The tape this session was made from.
     pub fn tape(&self) -> &Tape {
         &self.tape

@@ -201,6 +201,7 @@ fn a_batch_is_timed_beside_its_parts() {
     let part = |key: &str| said[key].as_f64().unwrap();
     assert!(part("network_s") > 0.0 && part("files_s") > 0.0 && part("whole_s") > 0.0);
     assert!(part("ratio") > 0.1, "{said}");
+    assert_eq!(said["sm_clock_mhz"], serde_json::Value::Null);
     let table = world.good(bench);
     assert!(
         table.contains("5 pairs, tiny.safetensors on cpu"),

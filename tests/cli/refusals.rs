@@ -119,6 +119,17 @@ const CASES: &[Case] = &[
         &["plain.safetensors", "`a`"],
     ),
     (
+        "bench net --device cpu --resident TINY",
+        2,
+        &["--resident", "the CPU makes none", "--device cuda"],
+    ),
+    (
+        "bench net --resident --eager TINY",
+        2,
+        &["--resident", "--eager"],
+    ),
+    ("info --runs 3", 2, &["--run"]),
+    (
         "info --model misfit.safetensors",
         3,
         &["misfit.safetensors"],

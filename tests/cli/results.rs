@@ -196,6 +196,10 @@ fn info_tells_cost_and_memory() {
         Some(4 * total["params"].as_u64().unwrap())
     );
     assert!(json["run"]["seconds"].as_f64() > Some(0.0));
+    assert_eq!(json["run"]["runs"], 5);
+    let twice: Value =
+        serde_json::from_str(&world.good(&format!("{args} --run --runs 2 --json"))).unwrap();
+    assert_eq!(twice["run"]["runs"], 2);
     assert!(
         json["tape"]
             .as_array()

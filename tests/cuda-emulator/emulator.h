@@ -106,6 +106,9 @@ inline float warp_shuffle(float v, int lane, const char* file = __builtin_FILE()
   return ::emulator::shuffle(v, unsigned(lane) & 31, file, line);
 }
 
+// Cycles of a card's clock, of which there is none here.
+inline long long clock64() { return 0; }
+
 inline void mma_m16n8k16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2],
                          const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
   ::emulator::mma(d, a, b, file, line);

@@ -3,8 +3,7 @@
 use crate::card::{card, fault};
 use hafuse::data::dataset::{PairDataset, Scene};
 use hafuse::device::Device;
-use hafuse::search::latency::Effort;
-use hafuse::search::{LatencyKey, LatencyTable, SearchConfig, Searcher, Update};
+use hafuse::search::{Effort, LatencyKey, LatencyTable, SearchConfig, Searcher, Update};
 use hafuse::{Session, Tensor};
 use std::collections::BTreeMap;
 
@@ -33,7 +32,7 @@ fn table() -> LatencyTable {
     };
     let effort = Effort {
         runs: 1,
-        flush: false,
+        cold: false,
     };
     let mut table = LatencyTable::measure(&Device::Cpu, key, effort, |_| {}).expect("measures");
     for (i, entry) in table.entries.iter_mut().enumerate() {

@@ -82,6 +82,56 @@ fn a_graph_replays_what_was_captured() {
 }
 
 #[test]
+fn what_ran_between_two_events_is_counted() {
+    let Some(gpu) = gpu() else { return };
+    let stream = gpu.stream();
+    let kernel = Kernel::new(*gpu, "block_sum").on(stream);
+    let x = Memory::of(*gpu, &[1_f32; 256]);
+    let y = Memory::of(*gpu, &ramp(4));
+    let params = |y| Sum {
+        x: x.pointer,
+        y,
+        n: 256,
+    };
+    gpu.begin(stream, THREAD_LOCAL).expect("a capture");
+    for at in [y.pointer, y.pointer, y.pointer + 8] {
+        kernel.run(1, 64, params(at)).expect("recorded");
+    }
+    let graph = gpu.end(stream).expect("a graph");
+    let [from, to] = [null_mut(); 2].map(|mut event| {
+        // SAFETY: the pointer outlives the call.
+        check(unsafe { (gpu.cuEventCreate)(&mut event, 0) }).expect("an event");
+        event
+    });
+    let time = |work: &dyn Fn()| {
+        let mut ms = 0.0;
+        // SAFETY: live handles, and the pointer outlives the call.
+        unsafe {
+            check((gpu.cuEventRecord)(from, stream)).expect("recorded");
+            work();
+            check((gpu.cuEventRecord)(to, stream)).expect("recorded");
+            check((gpu.cuEventElapsedTime)(&mut ms, from, to)).expect("a time");
+        }
+        let work = cuda_emulator::work_between_events();
+        (work.launches, work.different, work.copies)
+    };
+    let launched = time(&|| {
+        for _ in 0..2 {
+            // SAFETY: live handles.
+            check(unsafe { (gpu.cuGraphLaunch)(graph, stream) }).expect("a replay");
+        }
+    });
+    assert_eq!(launched, (6, 2, 0));
+    let copied = time(&|| {
+        // SAFETY: within `y`.
+        check(unsafe { (gpu.cuMemsetD8Async)(y.pointer, 0, 16, stream) }).expect("filled");
+        y.read::<f32>();
+        kernel.run(1, 64, params(y.pointer)).expect("runs");
+    });
+    assert_eq!(copied, (1, 1, 2));
+}
+
+#[test]
 fn a_capture_forbids_waiting() {
     let Some(gpu) = gpu() else { return };
     let stream = gpu.stream();

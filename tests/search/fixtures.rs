@@ -4,7 +4,7 @@ use hafuse::data::dataset::{PairDataset, Scene};
 use hafuse::device::Device;
 use hafuse::net::{CellKind, FrameGene, Genotype, SearchSpace, alpha_name, beta_name};
 use hafuse::search::latency::{LatencyEntry, entries};
-use hafuse::search::{LatencyKey, LatencyTable, SearchConfig, Searcher, Timing};
+use hafuse::search::{LatencyKey, LatencyTable, Method, SearchConfig, Searcher, Timing};
 use hafuse::{DType, ParamStore, Result, Tensor};
 
 pub const C: usize = 4;
@@ -56,6 +56,9 @@ pub fn table() -> LatencyTable {
             name,
             shape: Vec::new(),
             timing,
+            turns: 1,
+            copies: 1,
+            cold: false,
             flops: 0,
             bytes: 0,
             percent: None,
@@ -73,7 +76,7 @@ pub fn table() -> LatencyTable {
             channels: C,
             version: "0".into(),
         },
-        cache_flushed: false,
+        method: Method::Nodes,
         entries: names.enumerate().map(entry).collect(),
     }
 }

@@ -6,8 +6,8 @@ use hafuse::device::Device;
 use hafuse::net::{
     Builder, LayerPlan, NetworkPlan, OpKind, Pick, Searched, initial_params, layer_names,
 };
-use hafuse::search::latency::Effort;
-use hafuse::search::{LatencyKey, LatencyTable, read_layers, record_lat};
+use hafuse::search::latency::LatencyEntry;
+use hafuse::search::{Effort, LatencyKey, LatencyTable, Method, read_layers, record_lat};
 use hafuse::{DType, ParamStore, Session, Tape};
 
 /// Eq. 3 written out: entries are in the order of `entries`: 10 operators at 1, 2, 4, stem, head,
@@ -122,7 +122,7 @@ fn a_measured_table_is_whole_and_survives_the_disk() {
     };
     let effort = Effort {
         runs: 1,
-        flush: true,
+        cold: true,
     };
     let measured = LatencyTable::measure(&Device::Cpu, key.clone(), effort, |_| {}).unwrap();
     measured.check(&key, false).unwrap();
@@ -133,6 +133,23 @@ fn a_measured_table_is_whole_and_survives_the_disk() {
     let read = LatencyTable::load(&path).unwrap();
     assert_eq!(read.entries.len(), 40);
     assert_eq!(read.key, key);
+    let each = |e: &LatencyEntry| (e.turns, e.copies, e.cold);
+    assert!(read.entries.iter().all(|e| each(e) == (1, 1, false)));
+    assert_eq!(read.method, Method::Nodes);
+    // One of before tables named their method.
+    let text = std::fs::read_to_string(&path).unwrap();
+    let old = [
+        "\"method\": \"nodes\",",
+        "\"turns\": 1,",
+        "\"copies\": 1,",
+        "\"cold\": false,",
+    ];
+    let old = old
+        .iter()
+        .fold(text.clone(), |text, key| text.replace(key, ""));
+    assert!(old.len() < text.len());
+    std::fs::write(&path, old).unwrap();
+    assert_eq!(LatencyTable::load(&path).unwrap(), read);
     std::fs::write(&path, "{}").unwrap();
     let e = LatencyTable::load(&path).unwrap_err().to_string();
     assert!(e.contains("bench ops") && !e.contains('\n'), "{e}");

@@ -1,5 +1,6 @@
 //! A batch from disk to disk beside its parts: the networks alone, reading and writing alone.
 
+use super::clock::{SmClock, Watch};
 use crate::baseline::Baseline;
 use crate::cli::batch::{self, Crew, Finish, Job};
 use crate::cli::device::{DeviceArg, PrecisionArg};
@@ -7,7 +8,7 @@ use crate::cli::fuser::Fuser;
 use crate::cli::terminal;
 use crate::data::{Pair, Picture, list_pairs, read_pair};
 use crate::infer::DEFAULT_MODEL;
-use crate::search::Timing;
+use crate::search::{Timing, warm_up};
 use crate::{Error, Result};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -118,7 +119,8 @@ pub fn run(args: &BatchArgs) -> Result<()> {
     let held = first.iter().map(|job| read_pair(&job.a, &job.b));
     let held: Vec<_> = held.collect::<Result<_>>()?;
     // Engines plan and allocate when they meet a size.
-    in_memory(first, &held, &network)?;
+    warm_up(&device, 1, || in_memory(first, &held, &network).map(|_| ()))?;
+    let watch = Watch::start(&device)?;
     for _ in 0..args.rounds {
         let round = [
             from_disk(&jobs, &network)?,
@@ -130,6 +132,7 @@ pub fn run(args: &BatchArgs) -> Result<()> {
             all.push(one);
         }
     }
+    let clock = watch.stop()?;
     let median = |values| Timing::from_seconds(values).map(|t| t.median_ms / 1e3);
     let [whole, network, files] = seconds;
     let [whole, network, files] = [median(whole)?, median(network)?, median(files)?];
@@ -140,6 +143,7 @@ pub fn run(args: &BatchArgs) -> Result<()> {
                 "version": env!("CARGO_PKG_VERSION"), "device": device.to_string(), "model": args.model,
                 "pairs": count, "rounds": args.rounds, "workers": workers, "whole_s": whole,
                 "network_s": network, "files_s": files, "ratio": ratio,
+                "sm_clock_mhz": clock,
             })
             .to_string(),
         );
@@ -149,11 +153,12 @@ pub fn run(args: &BatchArgs) -> Result<()> {
         format!("{what:<24} {seconds:9.2} s {rate:9.2} pairs/s")
     };
     terminal::print(&format!(
-        "{count} pairs, {} on {device}, {workers} at a time; medians of {} rounds\n\n{}\n{}\n{}\n\nwhole / longer part {ratio:.3}",
+        "{count} pairs, {} on {device}, {workers} at a time; medians of {} rounds\n\n{}\n{}\n{}\n\nwhole / longer part {ratio:.3}{}",
         args.model,
         args.rounds,
         line("disk to disk", whole),
         line("networks alone", network),
         line("reading, writing alone", files),
+        SmClock::foot(clock),
     ))
 }

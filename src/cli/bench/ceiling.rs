@@ -5,7 +5,7 @@ use crate::device::Device;
 use crate::device::cpu::CpuIo;
 use crate::device::cuda::Cuda;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::search::Timing;
+use crate::search::{Timing, warm_up};
 use crate::tape::{Meta, Operator, ParamStore, Session, SessionOptions, Tape, Var};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Shape};
@@ -37,23 +37,22 @@ impl Ceilings {
     }
 }
 
-/// Measures, with `effort` times the work of the smallest run.
+/// Measures, with `effort` times the work of the smallest run; leaves the card warm.
 pub fn measure(cuda: &Arc<Cuda>, effort: usize) -> Result<Ceilings> {
     let blocks = cuda.card().multiprocessors as usize * 8;
     let threads = blocks * THREADS;
     let rounds = 64 * effort;
-    let seconds = |kind, dtype, shape: Shape| {
-        time(
-            cuda,
-            Ceiling {
-                kind,
-                blocks,
-                rounds,
-            },
-            dtype,
-            shape,
-        )
+    let session = |kind, dtype, shape: Shape| {
+        let op = Ceiling {
+            kind,
+            blocks,
+            rounds,
+        };
+        op.session(cuda, dtype, shape)
     };
+    let seconds = |kind, dtype, shape| time(session(kind, dtype, shape)?);
+    let mut warm = session(Kind::MultiplyAdd, DType::F32, [threads].into())?;
+    warm_up(&Device::Cuda(cuda.clone()), 0, || warm.run())?;
     // Larger than any cache, from a certain effort on.
     let copied = (effort << 18).next_multiple_of(8);
     let copy = seconds(Kind::Copy, DType::F32, [copied].into())?;
@@ -72,18 +71,7 @@ pub fn measure(cuda: &Arc<Cuda>, effort: usize) -> Result<Ceilings> {
 }
 
 /// Median seconds of a run.
-fn time(cuda: &Arc<Cuda>, op: Ceiling, dtype: DType, shape: Shape) -> Result<f64> {
-    let mut t = Tape::new(dtype);
-    let x = t.input("x", shape)?;
-    let y = t.record(op, &[x])?;
-    t.output("y", y)?;
-    let options = SessionOptions {
-        profile: true,
-        ..SessionOptions::default()
-    };
-    let store = ParamStore::on(&Device::Cuda(cuda.clone()));
-    let mut session = Session::with_options(&t, &store, options)?;
-    session.set("x", &Tensor::full(shape, dtype, 0.5))?;
+fn time(mut session: Session) -> Result<f64> {
     let timing = Timing::of(2, 5, || {
         session.run()?;
         Ok(session.times().map(|(_, t)| t.as_secs_f64()).sum())
@@ -92,18 +80,38 @@ fn time(cuda: &Arc<Cuda>, op: Ceiling, dtype: DType, shape: Shape) -> Result<f64
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+pub enum Kind {
     Copy,
     MultiplyAdd,
     TensorCore,
+    /// One thread that waits for `rounds` cycles and gives how many passed.
+    Clock,
 }
 
 /// Work without a purpose; the output has the input's shape.
 #[derive(Debug)]
-struct Ceiling {
-    kind: Kind,
-    blocks: usize,
-    rounds: usize,
+pub struct Ceiling {
+    pub kind: Kind,
+    pub blocks: usize,
+    pub rounds: usize,
+}
+
+impl Ceiling {
+    /// A session that runs and times it: from `x` of this shape to `y`.
+    pub fn session(self, cuda: &Arc<Cuda>, dtype: DType, shape: Shape) -> Result<Session> {
+        let mut t = Tape::new(dtype);
+        let x = t.input("x", shape)?;
+        let y = t.record(self, &[x])?;
+        t.output("y", y)?;
+        let options = SessionOptions {
+            profile: true,
+            ..SessionOptions::default()
+        };
+        let store = ParamStore::on(&Device::Cuda(cuda.clone()));
+        let mut session = Session::with_options(&t, &store, options)?;
+        session.set("x", &Tensor::full(shape, dtype, 0.5))?;
+        Ok(session)
+    }
 }
 
 /// `Copy` of `kernels/ceiling.cu`.
@@ -178,6 +186,7 @@ impl Operator for Ceiling {
                 THREADS,
                 looped,
             ),
+            Kind::Clock => io.launch("ceiling", "ceiling_clock", self.blocks, 32, looped),
         }
     }
 

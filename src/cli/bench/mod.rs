@@ -3,6 +3,7 @@
 mod batch;
 mod cards;
 mod ceiling;
+mod clock;
 mod net;
 mod ops;
 mod peak;
@@ -17,10 +18,12 @@ Examples:
   hafuse bench ops --roofline                 share of the CPU's measured peak that each operator reaches
   hafuse bench ops --device cuda --precision f16 --size 640x512
   hafuse bench net --model ivif --device cuda whole fusions, copies included
+  hafuse bench net --resident --device cuda   the same, and what the card alone takes
   hafuse bench batch ir/ vi/                  a batch from disk to disk beside its parts
   hafuse bench roofline --card 'RTX 4090'     least time of each node on a card that is not here
 
-Times are medians; the quartiles beside them tell how noisy the machine is.";
+Times are medians; the quartiles beside them tell how noisy the machine is. A card works for half a
+second before anything counts, and the clock of its multiprocessors is told before and after.";
 
 /// Measure operators and whole fusions on a device, or compute floors for a card
 #[derive(clap::Args, Clone, Debug)]

@@ -1,13 +1,13 @@
 //! Latency of each operator and cell part: the look-up table of the paper's Eq. 3.
 
 use super::ceiling::{self, Ceilings};
+use super::clock::{SmClock, Watch};
 use super::peak::Peak;
 use crate::cli::device::{DeviceArg, PrecisionArg};
 use crate::cli::info::parse_size;
 use crate::cli::terminal;
 use crate::device::Device;
-use crate::search::latency::{self, Effort};
-use crate::search::{LatencyKey, LatencyTable};
+use crate::search::{Effort, LatencyKey, LatencyTable, Method, latency};
 use crate::tensor::io::write_atomic;
 use crate::{Error, Result};
 use serde::Serialize;
@@ -17,8 +17,9 @@ use std::path::PathBuf;
 /// Time each operator of the search space and each part of its cells
 ///
 /// Operators are timed at full size with C channels, at half size with 2 C and at a quarter with 4 C,
-/// as multi-scale cells run them. On a card the times come from its own events, with its cache
-/// flushed before every run; on the CPU from a monotonic clock.
+/// as multi-scale cells run them. On a card a run is many runs of one graph between two events,
+/// in turn on copies of all values that together are twice its cache, and what counts is their mean;
+/// on the CPU a run is the sum of its nodes' times by a monotonic clock.
 #[derive(clap::Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct OpsArgs {
@@ -28,7 +29,7 @@ pub struct OpsArgs {
     /// Channels C at full size
     #[arg(long, value_name = "C", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub channels: u16,
-    /// Runs that count, after three that do not
+    /// Runs that count, after three that do not, and half a second of work on a card
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     pub runs: u16,
     /// Effort of measuring the card's ceilings; less is faster and less exact
@@ -37,7 +38,7 @@ pub struct OpsArgs {
     /// On the CPU, also measure what it reaches at most, and give each operator's share of it
     #[arg(long)]
     pub roofline: bool,
-    /// Leave what is in the card's cache there
+    /// On a card, take one copy: what a run has left in the cache is there for the next
     #[arg(long)]
     pub warm: bool,
     /// Only entries whose name contains this
@@ -59,6 +60,7 @@ struct Report {
     table: LatencyTable,
     ceilings: Option<Ceilings>,
     peak: Option<Peak>,
+    sm_clock_mhz: Option<SmClock>,
 }
 
 /// Measures, prints and writes.
@@ -89,17 +91,19 @@ pub fn run(args: &OpsArgs) -> Result<()> {
         Device::Cpu if args.roofline => Some(Peak::measure()),
         _ => None,
     };
+    let watch = Watch::start(&device)?;
     let bar = terminal::bar(list.len() as u64, "{bar:40} {pos}/{len} {msg}");
     let what = LatencyKey::here(&device, dtype, args.size, channels);
     let effort = Effort {
         runs: args.runs.into(),
-        flush: !args.warm,
+        cold: !args.warm,
     };
     let mut table = LatencyTable::measure_entries(&device, what, list, effort, |name| {
         bar.set_message(name.to_string());
         bar.inc(1);
     })?;
     bar.finish_and_clear();
+    let clock = watch.stop()?;
     if let Some(c) = ceilings {
         for r in &mut table.entries {
             r.percent = Some(c.percent(dtype, r.flops, r.bytes, r.timing.median_ms / 1e3));
@@ -114,6 +118,7 @@ pub fn run(args: &OpsArgs) -> Result<()> {
         table,
         ceilings,
         peak,
+        sm_clock_mhz: clock,
     };
     let json = serde_json::to_string_pretty(&report)
         .map_err(|e| Error::Internal(format!("latency table: {e}")))?;
@@ -123,6 +128,16 @@ pub fn run(args: &OpsArgs) -> Result<()> {
         None => {}
     }
     terminal::print(&text(&report))
+}
+
+/// What a card's cache held.
+fn cold(t: &LatencyTable) -> String {
+    let warm = t.entries.iter().filter(|r| !r.cold).count();
+    match warm {
+        0 => ", cache cold".into(),
+        n if n == t.entries.len() => ", cache warm".into(),
+        n => format!(", cache cold but for {n} small entries"),
+    }
 }
 
 fn text(report: &Report) -> String {
@@ -137,10 +152,9 @@ fn text(report: &Report) -> String {
         t.key.width,
         t.key.height,
         t.key.channels,
-        if t.cache_flushed {
-            ", cache flushed"
-        } else {
-            ""
+        match t.method {
+            Method::Nodes => String::new(),
+            Method::Graph => format!(", means in graphs{}", cold(t)),
         },
     );
     if let Some(c) = report.ceilings {
@@ -187,5 +201,5 @@ fn text(report: &Report) -> String {
             r.percent.map_or("-".into(), |p| format!("{p:.1}"))
         );
     }
-    out
+    out + SmClock::foot(report.sm_clock_mhz).trim_start()
 }

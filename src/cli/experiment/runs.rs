@@ -11,7 +11,9 @@ use crate::infer::{Engine, Model, Precision};
 use crate::metrics::{Metric, measure};
 use crate::net::{Genotype, Part, tape_of_part};
 use crate::report::run::SearchRun;
-use crate::search::{LatencyKey, LatencyTable, LayerWeights, SearchConfig, Strategy, Timing};
+use crate::search::{
+    LatencyKey, LatencyTable, LayerWeights, SearchConfig, Strategy, Timing, warm_up,
+};
 use crate::stats::mean_std;
 use crate::tape::{Session, SessionOptions, Tape};
 use crate::tensor::Tensor;
@@ -302,14 +304,14 @@ impl Lab<'_> {
             .collect::<Result<Vec<_>>>()?;
         let bar = terminal::bar(m.runs as u64, "{bar:30} {pos}/{len} rounds of timing");
         let mut seconds = vec![Vec::with_capacity(m.runs); sessions.len()];
-        // The first two rounds only warm up.
-        for round in 0..m.runs + 2 {
+        warm_up(&self.device, 2, || {
+            sessions.iter_mut().try_for_each(Session::run)
+        })?;
+        for _ in 0..m.runs {
             for (session, seconds) in sessions.iter_mut().zip(&mut seconds) {
                 let start = Instant::now();
                 session.run()?;
-                if round >= 2 {
-                    seconds.push(start.elapsed().as_secs_f64());
-                }
+                seconds.push(start.elapsed().as_secs_f64());
             }
             bar.inc(1);
         }

@@ -430,17 +430,6 @@ impl Cuda {
         self.check("filling memory", done)
     }
 
-    /// Memory twice as large as the second-level cache, for [`Cuda::flush`].
-    pub(crate) fn flusher(self: &Arc<Self>) -> Result<Memory> {
-        self.allocate(2 * self.card.l2)
-    }
-
-    /// Overwrites the second-level cache.
-    pub(crate) fn flush(&self, memory: &Memory) -> Result<()> {
-        self.bind()?;
-        self.fill(memory, 0)
-    }
-
     pub(crate) fn event(self: &Arc<Self>) -> Result<Event> {
         self.bind()?;
         let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT)

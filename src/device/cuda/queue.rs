@@ -19,7 +19,7 @@ unsafe impl Send for Graph {}
 impl Graph {
     pub fn launch(&self) -> Result<()> {
         let stream = self.cuda.stream(Queue::Compute);
-        // SAFETY: made by `Cuda::capture`; the session keeps what the nodes touch.
+        // SAFETY: made by `Cuda::capture`; its owner keeps the sessions whose memory the nodes touch.
         let done = unsafe { result::graph::launch(self.exec, stream) };
         self.cuda.check("replaying a graph", done)
     }

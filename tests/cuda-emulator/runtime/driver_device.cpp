@@ -60,7 +60,7 @@ static int attribute(int which) {
     case 31: return 1;                         // CONCURRENT_KERNELS
     case 36: return 5001000;                   // MEMORY_CLOCK_RATE, kHz
     case 37: return 256;                       // GLOBAL_MEMORY_BUS_WIDTH, bits
-    case 38: return 4 << 20;                   // L2_CACHE_SIZE
+    case 38: return 64 << 10;                  // L2_CACHE_SIZE; small, so that few copies exceed it
     case 39: return 2048;                      // MAX_THREADS_PER_MULTIPROCESSOR
     case 40: return 1;                         // ASYNC_ENGINE_COUNT
     case 41: return 1;                         // UNIFIED_ADDRESSING

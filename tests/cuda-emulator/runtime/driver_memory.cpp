@@ -8,6 +8,7 @@
 #include "api.h"
 #include "memory.h"
 #include "stream.h"
+#include "work.h"
 
 using namespace emulator;
 
@@ -62,12 +63,14 @@ API cuMemFreeHost(void* pointer) {
 
 static Result upload(const char* call, CUdeviceptr to, const void* from, size_t bytes) {
   if (Result bad = check_range(call, to, bytes, true)) return bad;
+  count_copy();
   memcpy(at(to), from, bytes);
   return SUCCESS;
 }
 
 static Result download(const char* call, void* to, CUdeviceptr from, size_t bytes) {
   if (Result bad = check_range(call, from, bytes, false)) return bad;
+  count_copy();
   memcpy(to, at(from), bytes);
   return SUCCESS;
 }
@@ -75,6 +78,7 @@ static Result download(const char* call, void* to, CUdeviceptr from, size_t byte
 static Result move(const char* call, CUdeviceptr to, CUdeviceptr from, size_t bytes) {
   if (Result bad = check_range(call, to, bytes, true)) return bad;
   if (Result bad = check_range(call, from, bytes, false)) return bad;
+  count_copy();
   memmove(at(to), at(from), bytes);
   return SUCCESS;
 }
@@ -116,6 +120,7 @@ API cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, void* s
 
 static Result fill8(const char* call, CUdeviceptr to, unsigned char value, size_t count) {
   if (Result bad = check_range(call, to, count, true)) return bad;
+  count_copy();
   memset(at(to), value, count);
   return SUCCESS;
 }
@@ -123,6 +128,7 @@ static Result fill8(const char* call, CUdeviceptr to, unsigned char value, size_
 static Result fill32(const char* call, CUdeviceptr to, unsigned value, size_t count) {
   if (to % 4) return report(INVALID_VALUE, "invalid value: cuMemsetD32 needs an alignment of 4");
   if (Result bad = check_range(call, to, count * 4, true)) return bad;
+  count_copy();
   for (size_t i = 0; i < count; i++) static_cast<unsigned*>(at(to))[i] = value;
   return SUCCESS;
 }

@@ -12,6 +12,7 @@
 #include "memory.h"
 #include "module.h"
 #include "stream.h"
+#include "work.h"
 
 namespace emulator {
 
@@ -51,6 +52,7 @@ struct alignas(16) Chunk {
 
 Result run_launch(Launch launch, const std::vector<Chunk>& params) {
   launch.params = params.data();
+  count_launch(launch.kernel, params.data(), launch.kernel->bytes);
   Machine* machine = acquire_machine();
   Result result = machine->run(launch, order, order_seed);
   if (result) report(machine->fault);

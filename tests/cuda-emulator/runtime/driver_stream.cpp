@@ -7,6 +7,7 @@
 
 #include "api.h"
 #include "stream.h"
+#include "work.h"
 
 namespace emulator {
 
@@ -17,6 +18,7 @@ struct Event {
   bool recorded = false;
   bool captured = false;  // last recorded in a capture
   uint64_t nanoseconds = 0;
+  Work work;
 };
 
 // One mutex for all handles; it is not held while work runs.
@@ -257,6 +259,7 @@ API cuEventRecord(void* handle, void* stream) {
   event->captured = record != nullptr;  // then it only orders work within the graph
   event->recorded = true;
   event->nanoseconds = now();
+  if (!record) event->work = work_at_event();
   return SUCCESS;
 }
 
@@ -285,6 +288,7 @@ API cuEventElapsedTime(float* milliseconds, void* from_handle, void* to_handle) 
   if (Result bad = check_event("cuEventElapsedTime", to_handle, &to)) return bad;
   if (!from->timing || !to->timing || !from->recorded || !to->recorded)
     return report(INVALID_HANDLE, "invalid handle: an event without timing or not recorded");
+  keep_work(from->work, to->work);
   *milliseconds = float(double(int64_t(to->nanoseconds - from->nanoseconds)) * 1e-6);
   return SUCCESS;
 }

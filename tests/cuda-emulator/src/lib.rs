@@ -123,6 +123,34 @@ pub fn last_fault() -> String {
     }
 }
 
+/// What the device did between two events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    pub launches: u64,
+    /// Of these, how many differ in kernel or parameters, which hold addresses; since the event before the second one.
+    pub different: u64,
+    /// And fills.
+    pub copies: u64,
+}
+
+/// The calling OS thread's work between the two events whose distance it asked for last.
+pub fn work_between_events() -> Work {
+    let mut counts = [0; 3];
+    // SAFETY: the signature in runtime/work.cpp.
+    let work =
+        unsafe { symbol::<unsafe extern "C" fn(*mut u64)>("emulator_work_between_events") };
+    if let Ok(work) = work {
+        // SAFETY: it writes three counts.
+        unsafe { work(counts.as_mut_ptr()) }
+    }
+    let [launches, different, copies] = counts;
+    Work {
+        launches,
+        different,
+        copies,
+    }
+}
+
 /// Bytes of device memory that all threads of the process hold.
 pub fn bytes_in_use() -> usize {
     // SAFETY: the signature in runtime/driver_memory.cpp.
