@@ -79,7 +79,7 @@ fn find_nvcc() -> Result<PathBuf, String> {
     let roots = roots.map(|root| PathBuf::from(root).join("bin"));
     let path = env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = roots.chain(env::split_paths(&path)).collect();
-    folders.extend(installed());
+    folders.extend(installed(Path::new("/usr/local")));
     folders.extend(python_packages().map(|p| p.join("nvidia/cu13/bin")));
     folders
         .iter()
@@ -91,19 +91,19 @@ fn find_nvcc() -> Result<PathBuf, String> {
         })
 }
 
-/// `/usr/local/cuda/bin`, then those of `/usr/local/cuda-<version>`, the newest first.
-fn installed() -> Vec<PathBuf> {
+/// `cuda/bin` of this folder, then those of `cuda-<version>`, the newest first.
+fn installed(root: &Path) -> Vec<PathBuf> {
     let version = |folder: &Path| -> Option<Vec<u32>> {
         let name = folder.file_name()?.to_str()?.strip_prefix("cuda-")?;
         name.split('.').map(|part| part.parse().ok()).collect()
     };
-    let entries = std::fs::read_dir("/usr/local").into_iter().flatten();
+    let entries = std::fs::read_dir(root).into_iter().flatten();
     let folders = entries.filter_map(|e| e.ok().map(|e| e.path()));
     let mut versions: Vec<(Vec<u32>, PathBuf)> =
         folders.filter_map(|f| Some((version(&f)?, f))).collect();
     versions.sort();
     let newest_first = versions.into_iter().rev().map(|(_, folder)| folder);
-    let all = std::iter::once(PathBuf::from("/usr/local/cuda")).chain(newest_first);
+    let all = std::iter::once(root.join("cuda")).chain(newest_first);
     all.map(|folder| folder.join("bin")).collect()
 }
 
@@ -146,6 +146,10 @@ fn archs(nvcc: &Path) -> Vec<u32> {
         archs.dedup();
         return archs;
     }
+    known_archs(nvcc)
+}
+
+fn known_archs(nvcc: &Path) -> Vec<u32> {
     let known = Command::new(nvcc).arg("--list-gpu-code").output();
     let known = known.map_or(String::new(), |o| String::from_utf8_lossy(&o.stdout).into());
     let knows = |arch: &&u32| known.lines().any(|l| l.trim() == format!("sm_{arch}"));
@@ -244,4 +248,37 @@ fn table(sources: &[PathBuf], built: Option<(&Path, &Vec<u32>, &Path)>) -> Strin
     let _ = writeln!(text, "/// The toolkit that compiled them.");
     let _ = writeln!(text, "pub static TOOLKIT: Option<&str> = {toolkit:?};");
     text
+}
+
+/// `tests/build.rs` compiles this file as a module.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn toolkits_of_installers_are_found_the_newest_first() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["cuda-11.8", "cuda-12.6", "cuda-9", "cuda-samples", "lib"] {
+            std::fs::create_dir(root.path().join(name)).unwrap();
+        }
+        let found = installed(root.path());
+        let expected = ["cuda", "cuda-12.6", "cuda-11.8", "cuda-9"];
+        let expected = expected.map(|name| root.path().join(name).join("bin"));
+        assert_eq!(found, expected);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn cards_that_this_nvcc_knows_are_compiled_for() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let nvcc = root.path().join("nvcc");
+        let says = "#!/bin/sh\nfor a in 53 61 62 70 72 75 80 86 87 89 90; do echo sm_$a; done\n";
+        std::fs::write(&nvcc, says).unwrap();
+        std::fs::set_permissions(&nvcc, PermissionsExt::from_mode(0o755)).unwrap();
+        // As CUDA 11.8: a V100 and a Jetson Xavier are among them, which no PTX of ours serves.
+        let archs = known_archs(&nvcc);
+        assert_eq!(archs, [70, 72, 75, 80, 86, 87, 89, 90]);
+        assert_eq!(ptx(&archs), Some(80));
+    }
 }

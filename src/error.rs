@@ -41,9 +41,18 @@ pub enum Error {
     /// A file or folder could not be written; what was there before is untouched.
     #[error("cannot write {}: {detail}", path.display())]
     Output { path: PathBuf, detail: String },
-    /// The device that was asked for is not there.
-    #[error("device {device}: {detail}")]
-    Device { device: String, detail: String },
+    /// The device that was asked for is not there, or does not work.
+    #[error("device {device}: {detail}; {way_out}")]
+    Device {
+        device: String,
+        detail: String,
+        way_out: String,
+    },
+    /// A device works, but what was asked of it needs more memory than it has free.
+    #[error(
+        "device {device}: {detail}; use a smaller picture or batch, --precision f16, or --device cpu"
+    )]
+    DeviceMemory { device: String, detail: String },
     /// Some items of a batch failed; each was reported by itself.
     #[error("{failed} of {total} {what} failed; see the messages above")]
     Partial {
@@ -69,7 +78,7 @@ impl Error {
             Error::Config { .. } => 2,
             Error::Input { .. } | Error::Weights(_) => 3,
             Error::Output { .. } => 4,
-            Error::Device { .. } => 5,
+            Error::Device { .. } | Error::DeviceMemory { .. } => 5,
             Error::Stopped(_) => 6,
             Error::Shape { .. }
             | Error::DType { .. }

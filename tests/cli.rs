@@ -6,6 +6,8 @@ mod batch;
 mod compare;
 #[path = "cli/cuda.rs"]
 mod cuda;
+#[path = "cli/driver.rs"]
+mod driver;
 #[path = "cli/eval.rs"]
 mod eval;
 #[path = "cli/experiment.rs"]

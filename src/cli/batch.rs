@@ -9,7 +9,7 @@ use crate::{Error, Result};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::Instant;
 
@@ -90,6 +90,8 @@ pub struct Outcome {
     pub outputs: Vec<PathBuf>,
     /// Name and reason.
     pub failures: Vec<(String, String)>,
+    /// The first failure of the device, which ended the batch.
+    pub broken: Option<Error>,
     pub notes: Notes,
     pub stages: Stages,
     pub workers: usize,
@@ -246,7 +248,7 @@ impl Crew {
     }
 }
 
-/// Fuses all pairs.
+/// Fuses all pairs, or those before the device broke: it answers every call after a fault with the same error.
 pub fn run(jobs: &[Job], finish: Finish, crew: &Crew) -> Result<Outcome> {
     let bar = terminal::bar(
         jobs.len() as u64,
@@ -257,20 +259,37 @@ pub fn run(jobs: &[Job], finish: Finish, crew: &Crew) -> Result<Outcome> {
         ..Outcome::default()
     };
     let mut done: Vec<Option<Result<()>>> = jobs.iter().map(|_| None).collect();
+    let broken = AtomicBool::new(false);
     crew.each(
         jobs.len(),
         |i, fuser| {
+            if broken.load(Ordering::Relaxed) {
+                return None;
+            }
             // A fault in one pair is not the end of the others.
-            catch_unwind(AssertUnwindSafe(|| one(&jobs[i], finish, fuser))).unwrap_or_else(|_| {
+            let fused = catch_unwind(AssertUnwindSafe(|| one(&jobs[i], finish, fuser)));
+            let fused = fused.unwrap_or_else(|_| {
                 let fault = Error::Internal("its worker panicked; please report it".into());
                 (Notes::default(), Stages::default(), Err(fault))
-            })
+            });
+            if matches!(fused.2, Err(Error::Device { .. })) {
+                broken.store(true, Ordering::Relaxed);
+            }
+            Some(fused)
         },
-        |i, (notes, stages, result)| {
+        |i, fused| {
+            let Some((notes, stages, result)) = fused else {
+                return;
+            };
             outcome.notes.add(notes);
             outcome.stages.add(stages);
-            if let Err(e) = &result {
-                bar.suspend(|| terminal::say(&format!("failed: pair {}: {e}", jobs[i].name)));
+            match &result {
+                Ok(()) => {}
+                // Told at the end, once.
+                Err(Error::Device { .. }) => {}
+                Err(e) => bar.suspend(|| {
+                    terminal::say(&format!("failed: pair {}: {e}", jobs[i].name));
+                }),
             }
             done[i] = Some(result);
             let [decode, network, encode] = outcome.stages.shares();
@@ -284,7 +303,13 @@ pub fn run(jobs: &[Job], finish: Finish, crew: &Crew) -> Result<Outcome> {
     for (job, result) in jobs.iter().zip(done) {
         match result {
             Some(Ok(())) => outcome.outputs.push(job.out.clone()),
-            Some(Err(e)) => outcome.failures.push((job.name.clone(), e.to_string())),
+            Some(Err(e)) => {
+                outcome.failures.push((job.name.clone(), e.to_string()));
+                if matches!(e, Error::Device { .. }) {
+                    outcome.broken.get_or_insert(e);
+                }
+            }
+            None if broken.load(Ordering::Relaxed) => {}
             None => return Err(Error::Internal(format!("pair {} was left out", job.name))),
         }
     }

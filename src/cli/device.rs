@@ -1,10 +1,10 @@
 //! The options that choose where and in which precision to compute.
 
 use super::terminal;
-use crate::Result;
 use crate::device::Device;
-use crate::device::cuda::driver_version;
+use crate::device::cuda::has_driver;
 use crate::infer::Precision;
+use crate::{Error, Result};
 use clap::ValueEnum;
 
 /// `--device`.
@@ -16,28 +16,54 @@ pub struct DeviceArg {
 }
 
 impl DeviceArg {
-    /// Opens the device. With `auto`, a card that is there but cannot be used is named in a line; which
-    /// device it became stands in the result.
+    /// Opens the device.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) if a card was asked for and cannot be used.
+    /// [`Error::Device`] if a card was asked for and cannot be used.
     pub fn open(&self) -> Result<Device> {
+        self.open_or_why().map(|(device, _)| device)
+    }
+
+    /// Opens the device. With `auto`, a card or a driver that is there but cannot be used is named in a line; where the
+    /// CPU is taken for want of a card, the reason comes too, without a way out.
+    ///
+    /// # Errors
+    /// As [`DeviceArg::open`].
+    pub fn open_or_why(&self) -> Result<(Device, Option<String>)> {
         if self.device != "auto" {
-            return Device::open(&self.device);
+            return Ok((Device::open(&self.device)?, None));
         }
         let (device, reason) = Device::auto();
+        let on_cpu = matches!(device, Device::Cpu);
         // Most machines have no driver; that is no news.
-        if let Some(reason) = reason.filter(|_| driver_version().is_ok()) {
-            terminal::say(&format!("note: computing on the CPU: {reason}"));
+        if let Some(reason) = reason.as_ref().filter(|_| has_driver()) {
+            let place = match on_cpu {
+                true => "the CPU".into(),
+                false => device.to_string(),
+            };
+            terminal::say(&format!("note: computing on {place}: {reason}"));
         }
-        Ok(device)
+        let why = reason.filter(|_| on_cpu).map(|e| match e {
+            Error::Device { device, detail, .. } => format!("device {device}: {detail}"),
+            e => e.to_string(),
+        });
+        Ok((device, why))
     }
+}
+
+/// Device and precision of a network: `cpu in f32`.
+pub fn place(device: &Device, precision: Precision) -> String {
+    let without = match device {
+        Device::Cuda(cuda) if !cuda.card().tensor_cores() => " (no tensor cores)",
+        _ => "",
+    };
+    format!("{device} in {}{without}", precision.dtype())
 }
 
 /// `--precision`.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub struct PrecisionArg {
-    /// Element type of the network [default: f16 on a card, f32 on the CPU]
+    /// Element type of the network [default: f16 on a card with tensor cores, else f32]
     #[arg(long, value_enum)]
     pub precision: Option<PrecisionName>,
 }

@@ -1,5 +1,6 @@
 //! `hafuse doctor`: what this machine has and what this binary can use of it.
 
+use super::device::place;
 use super::{cpu_features, terminal};
 use crate::device::cuda::{self, Card, Cuda};
 use crate::device::simd::simd;
@@ -18,8 +19,10 @@ Examples:
 
 Each card that can be used fuses a small picture in f32 and f16, compared with the CPU's result.
 It passes if no grey value of 0 to 1 is off by more than 1e-4 in f32 and 2e-2 in f16.
+f16 is the default on a card with tensor cores, f32 on others.
 HAFUSE_SYNC=1 checks after every kernel and names the operator that failed.
 HAFUSE_KERNELS=DIR loads kernels from DIR instead of those in the binary.
+HAFUSE_CUDA_WAIT=spin, block or auto waits for a card by watching it, asleep, or as the driver does.
 HAFUSE_SIMD=avx2 or portable has the CPU run narrower code than its best, to compare.";
 
 /// Show driver, cards, kernels and CPU, and try every card
@@ -40,12 +43,18 @@ pub struct DoctorArgs {
 /// Those of writing; with `--strict`, [`Error::Device`] if no card passed. Else what is missing is the finding, not a failure.
 pub fn run(args: &DoctorArgs) -> Result<()> {
     let driver = cuda::driver_version();
-    let cards = cuda::cards();
-    let tried: Vec<(Card, Result<Trial>)> = match &cards {
-        Ok(cards) => cards.iter().map(|c| (c.clone(), try_card(c))).collect(),
-        Err(_) => Vec::new(),
+    let (cards, problem) = match cuda::cards() {
+        Ok(cards) => (cards, None),
+        Err(e) => (Vec::new(), Some(e)),
     };
+    let tried = cards.into_iter().map(|card| {
+        let card = card?;
+        let trial = try_card(&card);
+        Ok((card, trial))
+    });
+    let tried: Vec<Result<Tried>> = tried.collect();
     let (auto, reason) = Device::auto();
+    let precision = Precision::default_on(&auto);
     let driver_text = match &driver {
         Ok((major, minor)) => format!("for CUDA up to {major}.{minor}"),
         Err(e) => e.to_string(),
@@ -61,9 +70,10 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
                 "driver": driver.as_ref().ok().map(|(major, minor)| format!("{major}.{minor}")),
                 "driver_problem": driver.as_ref().err().map(ToString::to_string),
                 "kernels": {"toolkit": kernels::TOOLKIT, "archs": kernels::ARCHS, "ptx": kernels::PTX},
-                "cards_problem": cards.as_ref().err().map(ToString::to_string),
-                "cards": tried.iter().map(card_json).collect::<Vec<_>>(),
+                "cards_problem": problem.map(|e| e.to_string()),
+                "cards": tried.iter().enumerate().map(card_json).collect::<Vec<_>>(),
                 "auto": auto.to_string(),
+                "auto_precision": precision.dtype().to_string(),
             })
             .to_string(),
         )?;
@@ -82,48 +92,57 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         simd().name(),
         kernels::describe(),
     );
-    for (card, trial) in &tried {
-        let _ = writeln!(
-            text,
-            "cuda:{}   {card}, {} multiprocessors, {}\n         {}",
-            card.ordinal,
-            card.multiprocessors,
-            terminal::bytes(card.memory as u64),
-            match trial {
-                Ok(t) => format!(
-                    "{}: off from the CPU by {:.1e} in f32, {:.1e} in f16",
-                    if t.passes() {
-                        "works"
-                    } else {
-                        "computes wrong"
-                    },
-                    t.f32_error,
-                    t.f16_error
-                ),
-                Err(e) => format!("cannot be used: {e}"),
-            }
-        );
+    for (ordinal, tried) in tried.iter().enumerate() {
+        let _ = match tried {
+            Ok((card, trial)) => writeln!(
+                text,
+                "cuda:{ordinal}   {card}, {} multiprocessors, {}\n         {}",
+                card.multiprocessors,
+                terminal::bytes(card.memory as u64),
+                match trial {
+                    Ok(t) => format!(
+                        "{}: off from the CPU by {:.1e} in f32, {:.1e} in f16",
+                        if t.passes() {
+                            "works"
+                        } else {
+                            "computes wrong"
+                        },
+                        t.f32_error,
+                        t.f16_error
+                    ),
+                    Err(e) => format!("cannot be used: {e}"),
+                }
+            ),
+            Err(e) => writeln!(text, "cuda:{ordinal}   cannot be read: {e}"),
+        };
     }
     let reason = reason.map_or(String::new(), |e| format!(" ({e})"));
-    let _ = writeln!(text, "auto     takes {auto}{reason}");
+    let _ = writeln!(text, "auto     takes {}{reason}", place(&auto, precision));
     terminal::print(&text)?;
     verdict(args, &tried)
 }
 
 /// What `--strict` asks for, after all has been told.
-fn verdict(args: &DoctorArgs, tried: &[(Card, Result<Trial>)]) -> Result<()> {
-    let passed = |(_, trial): &(Card, Result<Trial>)| trial.as_ref().is_ok_and(Trial::passes);
+fn verdict(args: &DoctorArgs, tried: &[Result<Tried>]) -> Result<()> {
+    let passed = |tried: &Result<Tried>| {
+        let trial = tried
+            .as_ref()
+            .ok()
+            .and_then(|(_, trial)| trial.as_ref().ok());
+        trial.is_some_and(Trial::passes)
+    };
     if !args.strict || tried.iter().any(passed) {
         return Ok(());
     }
     Err(Error::Device {
         device: "cuda".into(),
-        detail: format!(
-            "no card passed its trial (tried: {}); the report on standard output says why",
-            tried.len()
-        ),
+        detail: format!("no card passed its trial (tried: {})", tried.len()),
+        way_out: "the report on standard output says why".into(),
     })
 }
+
+/// A card and how it did.
+type Tried = (Card, Result<Trial>);
 
 /// Largest difference from the CPU's result, in grey values of 0 to 1.
 struct Trial {
@@ -163,10 +182,14 @@ fn try_card(card: &Card) -> Result<Trial> {
     })
 }
 
-fn card_json((card, trial): &(Card, Result<Trial>)) -> Value {
+fn card_json((ordinal, tried): (usize, &Result<Tried>)) -> Value {
+    let (card, trial) = match tried {
+        Ok(tried) => tried,
+        Err(e) => return json!({"ordinal": ordinal, "problem": e.to_string()}),
+    };
     let (major, minor) = card.capability;
     json!({
-        "ordinal": card.ordinal, "name": card.name, "capability": format!("{major}.{minor}"),
+        "ordinal": ordinal, "name": card.name, "capability": format!("{major}.{minor}"),
         "multiprocessors": card.multiprocessors, "memory_bytes": card.memory, "l2_bytes": card.l2,
         "passes": trial.as_ref().is_ok_and(Trial::passes),
         "problem": trial.as_ref().err().map(ToString::to_string),

@@ -34,7 +34,7 @@ Examples:
 
 Sizes that differ are an error: hafuse neither resizes nor registers. Do both before.
 Exit codes: 0 all fused, 1 some pairs of a folder failed, 2 usage, 3 input or weights, 4 output,
-5 device.";
+5 device, which ends a folder: --resume goes on.";
 
 /// Fuse an infrared and a visible picture, or an MRI and a PET slice
 ///
@@ -120,7 +120,8 @@ impl FormatArg {
 /// Fuses and writes.
 ///
 /// # Errors
-/// [`Error::Partial`] if some pairs of two folders failed; else what went wrong with the only pair.
+/// [`Error::Partial`] if some pairs of two folders failed; [`Error::Device`] if the device broke; else what went wrong
+/// with the only pair.
 pub fn run(args: &FuseArgs) -> Result<()> {
     let options = WriteOptions {
         quality: args.quality,
@@ -159,11 +160,11 @@ pub fn run(args: &FuseArgs) -> Result<()> {
     };
     let device = match args.method {
         Some(_) => None,
-        None => Some(args.device.open()?),
+        None => Some(args.device.open_or_why()?),
     };
     let make = || match (args.method, &device) {
         (Some(rule), _) => Fuser::rule(rule, &args.device, args.precision),
-        (None, Some(device)) => Fuser::network(&args.model, device, args.precision),
+        (None, Some((device, _))) => Fuser::network(&args.model, device, args.precision),
         (None, None) => Err(Error::Internal("a network without a device".into())),
     };
     let mut fuser = make()?;
@@ -194,6 +195,7 @@ pub fn run(args: &FuseArgs) -> Result<()> {
     let said = Summary {
         model: &name,
         device: &place,
+        no_card: device.as_ref().and_then(|(_, why)| why.as_deref()),
         tone: args.tone,
         total,
         whole: &whole,
@@ -207,10 +209,14 @@ pub fn run(args: &FuseArgs) -> Result<()> {
         terminal::print(&said.text(&args.out))?;
     } else {
         terminal::print(&format!(
-            "{}: fused with {} in {seconds:.2} s",
+            "{}: fused with {} in {seconds:.2} s{}",
             args.out.display(),
-            said.means()
+            said.means(),
+            said.no_card()
         ))?;
+    }
+    if let Some(e) = outcome.broken {
+        return Err(goes_on(e, outcome.outputs.len() + whole.len(), total));
     }
     if outcome.failures.is_empty() {
         return Ok(());
@@ -220,6 +226,24 @@ pub fn run(args: &FuseArgs) -> Result<()> {
         total,
         what: "pairs",
     })
+}
+
+/// What ended a batch, with what is left to do.
+fn goes_on(error: Error, written: usize, total: usize) -> Error {
+    match error {
+        Error::Device {
+            device,
+            detail,
+            way_out,
+        } => Error::Device {
+            device,
+            detail,
+            way_out: format!(
+                "{way_out}; {written} of {total} pairs are written, --resume fuses the rest"
+            ),
+        },
+        e => e,
+    }
 }
 
 /// Whether the result of a pair is there, from its header to its end.
@@ -361,6 +385,8 @@ fn folder_jobs(args: &FuseArgs, options: WriteOptions) -> Result<(Vec<Job>, [Vec
 struct Summary<'a> {
     model: &'a str,
     device: &'a str,
+    /// Why `--device auto` took none.
+    no_card: Option<&'a str>,
     tone: Tone,
     total: usize,
     /// Pairs that were fused before.
@@ -380,6 +406,11 @@ impl Summary<'_> {
         }
     }
 
+    fn no_card(&self) -> String {
+        self.no_card
+            .map_or(String::new(), |why| format!(" ({why})"))
+    }
+
     fn text(&self, out: &Path) -> String {
         let fused = self.outcome.outputs.len();
         let before = match self.whole.len() {
@@ -387,11 +418,12 @@ impl Summary<'_> {
             n => format!(", {n} were there already"),
         };
         let said = format!(
-            "{fused} of {} pairs fused with {} in {:.1} s{before}, written to {}",
+            "{fused} of {} pairs fused with {} in {:.1} s{before}, written to {}{}",
             self.total,
             self.means(),
             self.seconds,
             out.display(),
+            self.no_card(),
         );
         if fused == 0 {
             return said;
@@ -423,11 +455,13 @@ impl Summary<'_> {
         serde_json::json!({
             "model": self.model,
             "device": self.device,
+            "no_card": self.no_card,
             "tone": self.tone.to_string(),
             "pairs": self.total,
             "skipped": self.whole.len(),
             "outputs": outputs,
             "failures": failures,
+            "broken": outcome.broken.as_ref().map(ToString::to_string),
             "unmatched_a": self.unmatched[0],
             "unmatched_b": self.unmatched[1],
             "seconds": self.seconds,

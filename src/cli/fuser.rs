@@ -1,12 +1,12 @@
 //! What fuses two pictures: a network, or a rule without one.
 
-use super::device::{DeviceArg, PrecisionArg};
+use super::device::{DeviceArg, PrecisionArg, place};
 use super::memory::{self, Limit};
 use super::open_model;
 use crate::baseline::Baseline;
 use crate::data::{Pair, Picture, read_pair};
 use crate::device::Device;
-use crate::infer::Engine;
+use crate::infer::{Engine, Precision};
 use crate::metrics::Grey;
 use crate::metrics::border::{MARGIN, crop, reflect};
 use crate::tape::SessionOptions;
@@ -103,10 +103,8 @@ impl Fuser {
     /// Where it runs: `cpu in f32`.
     pub fn place(&self) -> String {
         match &self.means {
-            Means::Network(engine) => {
-                format!("{} in {}", engine.device(), engine.precision().dtype())
-            }
-            Means::Rule(..) => format!("{} in f32", Device::Cpu),
+            Means::Network(engine) => place(engine.device(), engine.precision()),
+            Means::Rule(..) => place(&Device::Cpu, Precision::F32),
         }
     }
 

@@ -107,6 +107,7 @@ enum Command {
 /// Any [`Error`]; its [`Error::exit_code`] is meant for the process.
 pub fn run(cli: Cli) -> Result<()> {
     crate::device::simd::check_simd()?;
+    crate::device::cuda::check_wait()?;
     if let Some(n) = cli.threads {
         rayon::ThreadPoolBuilder::new()
             .num_threads(n.into())

@@ -34,16 +34,16 @@ pub enum Device {
 }
 
 impl Device {
-    /// The first card that can be used, else the CPU and what is wrong with the first card.
+    /// The first card that can be used, else the CPU; and what is wrong with the first card, if it is another.
     pub fn auto() -> (Self, Option<Error>) {
         let cards = match cuda::cards() {
             Ok(cards) => cards,
             Err(e) => return (Device::Cpu, Some(e)),
         };
         let mut reason = None;
-        for card in cards {
-            match cuda::Cuda::open(card.ordinal) {
-                Ok(cuda) => return (Device::Cuda(cuda), None),
+        for (ordinal, card) in cards.into_iter().enumerate() {
+            match card.and_then(|_| cuda::Cuda::open(ordinal)) {
+                Ok(cuda) => return (Device::Cuda(cuda), reason),
                 Err(e) => _ = reason.get_or_insert(e),
             }
         }

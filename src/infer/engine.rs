@@ -18,11 +18,11 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// What suits a device: f16 on a card, f32 on the CPU.
+    /// What suits a device: f16 on a card with tensor cores. On others f16 takes more instructions than f32.
     pub fn default_on(device: &Device) -> Self {
         match device {
-            Device::Cpu => Precision::F32,
-            Device::Cuda(_) => Precision::F16,
+            Device::Cuda(cuda) if cuda.card().tensor_cores() => Precision::F16,
+            _ => Precision::F32,
         }
     }
 

@@ -60,7 +60,8 @@ pub trait Operator: Debug + Send + Sync {
     fn cuda(&self, _io: &mut CudaIo<'_>) -> Result<()> {
         Err(Error::Device {
             device: "cuda".into(),
-            detail: format!("{} has no kernel; use --device cpu", self.name()),
+            detail: format!("{} has no kernel", self.name()),
+            way_out: "use --device cpu".into(),
         })
     }
 

@@ -49,8 +49,8 @@ impl<'a> Replay<'a> {
         let graph = cuda.capture(|| runs.iter().try_for_each(|run| run.capture()))?;
         Ok(Self {
             graph,
-            begun: cuda.event()?,
-            ended: cuda.event()?,
+            begun: cuda.timed_event()?,
+            ended: cuda.timed_event()?,
             cuda,
             turns,
             sessions,

@@ -150,7 +150,7 @@ impl CudaRun {
         };
         let count = if options.profile { steps.len() + 1 } else { 0 };
         let events = (0..count)
-            .map(|_| cuda.event())
+            .map(|_| cuda.timed_event())
             .collect::<Result<Vec<_>>>()?;
         Ok(Self {
             graph: None,

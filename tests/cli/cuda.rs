@@ -7,10 +7,10 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::Output;
 
-const TINY: &str = "--model tiny.safetensors";
+pub const TINY: &str = "--model tiny.safetensors";
 
 /// The folder of the emulated driver; `None`, with a printed reason, without one.
-fn driver() -> Option<&'static Path> {
+pub fn driver() -> Option<&'static Path> {
     let folder = cuda_emulator::LIBRARY.and_then(|l| Path::new(l).parent());
     // The binary is not built for the sanitizer's run time.
     let folder = folder.filter(|_| !cuda_emulator::SANITIZED);
@@ -78,7 +78,8 @@ fn auto_says_which_device_it_took() {
     );
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{out}{err}");
-    assert!(out.contains("on cpu in f32"), "{out}");
+    let words = ["on cpu in f32", "(device cuda:0: "];
+    assert!(words.iter().all(|w| out.contains(w)), "{out}");
     assert!(
         err.starts_with("note: computing on the CPU: device cuda:0: "),
         "{err}"

@@ -88,7 +88,10 @@ impl Build {
         ]
         .map(str::to_owned)
         .into();
-        let mut link = vec!["-shared".to_owned(), "-pthread".to_owned()];
+        // Its functions call each other whatever their names are elsewhere: a test takes one away.
+        let mut link = ["-shared", "-pthread", "-Wl,-Bsymbolic"]
+            .map(str::to_owned)
+            .to_vec();
         if !var("HAFUSE_EMULATOR_SANITIZE").is_empty() {
             let sanitize = format!("-fsanitize={}", var("HAFUSE_EMULATOR_SANITIZE"));
             common.extend([sanitize.clone(), "-fno-omit-frame-pointer".to_owned()]);

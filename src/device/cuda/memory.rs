@@ -1,9 +1,8 @@
 //! Memory of a card, and host memory that it copies from and to.
 
-use super::{Cuda, Queue};
+use super::{Cuda, Queue, driver};
 use crate::device::launch::DevicePtr;
 use crate::{Error, Result};
-use cudarc::driver::result;
 use std::sync::Arc;
 
 /// Device memory; freed when dropped.
@@ -31,7 +30,9 @@ impl Memory {
         self.cuda.bind()?;
         let stream = self.cuda.stream(Queue::Compute);
         // SAFETY: the size was checked; both sides live until the wait below is over.
-        let begun = unsafe { result::memcpy_htod_async(self.ptr.0, bytes, stream) };
+        let begun = unsafe {
+            driver::cuMemcpyHtoDAsync_v2(self.ptr.0, bytes.as_ptr().cast(), bytes.len(), stream)
+        };
         let waited = self.cuda.synchronize();
         self.cuda.check("copying to the card", begun)?;
         waited
@@ -42,7 +43,8 @@ impl Memory {
         self.check(bytes.len())?;
         self.cuda.synchronize()?;
         // SAFETY: the size was checked.
-        let done = unsafe { result::memcpy_dtoh_sync(bytes, self.ptr.0) };
+        let done =
+            unsafe { driver::cuMemcpyDtoH_v2(bytes.as_mut_ptr().cast(), self.ptr.0, bytes.len()) };
         self.cuda.check("copying from the card", done)
     }
 
@@ -61,7 +63,7 @@ impl Drop for Memory {
     fn drop(&mut self) {
         if self.cuda.synchronize().is_ok() {
             // SAFETY: allocated by `Cuda::allocate`, and nothing on the stream uses it any more.
-            let _ = unsafe { result::free_sync(self.ptr.0) };
+            let _ = unsafe { driver::cuMemFree_v2(self.ptr.0) };
         }
     }
 }
@@ -100,7 +102,7 @@ impl Drop for Pinned {
     fn drop(&mut self) {
         if self.cuda.synchronize().is_ok() {
             // SAFETY: allocated by `Cuda::pinned`; no copy is under way any more.
-            let _ = unsafe { result::free_host(self.ptr.cast()) };
+            let _ = unsafe { driver::cuMemFreeHost(self.ptr.cast()) };
         }
     }
 }

@@ -1,27 +1,34 @@
 //! NVIDIA cards through the driver API: the only folder that names cudarc types.
 //!
-//! A missing driver is found by looking, before any driver call: cudarc panics at the first one.
+//! Every call goes through `driver`, which has codes and missing functions as values.
 
 mod card;
+mod driver;
 mod memory;
+mod modules;
 mod queue;
+mod wait;
 
-pub use card::{Card, cards, driver_version};
+pub use card::{Card, cards, driver_version, has_driver};
 pub(crate) use memory::{Memory, Pinned};
+pub(crate) use modules::Prepared;
 pub(crate) use queue::{Event, Graph};
+pub(crate) use wait::check_wait;
 
 use card::{fail, no_card};
+use driver::Failure;
+use modules::Modules;
+use wait::Wait;
 
 use super::kernels;
-use super::launch::{DevicePtr, Launch};
+use super::launch::DevicePtr;
 use crate::{Error, Result};
-use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
-use std::collections::HashMap;
-use std::ffi::{CString, c_void};
+use std::ffi::c_void;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
+use std::ptr::null_mut;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// The streams of a card: kernels run on one; copies have their own, so that those of one session
@@ -41,25 +48,13 @@ pub struct Cuda {
     label: String,
     device: sys::CUdevice,
     context: sys::CUcontext,
-    /// By [`Queue`]; never the null stream, which cannot be captured.
+    /// By [`Queue`]; once the card is open never the null stream, which cannot be captured.
     streams: [sys::CUstream; 4],
     capturing: Mutex<()>,
-    folder: Option<PathBuf>,
-    modules: Mutex<HashMap<&'static str, Module>>,
+    modules: Modules,
     /// Check after every launch.
     sync: bool,
-}
-
-struct Module {
-    handle: sys::CUmodule,
-    functions: HashMap<String, Function>,
-}
-
-#[derive(Clone, Copy)]
-struct Function {
-    handle: sys::CUfunction,
-    /// `None` where the driver does not tell.
-    params_bytes: Option<usize>,
+    wait: Option<Wait>,
 }
 
 // SAFETY: driver handles may be used from any thread once the context is current there, which
@@ -73,6 +68,9 @@ impl fmt::Debug for Cuda {
         write!(f, "Cuda({}: {})", self.label, self.card)
     }
 }
+
+/// What is done when a card is opened, for messages.
+const OPENING: &str = "opening the card";
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Caches are never half changed.
@@ -92,26 +90,28 @@ impl Cuda {
         if let Some(cuda) = known.into_iter().find(|c| c.card.ordinal == ordinal) {
             return Ok(cuda);
         }
-        let found = cards()?;
-        let card = found
-            .get(ordinal)
-            .cloned()
-            .ok_or_else(|| no_card(found.len()))?;
-        let cuda = Arc::new(Self::start(card)?);
+        let mut found = cards()?;
+        if ordinal >= found.len() {
+            return Err(no_card(found.len()));
+        }
+        let cuda = Arc::new(Self::start(found.swap_remove(ordinal)?)?);
         open.push(Arc::downgrade(&cuda));
         Ok(cuda)
     }
 
-    fn start(card: Card) -> Result<Self> {
+    fn start(mut card: Card) -> Result<Self> {
         let label = format!("cuda:{}", card.ordinal);
+        let wait = Wait::asked()?;
         let folder = std::env::var_os(kernels::FOLDER_VARIABLE).map(PathBuf::from);
-        if folder.is_none() && kernels::TOOLKIT.is_none() {
+        if let Some(folder) = &folder {
+            card.code = Some(kernels::check_folder(folder, &card)?);
+        } else if kernels::TOOLKIT.is_none() {
             return Err(Error::Device {
                 device: label,
                 detail: format!(
-                    "found {card}, but this binary was built without nvcc and has no kernels; \
-                     build it where nvcc is on the PATH, or use --device cpu"
+                    "found {card}, but this binary was built without nvcc and has no kernels"
                 ),
+                way_out: "build it where nvcc is on the PATH, or use --device cpu".into(),
             });
         }
         if card.code.is_none() {
@@ -119,41 +119,50 @@ impl Cuda {
             return Err(Error::Device {
                 device: label,
                 detail: format!(
-                    "{card} needs kernels that this binary lacks (it has {}); \
-                     build with HAFUSE_CUDA_ARCHS={major}{minor}",
+                    "{card} needs kernels that this binary lacks (it has {})",
                     kernels::describe()
                 ),
+                way_out: format!("build with HAFUSE_CUDA_ARCHS={major}{minor}"),
             });
         }
-        let fail = |e| fail(&label, "opening the card", e);
-        let device = result::device::get(card.ordinal as i32).map_err(fail)?;
-        // SAFETY: the device is valid; the context is released in `drop`.
-        let context = unsafe { result::primary_ctx::retain(device) }.map_err(fail)?;
-        // SAFETY: the context was just retained.
-        unsafe { result::ctx::set_current(context) }.map_err(fail)?;
-        let stream = || result::stream::create(result::stream::StreamKind::NonBlocking);
-        let streams = [
-            stream().map_err(fail)?,
-            stream().map_err(fail)?,
-            stream().map_err(fail)?,
-            stream().map_err(fail)?,
-        ];
-        let cuda = Self {
+        let check = |done: Result<(), Failure>| done.map_err(|e| fail(&label, OPENING, e));
+        // Found in the middle of a run, it would be too late for another device.
+        check(driver::complete())?;
+        let (mut device, mut context) = (0, null_mut());
+        // SAFETY: the pointer is good for one device.
+        check(unsafe { driver::cuDeviceGet(&mut device, card.ordinal as i32) })?;
+        if let Some(wait) = wait {
+            let flags = wait.context_flags();
+            // SAFETY: the device is valid.
+            check(unsafe { driver::cuDevicePrimaryCtxSetFlags_v2(device, flags) })?;
+        }
+        // SAFETY: the device is valid and the pointer good for one context.
+        check(unsafe { driver::cuDevicePrimaryCtxRetain(&mut context, device) })?;
+        // From here on `drop` gives back what there is, whatever fails.
+        let mut cuda = Self {
             card,
+            label,
             device,
             context,
-            streams,
+            streams: [null_mut(); 4],
             capturing: Mutex::new(()),
-            folder,
-            modules: Mutex::new(HashMap::new()),
+            modules: Modules::new(folder),
             sync: std::env::var_os("HAFUSE_SYNC").is_some_and(|v| v == "1"),
-            label,
+            wait,
         };
+        cuda.bind()?;
+        for i in 0..cuda.streams.len() {
+            let mut stream = null_mut();
+            let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
+            // SAFETY: the pointer is good for one stream.
+            cuda.check(OPENING, unsafe {
+                driver::cuStreamCreate(&mut stream, flags)
+            })?;
+            cuda.streams[i] = stream;
+        }
         // One module shows whether this driver takes them: it may be older than the toolkit.
         if let Some((name, _)) = kernels::IMAGES.first() {
-            let handle = cuda.load(name)?;
-            let functions = HashMap::new();
-            lock(&cuda.modules).insert(name, Module { handle, functions });
+            cuda.load(name)?;
         }
         Ok(cuda)
     }
@@ -170,18 +179,21 @@ impl Cuda {
     /// Free and total bytes of the card's memory.
     pub fn memory(&self) -> Result<(usize, usize)> {
         self.bind()?;
-        result::mem_get_info().map_err(|e| fail(&self.label, "memory", e))
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: both pointers are good for one number.
+        let done = unsafe { driver::cuMemGetInfo_v2(&mut free, &mut total) };
+        self.check("memory", done)?;
+        Ok((free, total))
     }
 
     /// Makes the context current on this thread.
     pub(crate) fn bind(&self) -> Result<()> {
         // SAFETY: the context lives as long as self.
-        unsafe { result::ctx::set_current(self.context) }
-            .map_err(|e| fail(&self.label, "context", e))
+        self.check("context", unsafe { driver::cuCtxSetCurrent(self.context) })
     }
 
-    fn check(&self, what: &str, result: Result<(), DriverError>) -> Result<()> {
-        result.map_err(|e| fail(&self.label, what, e))
+    fn check(&self, what: &str, done: Result<(), Failure>) -> Result<()> {
+        done.map_err(|e| fail(&self.label, what, e))
     }
 
     fn stream(&self, queue: Queue) -> sys::CUstream {
@@ -194,7 +206,7 @@ impl Cuda {
         for queue in [Queue::Compute, Queue::Upload, Queue::Download] {
             let stream = self.stream(queue);
             // SAFETY: the stream lives as long as self.
-            let done = unsafe { result::stream::synchronize(stream) };
+            let done = unsafe { driver::cuStreamSynchronize(stream) };
             self.check("waiting for the card", done)?;
         }
         Ok(())
@@ -203,10 +215,11 @@ impl Cuda {
     /// Device memory, uninitialised.
     pub(crate) fn allocate(self: &Arc<Self>, bytes: usize) -> Result<Memory> {
         self.bind()?;
+        let mut ptr = 0;
         // The driver refuses empty allocations.
         // SAFETY: plain allocation; freed in `Memory::drop`.
-        let ptr = unsafe { result::malloc_sync(bytes.max(1)) }
-            .map_err(|e| fail(&self.label, &format!("allocating {bytes} bytes"), e))?;
+        let done = unsafe { driver::cuMemAlloc_v2(&mut ptr, bytes.max(1)) };
+        self.check(&format!("allocating {bytes} bytes"), done)?;
         Ok(Memory {
             cuda: self.clone(),
             ptr: DevicePtr(ptr),
@@ -217,104 +230,17 @@ impl Cuda {
     /// Host memory that the card copies from and to without staging.
     pub(crate) fn pinned(self: &Arc<Self>, bytes: usize) -> Result<Pinned> {
         self.bind()?;
+        let mut ptr = null_mut();
         // Flags 0: cached, so that reading results is fast too.
         // SAFETY: plain allocation; freed in `Pinned::drop`.
-        let ptr = unsafe { result::malloc_host(bytes.max(64), 0) }
-            .map_err(|e| fail(&self.label, &format!("allocating {bytes} pinned bytes"), e))?;
+        let done = unsafe { driver::cuMemHostAlloc(&mut ptr, bytes.max(64), 0) };
+        self.check(&format!("allocating {bytes} pinned bytes"), done)?;
         // SAFETY: the region was just allocated with at least this size.
         unsafe { std::ptr::write_bytes(ptr.cast::<u8>(), 0, bytes.max(64)) };
         Ok(Pinned {
             cuda: self.clone(),
             ptr: ptr.cast(),
             bytes,
-        })
-    }
-
-    fn function(&self, launch: &Launch) -> Result<Function> {
-        let mut modules = lock(&self.modules);
-        if !modules.contains_key(launch.module) {
-            let handle = self.load(launch.module)?;
-            let functions = HashMap::new();
-            modules.insert(launch.module, Module { handle, functions });
-        }
-        let Some(module) = modules.get_mut(launch.module) else {
-            return Err(Error::Internal("module just loaded is missing".into()));
-        };
-        if let Some(f) = module.functions.get(&launch.kernel) {
-            return Ok(*f);
-        }
-        let missing = |e| {
-            let what = format!("kernel {} of module {}", launch.kernel, launch.module);
-            fail(&self.label, &what, e)
-        };
-        let name = |text: String| {
-            CString::new(text).map_err(|_| Error::Internal("kernel name with NUL".into()))
-        };
-        let size = name(format!("{}_params", launch.kernel))?;
-        // SAFETY: the module is loaded and stays so while self lives.
-        let handle =
-            unsafe { result::module::get_function(module.handle, name(launch.kernel.clone())?) }
-                .map_err(missing)?;
-        // SAFETY: as above.
-        let params_bytes = match unsafe { result::module::get_global(module.handle, size) } {
-            Ok((ptr, _)) => {
-                let mut bytes = 0u32;
-                // SAFETY: the global is an unsigned int (KERNEL in kernel.cuh).
-                unsafe { result::memcpy_dtoh_sync(std::slice::from_mut(&mut bytes), ptr) }
-                    .map_err(missing)?;
-                Some(bytes as usize)
-            }
-            // nvcc gives the symbol local binding; a driver that does not find it takes away a check, not the kernel.
-            Err(DriverError(sys::CUresult::CUDA_ERROR_NOT_FOUND)) => None,
-            Err(e) => return Err(missing(e)),
-        };
-        let function = Function {
-            handle,
-            params_bytes,
-        };
-        module.functions.insert(launch.kernel.clone(), function);
-        Ok(function)
-    }
-
-    fn load(&self, module: &'static str) -> Result<sys::CUmodule> {
-        let bytes;
-        let image: &[u8] = match &self.folder {
-            Some(folder) => {
-                let path = folder.join(format!("{module}.fatbin"));
-                // PTX text must end with NUL.
-                bytes = std::fs::read(&path)
-                    .map(|b| [b, vec![0]].concat())
-                    .map_err(|e| Error::input(&path, e))?;
-                &bytes
-            }
-            None => kernels::IMAGES
-                .iter()
-                .find(|(name, _)| *name == module)
-                .and_then(|(_, image)| *image)
-                .ok_or_else(|| Error::Internal(format!("no kernel module `{module}`")))?,
-        };
-        // SAFETY: the image is whole: compiled in, or a file read to its end with a NUL behind it.
-        unsafe { result::module::load_data(image.as_ptr().cast()) }
-            .map_err(|e| fail(&self.label, &format!("loading kernels `{module}`"), e))
-    }
-
-    /// Finds the kernel of a launch and compares the size of its parameters.
-    pub(crate) fn prepare(&self, launch: Launch, node: String) -> Result<Prepared> {
-        self.bind()?;
-        let function = self.function(&launch)?;
-        if let Some(bytes) = function.params_bytes
-            && bytes != launch.params_bytes()
-        {
-            return Err(Error::Internal(format!(
-                "kernel {} takes {bytes} bytes of parameters, {} were given",
-                launch.kernel,
-                launch.params_bytes()
-            )));
-        }
-        Ok(Prepared {
-            launch,
-            function: function.handle,
-            node,
         })
     }
 
@@ -332,13 +258,15 @@ impl Cuda {
         // SAFETY: `prepare` compared the parameters' size with the kernel's; the regions they name
         // belong to the session that launches.
         unsafe {
-            let grid = (p.launch.blocks, 1, 1);
-            let block = (p.launch.threads, 1, 1);
+            let (blocks, threads) = (p.launch.blocks, p.launch.threads);
             let stream = self.stream(queue);
-            result::launch_kernel(p.function, grid, block, 0, stream, &mut params)
-                .map_err(named)?;
+            let (params, extra) = (params.as_mut_ptr(), null_mut());
+            driver::cuLaunchKernel(
+                p.function, blocks, 1, 1, threads, 1, 1, 0, stream, params, extra,
+            )
+            .map_err(named)?;
             if self.sync {
-                result::stream::synchronize(stream).map_err(named)?;
+                driver::cuStreamSynchronize(stream).map_err(named)?;
             }
         }
         Ok(())
@@ -356,38 +284,39 @@ impl Cuda {
         let stream = self.stream(Queue::Capture);
         let _alone = lock(&self.capturing);
         // SAFETY: the stream is ours and not the null stream.
-        let begun = unsafe { result::stream::begin_capture(stream, mode) };
+        let begun = unsafe { driver::cuStreamBeginCapture_v2(stream, mode) };
         self.check("beginning a graph capture", begun)?;
         // A panic must not leave the stream in capture, or no later capture could begin.
         let recorded = catch_unwind(AssertUnwindSafe(f));
+        let mut graph = null_mut();
         // SAFETY: the capture was begun above and must end whatever `f` did.
-        let ended = unsafe { result::stream::end_capture(stream) };
+        let ended = unsafe { driver::cuStreamEndCapture(stream, &mut graph) };
         let recorded = recorded.unwrap_or_else(|panic| {
-            if let Ok(graph) = ended {
+            if ended.is_ok() {
                 // SAFETY: just captured, and nobody else has it.
-                let _ = unsafe { result::graph::destroy(graph) };
+                let _ = unsafe { driver::cuGraphDestroy(graph) };
             }
             resume_unwind(panic)
         });
-        let graph = match ended {
-            Ok(graph) => graph,
+        if let Err(e) = ended {
             // A failed launch ends a capture without a graph: then that is the error to tell.
-            Err(e) => return recorded.and(Err(fail(&self.label, "ending a graph capture", e))),
-        };
-        let make = |()| {
-            // SAFETY: the graph was just captured.
-            unsafe { result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0)) }
-                .map_err(|e| fail(&self.label, "making a graph", e))
-        };
-        let exec = recorded.and_then(make);
+            return recorded.and(Err(fail(&self.label, "ending a graph capture", e)));
+        }
+        let mut exec = null_mut();
+        let made = recorded.and_then(|()| {
+            // SAFETY: the graph was just captured, and the pointer is good for one handle.
+            let made = unsafe { driver::cuGraphInstantiateWithFlags(&mut exec, graph, 0) };
+            self.check("making a graph", made)
+        });
         // SAFETY: captured above; an executable copy, if one was made, does not need it.
-        let destroyed = unsafe { result::graph::destroy(graph) };
-        let exec = exec?;
-        self.check("freeing a graph", destroyed)?;
-        Ok(Graph {
+        let destroyed = unsafe { driver::cuGraphDestroy(graph) };
+        made?;
+        let graph = Graph {
             cuda: self.clone(),
             exec,
-        })
+        };
+        self.check("freeing a graph", destroyed)?;
+        Ok(graph)
     }
 
     /// Copies to the card, in order on the upload stream.
@@ -399,8 +328,11 @@ impl Cuda {
         bytes: usize,
     ) -> Result<()> {
         let slice = from.bytes(at, bytes);
+        let stream = self.stream(Queue::Upload);
         // SAFETY: `bytes` checked the host side; sessions keep both sides alive until they wait.
-        let done = unsafe { result::memcpy_htod_async(to.0, slice, self.stream(Queue::Upload)) };
+        let done = unsafe {
+            driver::cuMemcpyHtoDAsync_v2(to.0, slice.as_ptr().cast(), slice.len(), stream)
+        };
         self.check("copying to the card", done)
     }
 
@@ -415,7 +347,9 @@ impl Cuda {
         let stream = self.stream(Queue::Download);
         let slice = to.bytes_mut(at, bytes);
         // SAFETY: `bytes_mut` checked the host side; sessions keep both sides alive until they wait.
-        let done = unsafe { result::memcpy_dtoh_async(slice, from.0, stream) };
+        let done = unsafe {
+            driver::cuMemcpyDtoHAsync_v2(slice.as_mut_ptr().cast(), from.0, slice.len(), stream)
+        };
         self.check("copying from the card", done)
     }
 
@@ -426,14 +360,27 @@ impl Cuda {
         }
         let stream = self.stream(Queue::Compute);
         // SAFETY: the region is the whole allocation.
-        let done = unsafe { result::memset_d8_async(memory.ptr.0, value, memory.bytes, stream) };
+        let done = unsafe { driver::cuMemsetD8Async(memory.ptr.0, value, memory.bytes, stream) };
         self.check("filling memory", done)
     }
 
+    /// For order among streams, and to wait for; a clock would only cost.
     pub(crate) fn event(self: &Arc<Self>) -> Result<Event> {
+        let untimed = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32;
+        self.make_event(untimed | self.wait.map_or(0, Wait::event_flags))
+    }
+
+    /// For [`Event::until`].
+    pub(crate) fn timed_event(self: &Arc<Self>) -> Result<Event> {
+        self.make_event(sys::CUevent_flags::CU_EVENT_DEFAULT as u32)
+    }
+
+    fn make_event(self: &Arc<Self>, flags: u32) -> Result<Event> {
         self.bind()?;
-        let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT)
-            .map_err(|e| fail(&self.label, "making an event", e))?;
+        let mut event = null_mut();
+        // SAFETY: the pointer is good for one event.
+        let made = unsafe { driver::cuEventCreate(&mut event, flags) };
+        self.check("making an event", made)?;
         Ok(Event {
             cuda: self.clone(),
             event,
@@ -446,33 +393,15 @@ impl Drop for Cuda {
         // A failure to clean up has nobody to tell.
         // SAFETY: nobody holds a handle any more: all owners keep an Arc of self.
         unsafe {
-            let _ = result::ctx::set_current(self.context);
-            for stream in self.streams {
-                let _ = result::stream::synchronize(stream);
-                let _ = result::stream::destroy(stream);
+            let _ = driver::cuCtxSetCurrent(self.context);
+            // A start that failed has left some null.
+            for stream in self.streams.into_iter().filter(|s| !s.is_null()) {
+                let _ = driver::cuStreamSynchronize(stream);
+                let _ = driver::cuStreamDestroy_v2(stream);
             }
-            for (_, module) in lock(&self.modules).drain() {
-                let _ = result::module::unload(module.handle);
-            }
-            let _ = result::primary_ctx::release(self.device);
+            self.modules.unload();
+            let _ = driver::cuDevicePrimaryCtxRelease_v2(self.device);
         }
-    }
-}
-
-/// A launch whose kernel was found and whose parameters fit it.
-pub(crate) struct Prepared {
-    launch: Launch,
-    function: sys::CUfunction,
-    /// Part, operator and shapes, for messages.
-    node: String,
-}
-
-// SAFETY: a handle that lives as long as its `Cuda`, and plain data.
-unsafe impl Send for Prepared {}
-
-impl Prepared {
-    pub fn launch(&self) -> &Launch {
-        &self.launch
     }
 }
 

@@ -1,9 +1,8 @@
 //! What runs in the order of a stream: captured graphs, and points in time.
 
-use super::card::fail;
-use super::{Cuda, Queue};
+use super::{Cuda, Queue, driver};
 use crate::Result;
-use cudarc::driver::{result, sys};
+use cudarc::driver::sys;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ impl Graph {
     pub fn launch(&self) -> Result<()> {
         let stream = self.cuda.stream(Queue::Compute);
         // SAFETY: made by `Cuda::capture`; its owner keeps the sessions whose memory the nodes touch.
-        let done = unsafe { result::graph::launch(self.exec, stream) };
+        let done = unsafe { driver::cuGraphLaunch(self.exec, stream) };
         self.cuda.check("replaying a graph", done)
     }
 }
@@ -29,12 +28,12 @@ impl Drop for Graph {
     fn drop(&mut self) {
         if self.cuda.synchronize().is_ok() {
             // SAFETY: made by `Cuda::capture`, no longer running.
-            let _ = unsafe { result::graph::exec_destroy(self.exec) };
+            let _ = unsafe { driver::cuGraphExecDestroy(self.exec) };
         }
     }
 }
 
-/// A point in a stream with a time.
+/// A point in a stream.
 pub(crate) struct Event {
     pub(super) cuda: Arc<Cuda>,
     pub(super) event: sys::CUevent,
@@ -47,16 +46,16 @@ impl Event {
     /// Marks the point that `queue` has reached.
     pub fn record(&self, queue: Queue) -> Result<()> {
         // SAFETY: event and stream live.
-        let done = unsafe { result::event::record(self.event, self.cuda.stream(queue)) };
+        let done = unsafe { driver::cuEventRecord(self.event, self.cuda.stream(queue)) };
         self.cuda.check("recording an event", done)
     }
 
     /// Holds `queue` back until this point has passed.
     pub fn hold(&self, queue: Queue) -> Result<()> {
-        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT as u32;
+        let stream = self.cuda.stream(queue);
         // SAFETY: event and stream live.
-        let done =
-            unsafe { result::stream::wait_event(self.cuda.stream(queue), self.event, flags) };
+        let done = unsafe { driver::cuStreamWaitEvent(stream, self.event, flags) };
         self.cuda.check("waiting for an event", done)
     }
 
@@ -64,15 +63,16 @@ impl Event {
     pub fn wait(&self) -> Result<()> {
         self.cuda.bind()?;
         // SAFETY: the event lives.
-        let done = unsafe { result::event::synchronize(self.event) };
+        let done = unsafe { driver::cuEventSynchronize(self.event) };
         self.cuda.check("waiting for the card", done)
     }
 
-    /// Time from this event to a later one; both must have passed.
+    /// Time from this event to a later one; both must be of [`Cuda::timed_event`] and have passed.
     pub fn until(&self, later: &Event) -> Result<Duration> {
-        // SAFETY: both events live.
-        let ms = unsafe { result::event::elapsed(self.event, later.event) }
-            .map_err(|e| fail(&self.cuda.label, "reading an event", e))?;
+        let mut ms = 0.0;
+        // SAFETY: both events live, and the pointer is good for one float.
+        let read = unsafe { driver::cuEventElapsedTime(&mut ms, self.event, later.event) };
+        self.cuda.check("reading an event", read)?;
         Ok(Duration::from_secs_f64(f64::from(ms) / 1e3))
     }
 }
@@ -80,8 +80,8 @@ impl Event {
 impl Drop for Event {
     fn drop(&mut self) {
         if self.cuda.bind().is_ok() {
-            // SAFETY: made by `Cuda::event`.
-            let _ = unsafe { result::event::destroy(self.event) };
+            // SAFETY: made by `Cuda::make_event`.
+            let _ = unsafe { driver::cuEventDestroy_v2(self.event) };
         }
     }
 }

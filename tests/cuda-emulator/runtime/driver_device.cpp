@@ -1,4 +1,4 @@
-// Start-up, the one device, its context, and the names of errors.
+// Start-up, the cards, their contexts, and the names of errors.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,14 +8,15 @@
 #include "api.h"
 #include "machine.h"
 #include "memory.h"
+#include "plant.h"
 #include "stream.h"
 
 namespace emulator {
 
 static std::atomic<bool> initialised{false};
-static std::atomic<int> retained{0};
-static char primary_context;  // its address is the handle
-static thread_local void* bound_context = nullptr;
+// The primary context of each card, with how often it is held; its address is the handle.
+static std::atomic<int> contexts[MOST_CARDS];
+static thread_local std::atomic<int>* bound_context = nullptr;
 
 // Read once, while the library is loaded, when no other thread changes the environment.
 static const int capability = [] {
@@ -27,16 +28,22 @@ static const int capability = [] {
 
 int compute_capability() { return capability; }
 
-Result check_context() {
+static Result check_initialised(const char* call) {
   if (!initialised) return report(NOT_INITIALIZED, "not initialised: cuInit was not called");
-  if (!bound_context || retained == 0)
-    return report(INVALID_CONTEXT, "invalid context: none is current on this thread");
-  return SUCCESS;
+  return planted(call);
 }
 
-static Result check_device(int device) {
-  if (!initialised) return report(NOT_INITIALIZED, "not initialised: cuInit was not called");
-  return device == 0 ? SUCCESS : report(INVALID_DEVICE, format("invalid device: %d", device));
+Result check_context(const char* call) {
+  if (Result bad = check_initialised(call)) return bad;
+  if (!bound_context || *bound_context == 0)
+    return report(INVALID_CONTEXT, "invalid context: none is current on this thread");
+  return sticky();
+}
+
+static Result check_device(int device, const char* call = __builtin_FUNCTION()) {
+  if (Result bad = check_initialised(call)) return bad;
+  if (device < 0 || device >= cards()) return report(INVALID_DEVICE, format("invalid device: %d", device));
+  return device == lost_card() ? report(UNKNOWN, format("lost: card %d", device)) : SUCCESS;
 }
 
 // By CUdevice_attribute.
@@ -104,6 +111,7 @@ static const ErrorName ERRORS[] = {
     {STREAM_CAPTURE_ISOLATION, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION", "dependency created on uncaptured work in another stream"},
     {STREAM_CAPTURE_IMPLICIT, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT", "operation would make the legacy stream depend on a capturing blocking stream"},
     {CAPTURED_EVENT, "CUDA_ERROR_CAPTURED_EVENT", "operation not permitted on an event last recorded in a capturing stream"},
+    {UNKNOWN, "CUDA_ERROR_UNKNOWN", "unknown error"},
     {STREAM_CAPTURE_WRONG_THREAD, "CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD", "attempt to terminate a thread-local capture sequence from another thread"},
 };
 
@@ -118,6 +126,7 @@ static const ErrorName* find_error(int code) {
 using namespace emulator;
 
 API cuInit(unsigned flags) {
+  if (Result bad = planted("cuInit")) return bad;
   if (flags != 0) return report(INVALID_VALUE, "invalid value: flags of cuInit");
   static const bool once = (install_signal_handlers(), true);
   initialised = once;
@@ -125,17 +134,17 @@ API cuInit(unsigned flags) {
 }
 
 API cuDriverGetVersion(int* version) {
-  *version = 13000;
-  return SUCCESS;
+  *version = driver_version();
+  return planted("cuDriverGetVersion");
 }
 
 API cuDeviceGetCount(int* count) {
-  *count = 1;
-  return check_device(0);
+  *count = cards();
+  return check_initialised("cuDeviceGetCount");
 }
 
 API cuDeviceGet(int* device, int ordinal) {
-  *device = 0;
+  *device = ordinal;
   return check_device(ordinal);
 }
 
@@ -161,24 +170,36 @@ API cuDeviceTotalMem_v2(size_t* bytes, int device) {
   return check_device(device);
 }
 
+API cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) {
+  if (Result bad = check_device(device)) return bad;
+  counts.context_flags = int(flags);
+  return SUCCESS;
+}
+
 API cuDevicePrimaryCtxRetain(void** context, int device) {
   if (Result bad = check_device(device)) return bad;
-  retained++;
-  *context = &primary_context;
+  contexts[device]++;
+  counts.contexts++;
+  *context = &contexts[device];
   return SUCCESS;
 }
 
 API cuDevicePrimaryCtxRelease_v2(int device) {
   if (Result bad = check_device(device)) return bad;
-  if (retained-- > 0) return SUCCESS;
-  retained++;
+  if (contexts[device]-- > 0) {
+    counts.contexts--;
+    return SUCCESS;
+  }
+  contexts[device]++;
   return report(INVALID_CONTEXT, "invalid context: released more often than retained");
 }
 
 API cuCtxSetCurrent(void* context) {
-  if (context && context != &primary_context)
-    return report(INVALID_CONTEXT, "invalid context: not the primary one");
-  bound_context = context;
+  if (Result bad = planted("cuCtxSetCurrent")) return bad;
+  auto* primary = static_cast<std::atomic<int>*>(context);
+  if (context && (primary < contexts || primary >= contexts + MOST_CARDS))
+    return report(INVALID_CONTEXT, "invalid context: not a primary one");
+  bound_context = primary;
   return SUCCESS;
 }
 

@@ -242,7 +242,7 @@ API cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, Function* 
 API cuLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                    unsigned block_y, unsigned block_z, unsigned shared, void* stream, void** params,
                    void** extra) {
-  if (Result bad = check_context()) return bad;
+  if (Result bad = check_context("")) return bad;  // `enqueue` has the name
   if (Result bad = check_function(function)) return bad;
   Launch launch = {function->kernel, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared, nullptr};
   if (Result bad = check_launch(*function, launch)) return bad;

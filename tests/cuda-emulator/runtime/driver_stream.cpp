@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "api.h"
+#include "plant.h"
 #include "stream.h"
 #include "work.h"
 
@@ -49,7 +50,7 @@ T* add(Handles<T>& handles, std::unique_ptr<T> object) {
 
 template <class T>
 Result destroy(const char* call, Handles<T>& handles, const void* handle) {
-  if (Result bad = check_context()) return bad;
+  if (Result bad = check_context(call)) return bad;
   std::lock_guard<std::mutex> lock(mutex);
   return handles.erase(handle) ? SUCCESS : report(INVALID_HANDLE, format("invalid handle: %s", call));
 }
@@ -71,7 +72,7 @@ uint64_t now() {
 }  // namespace
 
 Result check_synchronous(const char* call) {
-  if (Result bad = check_context()) return bad;
+  if (Result bad = check_context(call)) return bad;
   std::lock_guard<std::mutex> lock(mutex);
   if (!capturing) return SUCCESS;
   for (auto& entry : streams) {
@@ -85,7 +86,7 @@ Result check_synchronous(const char* call) {
 }
 
 Result enter_stream(const char* call, void* handle, Graph** record) {
-  if (Result bad = check_context()) return bad;
+  if (Result bad = check_context(call)) return bad;
   std::lock_guard<std::mutex> lock(mutex);
   if (is_default(handle)) {
     if (!capturing) return SUCCESS;
@@ -115,6 +116,7 @@ API cuStreamCreate(void** handle, unsigned flags) {
   stream->blocking = !(flags & 1);  // CU_STREAM_NON_BLOCKING
   std::lock_guard<std::mutex> lock(mutex);
   *handle = add(streams, std::move(stream));
+  counts.streams++;
   return SUCCESS;
 }
 
@@ -127,13 +129,14 @@ API cuStreamDestroy_v2(void* handle) {
   if (!stream) return report(INVALID_HANDLE, "invalid handle: cuStreamDestroy");
   if (stream->capture != Capture::None) capturing--;
   streams.erase(handle);
+  counts.streams--;
   return SUCCESS;
 }
 
 // Waiting for a stream that captures is an error in every mode.
 static Result wait_for(const char* call, void* handle) {
-  if (Result bad = check_context()) return bad;
   if (is_default(handle)) return check_synchronous(call);
+  if (Result bad = check_context(call)) return bad;
   std::lock_guard<std::mutex> lock(mutex);
   Stream* stream = find(streams, handle);
   if (!stream) return report(INVALID_HANDLE, format("invalid handle: %s", call));
@@ -243,6 +246,8 @@ API cuEventCreate(void** handle, unsigned flags) {
   if (Result bad = check_context()) return bad;
   auto event = std::make_unique<Event>();
   event->timing = !(flags & 2);  // CU_EVENT_DISABLE_TIMING
+  counts.timed_events += event->timing;
+  counts.blocking_events += flags & 1;  // CU_EVENT_BLOCKING_SYNC
   std::lock_guard<std::mutex> lock(mutex);
   *handle = add(events, std::move(event));
   return SUCCESS;
@@ -264,7 +269,7 @@ API cuEventRecord(void* handle, void* stream) {
 }
 
 static Result check_event(const char* call, void* handle, Event** found) {
-  if (Result bad = check_context()) return bad;
+  if (Result bad = check_context(call)) return bad;
   std::lock_guard<std::mutex> lock(mutex);
   *found = find(events, handle);
   if (!*found) return report(INVALID_HANDLE, format("invalid handle: %s", call));

@@ -30,6 +30,7 @@ enum Result : int {
   STREAM_CAPTURE_IMPLICIT = 906,
   CAPTURED_EVENT = 907,
   STREAM_CAPTURE_WRONG_THREAD = 908,
+  UNKNOWN = 999,
 };
 
 struct Fault {

@@ -156,7 +156,7 @@ std::string describe_address(const void* p) {
                   static_cast<unsigned long long>(next->first - at), next->second->memory.bytes);
   if (const GuardedBlock* memory = find_freed(at))
     return format("in an allocation of %zu bytes that has been freed", memory->bytes);
-  return "in no allocation";
+  return {};
 }
 
 }  // namespace emulator

@@ -20,7 +20,7 @@ size_t bytes_in_use();
 Result check_range(const char* call, uint64_t pointer, size_t bytes, bool write);
 // Looks at what lies beside the allocations that the calling OS thread made.
 Result check_guards(const std::string& kernel);
-// "12 bytes past an allocation of 1024 bytes", for an address that faulted.
+// "12 bytes past an allocation of 1024 bytes", for an address that faulted; empty for one beside none.
 std::string describe_address(const void* address);
 
 }  // namespace emulator

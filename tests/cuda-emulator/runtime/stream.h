@@ -25,8 +25,9 @@ struct Stream {
   std::unique_ptr<Graph> graph;
 };
 
-// The driver was initialised and a context is current; what every call but a few needs.
-Result check_context();
+// The driver was initialised and a context is current and sound; what every call but a few needs. A fault may be
+// planted for the call; none has an empty name.
+Result check_context(const char* call = __builtin_FUNCTION());
 // The same, and no capture forbids a call that may synchronise; a capture that does is spoilt.
 Result check_synchronous(const char* call);
 

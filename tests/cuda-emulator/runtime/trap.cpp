@@ -68,7 +68,10 @@ Fault Machine::describe_signal() const {
     return {ILLEGAL_ADDRESS, format("out-of-bounds shared access: %s of byte %td of array %s, which has %zu; %s",
                                     access, at, array.site->name, array.memory.bytes, where.c_str())};
   }
+  // A stack may lie right above an allocation, whose pages are no stack's.
+  std::string beside = describe_address(trap.address);
   for (const Fiber* fiber : fibers) {
+    if (!beside.empty()) break;
     const char* address = static_cast<const char*>(trap.address);
     if (address < fiber->low && address >= fiber->low - 65536)
       return {HARDWARE_STACK_ERROR, format("stack overflow: the thread's local variables exceed %zu bytes; %s",
@@ -81,7 +84,7 @@ Fault Machine::describe_signal() const {
     return {MISALIGNED_ADDRESS, "misaligned address: or one that cannot exist; " + where};
 #endif
   return {ILLEGAL_ADDRESS, format("out-of-bounds global read or write: %s at %p, %s; %s", access, trap.address,
-                                  describe_address(trap.address).c_str(), where.c_str())};
+                                  beside.empty() ? "in no allocation" : beside.c_str(), where.c_str())};
 }
 
 std::string Machine::place() const {

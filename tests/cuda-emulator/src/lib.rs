@@ -16,9 +16,11 @@
 //! - wrong parameter sizes, too many threads, too much shared memory, empty or oversized grids,
 //! - calls that a graph capture forbids, double frees, copies beyond an allocation.
 //!
-//! Faults end the launch only: the next one works. `HAFUSE_EMULATED_CC=7.5` (read when the library is
-//! loaded) changes the compute capability from 8.0, `HAFUSE_EMULATED_GLOBALS=0` has it find no global variable of a
-//! module.
+//! Faults end the launch only: the next one works.
+//!
+//! Variables that are read when the library is loaded make it another driver: `HAFUSE_EMULATED_CC=7.5` changes the
+//! compute capability from 8.0, `HAFUSE_EMULATED_GLOBALS=0` has it find no global variable of a module; the others are
+//! described in `runtime/plant.h`: several cards, a lost one, an old version, calls that fail, and what was counted.
 //!
 //! # AddressSanitizer
 //!
