@@ -17,8 +17,8 @@
 //! - calls that a graph capture forbids, double frees, copies beyond an allocation.
 //!
 //! Faults end the launch only: the next one works. `HAFUSE_EMULATED_CC=7.5` (read when the library is
-//! loaded) changes the compute capability from 8.0, `HAFUSE_EMULATED_GLOBALS=0` has it find no global variable of a
-//! module.
+//! loaded) changes the compute capability from 8.0, `HAFUSE_EMULATED_SMS=132` the multiprocessors from 4, `HAFUSE_EMULATED_GLOBALS=0`
+//! has it find no global variable of a module.
 //!
 //! # AddressSanitizer
 //!
