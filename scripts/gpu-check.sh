@@ -20,7 +20,12 @@ command=${1:-}
 case $command in
 pack | run)
     shift
-    exec "${PYTHON:-python3}" "$here/gpu/$command.py" "$@"
+    python=${PYTHON:-python3}
+    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 9))'; then
+        echo "$python is not Python 3.9 or newer; name another one in PYTHON" >&2
+        exit 2
+    fi
+    exec "$python" "$here/gpu/$command.py" "$@"
     ;;
 *)
     sed -n '2,/^set/s/^# \{0,1\}//p' "$0"

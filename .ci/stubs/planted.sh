@@ -1,9 +1,9 @@
-# Failures that the rehearsal plants, by a part of a command's line: PLANT_FAIL ends it, PLANT_HANG keeps it for ever.
+# Failures that the rehearsal plants, by a part of a command's line: PLANT_FAIL ends it with PLANT_CODE, PLANT_HANG keeps it for ever.
 if [ -n "${PLANT_FAIL:-}" ]; then
     case "$(basename "$0") $*" in
     *$PLANT_FAIL*)
         echo "planted failure" >&2
-        exit 9
+        exit "${PLANT_CODE:-9}"
         ;;
     esac
 fi

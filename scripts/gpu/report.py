@@ -12,20 +12,25 @@ def failures(step):
 
 def cut_off_clean(command):
     """One that takes all the time there is, and nothing was wrong until then."""
-    return command["open_ended"] and command["seconds"] > 0 and command["exit_code"] is None and not command["result"]
+    return command["open_ended"] and command["exit_code"] is None and not command["result"]
 
 
 def cells(step):
     """Name, exit code, seconds, and a remark."""
     failed, count = failures(step), len(step["commands"])
+    late = sum(c["not_begun"] for c in step["commands"])
     codes = [c.get("exit_code") for c in failed]
-    code = "-" if step["not_run"] else "0" if not failed else next((str(c) for c in codes if c is not None), "none")
-    remark = f"{count - len(failed)} of {count} commands"
+    code = "0" if not failed else next((str(c) for c in codes if c is not None), "none")
+    if step["not_run"] or late == count > 0:
+        code = "-"
     if step["not_run"]:
-        remark = f"not run: {step['not_run']}"
-    elif failed:
+        return step["step"], code, f"{step['seconds']:.1f}", f"not run: {step['not_run']}"
+    remark = f"{count - late - len(failed)} of {count} commands"
+    if late:
+        remark += f"; the time was over for {late}"
+    if failed:
         remark += f"; {failed[0]['name']}: {failed[0]['problem']}"
-    elif cut := [c["name"] for c in step["commands"] if c["problem"]]:
+    if cut := [c["name"] for c in step["commands"] if c["problem"] and c not in failed]:
         remark += f"; nothing wrong in {', '.join(cut)} until cut off"
     return step["step"], code, f"{step['seconds']:.1f}", remark
 
@@ -74,7 +79,8 @@ def operators(found):
     for precision, result in commands(found, "ops_").items():
         entries = result["entries"]
         rows = [[e["name"], ms(e.get("timing") or e), e.get("percent") and f"{e['percent']:.0f}" or "-"] for e in entries]
-        out += [f"## Operators in {precision}", "", f"Ceilings: {result.get('ceilings')}", ""]
+        ceilings = ", ".join(f"{k} {v:.4g}" for k, v in (result.get("ceilings") or {}).items() if v is not None)
+        out += [f"## Operators in {precision}", "", f"Ceilings: {ceilings}", ""]
         out += grid(["entry", "ms", "% of the nearer ceiling"], rows)
     return out
 
@@ -118,13 +124,17 @@ def tail(path, count):
 
 
 def troubles(found, logs):
-    """The end of what each failed command said."""
+    """The end of what the first failed commands of a step said; of more of them only the problem."""
     out = []
     for step in found["steps"]:
-        for failed in failures(step):
+        for i, failed in enumerate(failures(step)):
+            if i >= 3:
+                out += [f"- {failed['name']}: {failed['problem']}"]
+                continue
             said = [line for kind in ("txt", "err") for line in tail(logs / f"{failed['name']}.{kind}", 15)]
             out += [f"### {failed['name']}: {failed['problem']}", "", f"`{' '.join(failed.get('command', []))}`", ""]
             out += ["```", *said, *(step["fault"] or "").splitlines(), "```", ""]
+        out += [""]
     return ["## What failed", "", *out] if out else []
 
 

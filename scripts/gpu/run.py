@@ -18,13 +18,13 @@ EMULATOR = ROOT / "emulator"
 
 
 def environment(scratch):
-    env = os.environ | {"HAFUSE_TEST_GPU": "1", "HAFUSE_SAMPLES": str(ROOT / "samples"), "PYTHONUNBUFFERED": "1"}
+    env = os.environ | {"HAFUSE_SAMPLES": str(ROOT / "samples"), "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     # Tables of latencies that a search keeps are of this run only.
-    env |= {"XDG_CACHE_HOME": f"{scratch}/cache", "PYTHONDONTWRITEBYTECODE": "1"}
+    env["XDG_CACHE_HOME"] = f"{scratch}/cache"
     # Packed with --emulated.
     if EMULATOR.exists():
-        env |= {"LD_LIBRARY_PATH": str(EMULATOR), "HAFUSE_KERNELS": str(EMULATOR / "images")}
-    return env
+        return env | {"LD_LIBRARY_PATH": str(EMULATOR), "HAFUSE_KERNELS": str(EMULATOR / "images")}
+    return env | {"HAFUSE_TEST_GPU": "1"}
 
 
 def about(options):

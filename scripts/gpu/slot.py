@@ -76,10 +76,9 @@ class Slot:
         limit = min(limit, self.left())
         shown = [part.replace(f"{self.root}/", "").replace(f"{self.scratch}/", "") for part in argv]
         record = {"name": name, "command": shown, "exit_code": None, "seconds": 0.0, "problem": None, "result": None}
-        record["open_ended"] = open_ended
+        record |= {"open_ended": open_ended, "not_begun": limit < 1}
         self.steps[-1]["commands"].append(record)
-        if limit < 1:
-            record["problem"] = "not begun: the time is over"
+        if record["not_begun"]:
             return record
         log, errors = self.logs / f"{name}.txt", self.logs / f"{name}.err"
         begun = time.monotonic()
@@ -157,11 +156,12 @@ def read_json(path):
 
 
 def last_line(path):
-    """What an error usually stands in, of a file that may be absent."""
+    """Of a file that may be absent: its last line that begins with `error`, else its last one."""
     try:
         lines = path.read_text(errors="replace").strip().splitlines()
     except OSError:
         return ""
+    lines = [line for line in lines if line.startswith("error")] or lines
     return lines[-1][:300] if lines else ""
 
 
