@@ -57,6 +57,7 @@ def main():
     what = f"steps after `smoke`: {', '.join(STEPS)}; with --train: {', '.join(training.ALL)} [all]"
     parser.add_argument("what", nargs="*", metavar="WHAT", help=what)
     parser.add_argument("--minutes", type=float, default=9, help="length of the slot [9]")
+    parser.add_argument("--patience", type=float, default=1, help="factor on the limits of all steps, for a slow card [1]")
     parser.add_argument("--device", default="cuda", help="cuda or cuda:N [cuda]")
     parser.add_argument("--train", type=float, metavar="MINUTES", help="train and search for so long instead")
     parser.add_argument("--data", type=Path, help="with --train: the folder with those that the recipes name")
@@ -69,7 +70,7 @@ def main():
     if unknown := [w for w in options.what if w not in known]:
         parser.error(f"{unknown[0]} is none of {', '.join(known)}")
     stop_on_signals()
-    slot = Slot(options.out.resolve(), options.train or options.minutes, ROOT, {}, about(options))
+    slot = Slot(options.out.resolve(), options.train or options.minutes, options.patience, ROOT, about(options))
     slot.env = environment(slot.scratch)
     computes = True
     try:

@@ -33,8 +33,9 @@ def ok(record):
 
 
 class Slot:
-    def __init__(self, out, minutes, root, env, about):
-        self.out, self.root, self.env = out, root, env
+    def __init__(self, out, minutes, patience, root, about):
+        """`patience` is a factor on the limits of steps and commands, not on the slot's."""
+        self.out, self.root, self.patience, self.env = out, root, patience, {}
         self.start = time.monotonic()
         self.deadline = self.start + 60 * minutes
         self.about, self.steps = about, []
@@ -53,7 +54,7 @@ class Slot:
     def step(self, name, limit=None):
         """Commands within belong to a step of at most `limit` seconds; a fault of this script ends the step only."""
         begun = time.monotonic()
-        self.ends = self.deadline if limit is None else min(begun + limit, self.deadline)
+        self.ends = self.deadline if limit is None else min(begun + limit * self.patience, self.deadline)
         step = {"step": name, "limit_s": round(self.ends - begun, 1), "seconds": None, "not_run": None, "fault": None, "commands": []}
         self.steps.append(step)
         try:
@@ -73,7 +74,7 @@ class Slot:
         """Runs a command and keeps what became of it. `result`: "stdout" for JSON there, a file with JSON, or a function of
         the log. `tick` is called every now and then meanwhile. `open_ended`: to be cut off is no failure."""
         argv = [str(part) for part in argv]
-        limit = min(limit, self.left())
+        limit = min(limit * self.patience, self.left())
         shown = [part.replace(f"{self.root}/", "").replace(f"{self.scratch}/", "") for part in argv]
         record = {"name": name, "command": shown, "exit_code": None, "seconds": 0.0, "problem": None, "result": None}
         record |= {"open_ended": open_ended, "not_begun": limit < 1}

@@ -22,7 +22,7 @@ SETTINGS = {
     "torch": ("", "options of benches/peers/cuda.py"),
     "data": ("--count 16", "options of `synth`, which draws what is trained on and fused from disk"),
     "train": ("--set stage1.epochs=150 --set stage2.epochs=150", "options of the timed training"),
-    "search": ("32 8 64", "channels, batch and patch of the search steps"),
+    "search": ("32 8 64", "channels, batch and patch of the search steps, and options of the bench `search`"),
     "pairs": ("400", "pairs of `bench batch`"),
     "sanitized": ("operators::f16", "tests under compute-sanitizer"),
 }
@@ -188,7 +188,7 @@ class Check:
         with s.step("supernet", 45):
             if not self.python("safetensors"):
                 return
-            file, (channels, batch, patch) = s.scratch / "supernet.json", setting("search").split()
+            file, (channels, batch, patch) = s.scratch / "supernet.json", setting("search").split()[:3]
             argv = [sys.executable, self.root / "benches/peers/supernet.py", "--device", self.device, "--json", file]
             argv += ["--no-build", self.root / "bin/bench_search", "--channels", channels, "--batch", batch, "--patch", patch]
             s.command("supernet", argv, 45, file)
