@@ -75,7 +75,10 @@ class Slot:
         the log. `tick` is called every now and then meanwhile. `open_ended`: to be cut off is no failure."""
         argv = [str(part) for part in argv]
         limit = min(limit * self.patience, self.left())
-        shown = [part.replace(f"{self.root}/", "").replace(f"{self.scratch}/", "") for part in argv]
+        # Folders of this machine say nothing elsewhere.
+        shown = argv
+        for folder in (self.root, self.scratch, self.folder.name):
+            shown = [part.replace(f"{folder}/", "") for part in shown]
         record = {"name": name, "command": shown, "exit_code": None, "seconds": 0.0, "problem": None, "result": None}
         record |= {"open_ended": open_ended, "not_begun": limit < 1}
         self.steps[-1]["commands"].append(record)
