@@ -4,10 +4,11 @@
 #   scripts/train-models.sh DATA RUNS [MODEL...]
 #
 # DATA holds the folders that the recipes name, RUNS gets one folder for each model. Stopped or killed, the same command
-# goes on with the same bits. Without a MODEL all recipes run. THREADS=N takes N threads (1), HAFUSE another binary.
+# goes on with the same bits. Without a MODEL all recipes run. THREADS=N takes N threads (1), DEVICE=cuda a card, HAFUSE another
+# binary.
 set -euo pipefail
 if [ $# -lt 2 ]; then
-    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -27,5 +28,5 @@ for model in "$@"; do
     resume=()
     if [ -f "$out/checkpoint.safetensors" ]; then resume=(--resume); fi
     nice -n 10 "$hafuse" train "$root/models/recipes/$model.toml" --genotype "$root/models/$model.json" \
-        --out "$out" --threads "${THREADS:-1}" "${resume[@]}"
+        --out "$out" --threads "${THREADS:-1}" --device "${DEVICE:-auto}" "${resume[@]}"
 done

@@ -117,102 +117,18 @@ class OrtWorker:
 
 
 class TorchWorker:
-    """The exported graph node by node, each by PyTorch's own function for it."""
-
     def __init__(self, model, threads, layout):
-        import onnx
         import torch
-        from onnx import numpy_helper
+        from interpreter import Network
 
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(1)
         self.torch, self.imports_mb = torch, memory_mb("self", "VmRSS")
-        self.format = {"channels-last": torch.channels_last, "contiguous": torch.contiguous_format}[layout]
-        graph = onnx.load(model).graph
-        self.known = {t.name: self.placed(numpy_helper.to_array(t)) for t in graph.initializer}
-        last = {name: i for i, node in enumerate(graph.node) for name in node.input}
-        computed = {name for node in graph.node for name in node.output}
-        self.steps = []
-        for i, node in enumerate(graph.node):
-            attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-            ends = [name for name in {*node.input} & computed if last[name] == i]
-            function = getattr(self, node.op_type.lower())
-            # A value that nobody reads afterwards is overwritten where PyTorch can, and freed.
-            spare = node.input[0] in ends
-            self.steps.append((function, spare, [*node.input], node.output[0], attributes, ends))
-
-    def placed(self, array):
-        t = self.torch.from_numpy(array.copy())
-        return t.contiguous(memory_format=self.format) if t.dim() == 4 else t
+        self.network = Network(model, layout)
 
     def run(self, a, b):
         with self.torch.inference_mode():
-            values = {**self.known, "a": self.placed(a), "b": self.placed(b), "": None}
-            for function, spare, inputs, output, attributes, ends in self.steps:
-                values[output] = function(spare, *[values[name] for name in inputs], **attributes)
-                for name in ends:
-                    del values[name]
-            return values["fused"].numpy()
-
-    def conv(self, _, x, w, bias=None, *, pads, kernel_shape, strides=(1, 1), dilations=(1, 1), group=1):
-        return self.torch.nn.functional.conv2d(x, w, bias, strides, pads[:2], dilations, group)
-
-    def leakyrelu(self, spare, x, *, alpha):
-        return self.torch.nn.functional.leaky_relu(x, alpha, inplace=spare)
-
-    def relu(self, spare, x):
-        return x.relu_() if spare else x.relu()
-
-    def sigmoid(self, spare, x):
-        return x.sigmoid_() if spare else x.sigmoid()
-
-    def clip(self, spare, x, low, high):
-        return x.clamp_(low.item(), high.item()) if spare else x.clamp(low.item(), high.item())
-
-    def add(self, spare, x, y):
-        return x.add_(y) if self.fits(spare, x, y) else x + y
-
-    def sub(self, spare, x, y):
-        return x.sub_(y) if self.fits(spare, x, y) else x - y
-
-    def mul(self, spare, x, y):
-        return x.mul_(y) if self.fits(spare, x, y) else x * y
-
-    def div(self, spare, x, y):
-        return x.div_(y) if self.fits(spare, x, y) else x / y
-
-    def fits(self, spare, x, y):
-        return spare and self.torch.broadcast_shapes(x.shape, y.shape) == x.shape
-
-    def concat(self, _, *xs, axis):
-        return self.torch.cat(xs, axis)
-
-    def reducemax(self, _, x, *, axes, keepdims=1):
-        return x.amax(axes, bool(keepdims))
-
-    def reducemin(self, _, x, *, axes, keepdims=1):
-        return x.amin(axes, bool(keepdims))
-
-    def reducemean(self, _, x, *, axes, keepdims=1):
-        return x.mean(axes, bool(keepdims))
-
-    def globalaveragepool(self, _, x):
-        return x.mean((2, 3), True)
-
-    def averagepool(self, _, x, *, kernel_shape, pads, strides, count_include_pad):
-        pool = self.torch.nn.functional.avg_pool2d
-        return pool(x, kernel_shape, strides, pads[:2], count_include_pad=bool(count_include_pad))
-
-    def reshape(self, _, x, shape):
-        return x.reshape([x.shape[i] if n == 0 else n for i, n in enumerate(shape.tolist())])
-
-    def shape(self, _, x):
-        return x.shape
-
-    def resize(self, _, x, roi, scales, sizes, *, mode, coordinate_transformation_mode):
-        if roi is not None or scales is not None or (mode, coordinate_transformation_mode) != (b"linear", b"half_pixel"):
-            sys.exit("a Resize that is none of ours")
-        return self.torch.nn.functional.interpolate(x, tuple(sizes)[2:], mode="bilinear", align_corners=False)
+            return self.network(self.network.placed(a), self.network.placed(b)).numpy()
 
 
 def serve(kind, model, pair, threads, layout):

@@ -26,6 +26,13 @@ static const int capability = [] {
   return major * 10 + minor;
 }();
 
+static const int multiprocessors = [] {
+  int count = 4;
+  const char* text = getenv("HAFUSE_EMULATED_SMS");
+  if (text && (sscanf(text, "%d", &count) != 1 || count < 1)) count = 4;
+  return count;
+}();
+
 int compute_capability() { return capability; }
 
 static Result check_initialised(const char* call) {
@@ -62,7 +69,7 @@ static int attribute(int which) {
     case 13: return 1410000;                   // CLOCK_RATE, kHz
     case 14: return 512;                       // TEXTURE_ALIGNMENT
     case 15: return 1;                         // GPU_OVERLAP
-    case 16: return 4;                         // MULTIPROCESSOR_COUNT
+    case 16: return multiprocessors;           // MULTIPROCESSOR_COUNT
     case 19: return 1;                         // CAN_MAP_HOST_MEMORY
     case 31: return 1;                         // CONCURRENT_KERNELS
     case 36: return 5001000;                   // MEMORY_CLOCK_RATE, kHz

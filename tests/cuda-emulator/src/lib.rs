@@ -19,7 +19,7 @@
 //! Faults end the launch only: the next one works.
 //!
 //! Variables that are read when the library is loaded make it another driver: `HAFUSE_EMULATED_CC=7.5` changes the
-//! compute capability from 8.0, `HAFUSE_EMULATED_GLOBALS=0` has it find no global variable of a module; the others are
+//! compute capability from 8.0, `HAFUSE_EMULATED_SMS=132` the multiprocessors from 4, `HAFUSE_EMULATED_GLOBALS=0` has it find no global variable of a module; the others are
 //! described in `runtime/plant.h`: several cards, a lost one, an old version, calls that fail, and what was counted.
 //!
 //! # AddressSanitizer

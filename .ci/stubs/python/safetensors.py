@@ -1,0 +1,1 @@
+"""Is there, and empty: see torch.py."""
