@@ -139,8 +139,7 @@ pub struct Work {
 pub fn work_between_events() -> Work {
     let mut counts = [0; 3];
     // SAFETY: the signature in runtime/work.cpp.
-    let work =
-        unsafe { symbol::<unsafe extern "C" fn(*mut u64)>("emulator_work_between_events") };
+    let work = unsafe { symbol::<unsafe extern "C" fn(*mut u64)>("emulator_work_between_events") };
     if let Ok(work) = work {
         // SAFETY: it writes three counts.
         unsafe { work(counts.as_mut_ptr()) }
