@@ -272,10 +272,7 @@ mod tests {
     #[test]
     fn a_failure_names_the_code_and_a_way_out() {
         for (code, words) in [
-            (
-                34,
-                "CUDA_ERROR_STUB_LIBRARY (34); the libcuda.so that was found is the toolkit's stub",
-            ),
+            (34, "stubs"),
             (200, "update it"),
             (209, "update it"),
             (218, "update it"),
@@ -291,13 +288,18 @@ mod tests {
             // No code of any driver yet.
             (123_456, "--device cpu"),
         ] {
-            let e = fail("cuda:1", "opening the card", Failure::Code(code)).to_string();
-            let all = ["cuda:1: opening the card", &code.to_string(), words];
+            // Another test may have set HAFUSE_KERNELS, which `fail` looks at.
+            let text = way_out(code, false);
             assert!(
-                all.iter().all(|w| e.contains(w)) && !e.contains('\n'),
-                "{e}"
+                text.contains(words) && !text.contains('\n'),
+                "{code}: {text}"
             );
+            let e = fail("cuda:1", "opening the card", Failure::Code(code)).to_string();
+            let all = ["cuda:1: opening the card", &code.to_string()];
+            assert!(all.iter().all(|w| e.contains(w)), "{e}");
         }
+        let e = fail("cuda", "starting", Failure::Code(34)).to_string();
+        assert!(e.contains("CUDA_ERROR_STUB_LIBRARY (34)"), "{e}");
         assert!(way_out(218, true).contains("HAFUSE_KERNELS"));
     }
 
