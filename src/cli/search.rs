@@ -37,7 +37,7 @@ What a search writes into its folder:
   checkpoint.safetensors  weights, alpha, beta, optimisers, position; every checkpoint_every epochs
   metrics.jsonl           one JSON object for each inner epoch: losses, LAT, alpha, beta
   genotype.json           at the end: the arg-max, for `hafuse train --genotype`
-  search.json             at the end: decisions, warnings, softmax tables, LAT, counts, and what was searched with what
+  search.json             at the end: decisions, warnings, softmax tables, LAT, counts, what was searched with what
   model.safetensors       at the end: that network with the supernet's weights, a start for `init` in training
 
 A resumed search gives the same bits as one that never stopped, on the same machine and version.
@@ -46,9 +46,10 @@ Exit codes: 0 done, 2 configuration, 3 input, 4 output, 5 device, 6 stopped (--s
 /// Search an architecture for your data, task and device
 ///
 /// Algorithm 1 of the paper: stage 1 searches the feature-level module, stage 2 the object-level module; network
-/// weights learn on one half of the pairs, the architecture on the other, charged lambda for its latency. At the end it
-/// judges its own decisions, and warns of those that chance may have made. The latency of each operator is measured on the device at hand when a search begins, once for each
-/// device, size, type and number of channels.
+/// weights learn on one half of the pairs, the architecture on the other, charged lambda for its latency. At the
+/// end the search judges its own decisions, and warns of those that chance may have made. The latency of each
+/// operator is measured on the device at hand when a search begins, once for each device, size, type and number
+/// of channels.
 #[derive(clap::Args, Clone, Debug)]
 #[command(verbatim_doc_comment, after_help = AFTER_HELP)]
 pub struct SearchArgs {

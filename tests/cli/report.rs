@@ -51,7 +51,7 @@ fn a_search_that_ended_is_reported_with_pictures() {
     for part in [
         "Architecture search s",
         "0.5 for the LAT of the supernet with equal weights",
-        "n 2, m 1, t 1, s 1: 2 + 2 inner epochs of 1 steps",
+        "n 2, m 1, t 1, s 1, warm-up 0: 2 + 2 inner epochs of 1 steps",
         "infrared (A) and visible (B)",
         ") in f32, 24 x 16 pixels, 4 channels",
         "pairs for alpha and beta",
