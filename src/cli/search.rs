@@ -37,7 +37,7 @@ What a search writes into its folder:
   checkpoint.safetensors  weights, alpha, beta, optimisers, position; every checkpoint_every epochs
   metrics.jsonl           one JSON object for each inner epoch: losses, LAT, alpha, beta
   genotype.json           at the end: the arg-max, for `hafuse train --genotype`
-  search.json             at the end: decisions, warnings, softmax tables, LAT, counts, what was searched with what
+  search.json             at the end: decisions, warnings, softmax tables, LAT, counts, what was searched how
   model.safetensors       at the end: that network with the supernet's weights, a start for `init` in training
 
 A resumed search gives the same bits as one that never stopped, on the same machine and version.
