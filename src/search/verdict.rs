@@ -275,7 +275,7 @@ mod tests {
     /// The logit of the best grows by this much in each of twelve inner epochs; its gradient is steady but for `noise`.
     fn grown(by: impl Fn(usize) -> f64, noise: f64) -> Vec<EpochReport> {
         let one = |i: usize| {
-            let swing = if i % 2 == 0 { noise } else { -noise };
+            let swing = if i.is_multiple_of(2) { noise } else { -noise };
             (softmax([0.0, by(i), -1.0]), [0.1, -0.1 + swing])
         };
         stage(&(1..=12).map(one).collect::<Vec<_>>(), [0.8, 0.1, 0.1])
