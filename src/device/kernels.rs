@@ -20,7 +20,7 @@ const TEGRA: [u32; 6] = [53, 62, 72, 87, 101, 110];
 
 /// The architecture of the code that a card of this compute capability runs, times 10: the newest
 /// machine code of its generation, of Tegra chips their own alone, else the PTX. A folder of other kernels is taken to suit
-/// the card until it is opened ([`check_folder`]).
+/// the card until it is opened.
 pub fn code_for((major, minor): (u32, u32)) -> Option<u32> {
     let capability = 10 * major + minor;
     if std::env::var_os(FOLDER_VARIABLE).is_some() {
