@@ -1,5 +1,7 @@
 //! The search through the library.
 
+#[path = "search/beyond.rs"]
+mod beyond;
 mod common;
 #[path = "search/fixtures.rs"]
 mod fixtures;

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod budget;
+mod charge;
 mod config;
 mod descent;
 mod key;
