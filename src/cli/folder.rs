@@ -233,8 +233,26 @@ pub fn load_pairs(data: &DataConfig, patch: usize) -> Result<PairDataset> {
     Ok(pairs)
 }
 
+/// Whether a run of the configuration `ours` ended in `folder` with the file `last`. `said`: what was done there, and who asks.
+///
+/// # Errors
+/// [`Error::Config`] if the folder holds a run of another configuration.
+pub fn finished(folder: &Path, last: &str, ours: &str, (done, who): (&str, &str)) -> Result<bool> {
+    let Ok(theirs) = std::fs::read_to_string(folder.join("config.toml")) else {
+        return Ok(false);
+    };
+    if let Some((here, there)) = differing_line(ours, &theirs) {
+        let detail = format!(
+            "{} was {done} with `{there}`, {who} has `{here}`; name another folder with --out",
+            folder.display()
+        );
+        return Err(Error::config("out", detail));
+    }
+    Ok(folder.join(last).exists())
+}
+
 /// The first line in which two configurations differ.
-pub fn differing_line<'a>(ours: &'a str, theirs: &'a str) -> Option<(&'a str, &'a str)> {
+fn differing_line<'a>(ours: &'a str, theirs: &'a str) -> Option<(&'a str, &'a str)> {
     ours.lines().zip(theirs.lines()).find(|(x, y)| x != y)
 }
 

@@ -1,6 +1,6 @@
 //! `hafuse search --seeds N`: the same search from several seeds, and where they agree.
 
-use super::search::{Found, execute};
+use super::search::execute;
 use super::stop::Stop;
 use super::{folder, output, terminal};
 use crate::device::Device;
@@ -9,7 +9,6 @@ use crate::search::{SearchConfig, Verdict, brief};
 use crate::tensor::io::write_atomic;
 use crate::{Error, Result};
 use serde::Serialize;
-use std::path::PathBuf;
 
 /// What the seeds chose at one place.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -49,18 +48,17 @@ pub fn run(config: SearchConfig, count: u64, device: &Device) -> Result<()> {
         config.out = out.join(format!("seed{seed}"));
         let dir = config.out.clone();
         terminal::say(&format!("seed {seed}"));
-        let found = match finished(&config)? {
-            true => ended(&dir)?,
-            false => {
-                let resume = dir.join("checkpoint.safetensors").exists();
-                execute(config, resume, Stop::default(), device)?
-            }
-        };
+        let asked = ("searched", "this command");
+        if !folder::finished(&dir, "genotype.json", &config.to_toml()?, asked)? {
+            let resume = dir.join("checkpoint.safetensors").exists();
+            execute(config, resume, Stop::default(), device)?;
+        }
         let run = SearchRun::load(&dir)?;
         verdicts.push(Verdict::of(&run.config, &run.epochs));
+        let (found, table) = run.found()?;
         let cells = found.genotype.cells().map(|(_, gene)| brief(gene));
         networks.push(cells.collect::<Vec<_>>().join(", "));
-        predicted_ms.push(found.table.predict(&found.genotype)?);
+        predicted_ms.push(table.predict(&found.genotype)?);
     }
     let agreement = Agreement {
         places: places(&verdicts),
@@ -79,38 +77,6 @@ pub fn run(config: SearchConfig, count: u64, device: &Device) -> Result<()> {
         "{text}\nwritten: {}",
         out.join("agreement.md").display()
     ))
-}
-
-/// Whether a search of this configuration has ended in its folder; refuses one of another.
-fn finished(config: &SearchConfig) -> Result<bool> {
-    let dir = &config.out;
-    let path: PathBuf = dir.join("config.toml");
-    let Ok(theirs) = std::fs::read_to_string(&path) else {
-        return Ok(false);
-    };
-    if let Some((here, there)) = folder::differing_line(&config.to_toml()?, &theirs) {
-        let detail = format!(
-            "{} was searched with `{there}`, this command has `{here}`; name another folder with --out",
-            dir.display()
-        );
-        return Err(Error::config("out", detail));
-    }
-    Ok(dir.join("genotype.json").exists())
-}
-
-/// What an ended search found.
-fn ended(dir: &std::path::Path) -> Result<Found> {
-    let run = SearchRun::load(dir)?;
-    match (run.record, run.table) {
-        (Some(record), Some(table)) => Ok(Found {
-            genotype: record.genotype,
-            table,
-        }),
-        _ => Err(Error::input(
-            dir,
-            "has ended but lacks search.json or latency.json; name another folder with --out",
-        )),
-    }
 }
 
 /// Every place that the first seed decided at.

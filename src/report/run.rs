@@ -101,6 +101,20 @@ impl SearchRun {
         }
     }
 
+    /// Record and table of a search that has ended.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if one of them is not there.
+    pub fn found(self) -> Result<(Record, LatencyTable)> {
+        match (self.record, self.table) {
+            (Some(record), Some(table)) => Ok((record, table)),
+            _ => Err(Error::input(
+                &self.dir,
+                "has ended but lacks search.json or latency.json; name another folder with --out",
+            )),
+        }
+    }
+
     /// What was found; `None` until the search has ended.
     pub fn genotype(&self) -> Option<&Genotype> {
         self.record.as_ref().map(|r| &r.genotype)
@@ -118,10 +132,7 @@ impl SearchRun {
     }
 
     pub fn schedule(&self) -> Schedule {
-        Schedule {
-            strategy: self.config.strategy,
-            epochs: self.config.epochs,
-        }
+        self.config.schedule()
     }
 
     /// Where a search that has not ended stands.

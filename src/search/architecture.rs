@@ -63,12 +63,13 @@ impl LayerWeights {
 
     /// The cell of the largest beta with the operators of its largest alphas; the first of equals.
     pub fn chosen(&self) -> CellGene {
-        let cell = arg_max(&self.beta);
+        let best = |v: &[f64]| best_but(v, None).unwrap_or(0);
+        let cell = best(&self.beta);
         CellGene {
             cell: CellKind::ALL[cell],
             blocks: self.alpha[cell]
                 .iter()
-                .map(|a| OpKind::ALL[arg_max(a)])
+                .map(|a| OpKind::ALL[best(a)])
                 .collect(),
         }
     }
@@ -115,11 +116,12 @@ fn softmax(v: &[f64]) -> Vec<f64> {
     exp.into_iter().map(|e| e / sum).collect()
 }
 
-fn arg_max(v: &[f64]) -> usize {
-    let mut best = 0;
-    for (i, &value) in v.iter().enumerate() {
-        if value > v[best] {
-            best = i;
+/// The index of the largest value, without that of one index; the first of equals.
+pub(super) fn best_but(values: &[f64], not: Option<usize>) -> Option<usize> {
+    let mut best: Option<usize> = None;
+    for (i, &v) in values.iter().enumerate() {
+        if Some(i) != not && best.is_none_or(|b| v > values[b]) {
+            best = Some(i);
         }
     }
     best

@@ -4,7 +4,7 @@ use super::architecture::{LayerWeights, derive};
 use super::budget::{fastest_ms, most_likely};
 use super::config::{LatencyUnit, Strategy};
 use super::searcher::Searcher;
-use crate::net::{Genotype, layer_names};
+use crate::net::{CellGene, Genotype, layer_names};
 use crate::{Error, Result};
 
 /// A power of softmax weights that leaves equal ones equal and takes a lead of a logit for a choice.
@@ -23,7 +23,7 @@ impl Searcher {
             .ok_or_else(|| Error::Internal("a supernet without layers".into()))?;
         for stage in 1..=self.schedule().stages() {
             let searched = self.searched(stage);
-            let Some(budget) = self.budget(stage, &layers)? else {
+            let Some(budget) = self.budget(stage, &g.ffm)? else {
                 return Ok(g);
             };
             let found = most_likely(&layers[searched.clone()], &self.table, budget)?;
@@ -60,8 +60,8 @@ impl Searcher {
     }
 
     /// Milliseconds that `latency.target` leaves to the layers of a stage: to the feature-level module its share of the uniform
-    /// supernet, as far as the rows still fit, to the rows what the module that was found leaves. `None` without a target.
-    fn budget(&self, stage: u8, layers: &[LayerWeights]) -> Result<Option<f64>> {
+    /// supernet, as far as the rows still fit, to the rows what the module that was found, `ffm`, leaves. `None` without a target.
+    fn budget(&self, stage: u8, ffm: &[CellGene]) -> Result<Option<f64>> {
         let Some(target) = self.config.target_ms()? else {
             return Ok(None);
         };
@@ -70,28 +70,22 @@ impl Searcher {
         if self.config.strategy == Strategy::Naive {
             return Ok(Some(all));
         }
+        if stage > 1 {
+            let taken = ffm.iter().map(|g| self.table.gene_ms(g));
+            return Ok(Some(all - taken.sum::<Result<f64>>()?));
+        }
         let uniform = self.uniform();
         let share = self.table.relaxed(&uniform[..cells])? / self.table.relaxed(&uniform)?;
         let rows = fastest_ms(&uniform[cells..], &self.table)?;
-        let module = (all * share)
-            .min(all - rows)
-            .max(fastest_ms(&uniform[..cells], &self.table)?);
-        if stage == 1 {
-            return Ok(Some(module));
-        }
-        let found = most_likely(&layers[..cells], &self.table, module)?.unwrap_or_default();
-        let taken: f64 = found
-            .iter()
-            .map(|g| self.table.gene_ms(g))
-            .sum::<Result<f64>>()?;
-        Ok(Some(all - taken))
+        let least = fastest_ms(&uniform[..cells], &self.table)?;
+        Ok(Some((all * share).min(all - rows).max(least)))
     }
 
     /// Raises lambda where the layers of this stage would take more than their budget, and lowers it where less: by at most half of
     /// itself in an inner epoch. Softmax weights to the power of [`SHARP`] stand for the choice that is not made yet.
     pub(super) fn adapt_lambda(&mut self, layers: &[LayerWeights]) -> Result<()> {
         let stage = self.progress.stage;
-        if let Some(budget) = self.budget(stage, layers)? {
+        if let Some(budget) = self.budget(stage, &self.genotype()?.ffm)? {
             let sharp = layers[self.searched(stage)]
                 .iter()
                 .map(|l| l.sharpened(SHARP));

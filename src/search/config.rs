@@ -1,6 +1,7 @@
 //! The search configuration file.
 
 use super::latency::MAX_SIDE;
+use super::schedule::Schedule;
 use crate::data::Augment;
 use crate::net::{FrameGene, SearchSpace};
 use crate::train::{
@@ -214,6 +215,14 @@ impl SearchConfig {
         self.loss.check()?;
         self.augment.check()?;
         check_patches(self.batch, self.patch, &self.data)
+    }
+
+    /// The loops that these keys describe.
+    pub fn schedule(&self) -> Schedule {
+        Schedule {
+            strategy: self.strategy,
+            epochs: self.epochs,
+        }
     }
 
     /// `latency.target` in milliseconds.

@@ -217,10 +217,7 @@ impl Searcher {
     }
 
     pub fn schedule(&self) -> Schedule {
-        Schedule {
-            strategy: self.config.strategy,
-            epochs: self.config.epochs,
-        }
+        self.config.schedule()
     }
 
     /// State for [`Searcher::new`] to go on from.

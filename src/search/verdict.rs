@@ -1,8 +1,8 @@
 //! What a search can say of its own decisions.
 
-use super::architecture::LayerWeights;
+use super::architecture::{LayerWeights, best_but, entropy};
 use super::config::SearchConfig;
-use super::schedule::{Phase, Schedule};
+use super::schedule::Phase;
 use super::searcher::EpochReport;
 use crate::net::{CellKind, OpKind, alpha_name, beta_name};
 use crate::stats::mean_std;
@@ -91,10 +91,7 @@ impl Verdict {
 
 /// What a schedule cannot move far enough to decide.
 fn short_travel(config: &SearchConfig, batches: u64) -> Vec<String> {
-    let schedule = Schedule {
-        strategy: config.strategy,
-        epochs: config.epochs,
-    };
+    let schedule = config.schedule();
     let mut warnings = Vec::new();
     for stage in 1..=schedule.stages() {
         for &phase in schedule.phases() {
@@ -175,7 +172,7 @@ impl<'a> History<'a> {
             best: names[best].into(),
             second: names[second].into(),
             weights: [weights[best], weights[second]],
-            entropy: super::architecture::entropy(weights),
+            entropy: entropy(weights),
             t,
             decided,
             epochs: self.epochs.len() as u64,
@@ -209,17 +206,6 @@ fn frozen(weights: &[&Vec<f64>], best: usize, second: usize) -> Option<usize> {
     let early = ((weights.len() as f64 * EARLY).ceil() as usize).max(1);
     let at = weights.iter().position(|w| margin(w) >= FROZEN * last)? + 1;
     (at <= early).then_some(at)
-}
-
-/// The index of the largest value but one; the first of equals.
-fn best_but(values: &[f64], not: Option<usize>) -> Option<usize> {
-    let mut best: Option<usize> = None;
-    for (i, &v) in values.iter().enumerate() {
-        if Some(i) != not && best.is_none_or(|b| v > values[b]) {
-            best = Some(i);
-        }
-    }
-    best
 }
 
 #[cfg(test)]

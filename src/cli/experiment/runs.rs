@@ -42,6 +42,9 @@ pub const METRICS: [Metric; 11] = [
     Metric::ToneDetail,
 ];
 
+/// What was done in a folder, and who asks, for refusals.
+const ASKED: (&str, &str) = ("run", "this experiment");
+
 /// The folder of all experiments and what runs in it.
 pub struct Lab<'a> {
     pub config: &'a ExperimentConfig,
@@ -95,7 +98,7 @@ impl Lab<'_> {
         config.out = self.out().join("searches").join(&key);
         let out = config.out.clone();
         let file = |name: &str| out.join(name);
-        let done = self.finished(&out, "genotype.json", &config.to_toml()?)?;
+        let done = folder::finished(&out, "genotype.json", &config.to_toml()?, ASKED)?;
         let resume = file("checkpoint.safetensors").exists();
         if done || resume {
             self.check_table(&config, &file("latency.json"))?;
@@ -106,12 +109,7 @@ impl Lab<'_> {
             terminal::say(&format!("search {key}"));
             search::execute(config, resume, Stop::at(self.until), &self.device)?;
         }
-        let run = SearchRun::load(&out)?;
-        let (Some(record), Some(table)) = (run.record, run.table) else {
-            let detail =
-                "has ended but lacks search.json or latency.json; name another folder with --out";
-            return Err(Error::input(&out, detail));
-        };
+        let (record, table) = SearchRun::load(&out)?.found()?;
         Ok(Searched {
             key,
             genotype: record.genotype,
@@ -178,7 +176,7 @@ impl Lab<'_> {
             );
             return Err(Error::config("out", detail));
         }
-        if self.finished(&out, "model.safetensors", &config.to_toml()?)? {
+        if folder::finished(&out, "model.safetensors", &config.to_toml()?, ASKED)? {
             terminal::say(&format!("training {key}: done before"));
         } else {
             terminal::say(&format!("training {key}"));
@@ -188,22 +186,6 @@ impl Lab<'_> {
             train::execute(config, resume, Stop::at(self.until), &self.device)?;
         }
         open_model(&out.join("model.safetensors").to_string_lossy())
-    }
-
-    /// Whether a run ended in `folder` with the file `last`; refuses a run of another configuration.
-    fn finished(&self, folder: &Path, last: &str, ours: &str) -> Result<bool> {
-        let path = folder.join("config.toml");
-        let Ok(theirs) = std::fs::read_to_string(&path) else {
-            return Ok(false);
-        };
-        if let Some((here, there)) = folder::differing_line(ours, &theirs) {
-            let detail = format!(
-                "{} was run with `{there}`, this experiment has `{here}`; name another folder with --out",
-                folder.display()
-            );
-            return Err(Error::config("out", detail));
-        }
-        Ok(folder.join(last).exists())
     }
 
     /// What a task's searches, trainings and scores read is named and there.
