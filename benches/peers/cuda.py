@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from cpu import ROOT, cpu_model, export, load_tensors, save_tensors, size
 from interpreter import Network
+from served import Served
 
 # f32 without TF32, largest difference; anything shorter, decibels.
 TOLERANCE, DECIBELS = 1e-4, 50.0
@@ -44,26 +45,12 @@ def draw_pair(path, shape, batch):
     save_tensors(path, {"a": stack(warm), "b": stack(light)})
 
 
-class Ours:
+class Ours(Served):
     """`hafuse bench net --exchange`, a fusion for each line: from and to the host's memory, or on the card alone."""
 
     def __init__(self, case, files, options, *more):
         command = [options.hafuse, "bench", "net", "--device", options.device, "--model", case["model"]]
-        command += ["--precision", case["precision"], "--exchange", files["pair"], *more]
-        self.process = subprocess.Popen(
-            list(map(str, command)), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        if self.process.stdout.readline().strip() != "ready":
-            raise RuntimeError(f"{' '.join(map(str, command))} failed; its message is above")
-
-    def seconds(self):
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())["seconds"]
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
+        super().__init__(command + ["--precision", case["precision"], "--exchange", files["pair"], *more])
 
 
 class Peer:

@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
+from served import Served
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -358,27 +359,15 @@ class Step:
             self.time()
 
 
-class Ours:
+def serve(executable, kind, channels, options, file):
     """Our bench executable, a step on demand."""
-
-    def __init__(self, executable, kind, channels, options, file):
-        command = [executable, str(channels), str(options.batch), str(options.patch)]
-        command += ["--step", kind, "--dump", str(file), "--device", str(options.device)]
-        env = os.environ | {"RAYON_NUM_THREADS": str(options.threads)}
-        self.process = subprocess.Popen(
-            command, env=env, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        if self.process.stdout.readline().strip() != "ready":
-            sys.exit(f"{' '.join(command)} failed; its message is above")
-
-    def time(self):
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())["seconds"]
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
+    command = [executable, channels, options.batch, options.patch]
+    command += ["--step", kind, "--dump", file, "--device", options.device]
+    env = os.environ | {"RAYON_NUM_THREADS": str(options.threads)}
+    try:
+        return Served(command, env=env, cwd=ROOT)
+    except RuntimeError as problem:
+        sys.exit(str(problem))
 
 
 def build():
@@ -428,7 +417,7 @@ def cpu_model():
 def measure(executable, kind, channels, options):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "step.safetensors"
-        ours = Ours(executable, kind, channels, options, file)
+        ours = serve(executable, kind, channels, options, file)
         # Both layouts, the faster one counts; each is warmed up by the check.
         trials = {}
         for last in (False, True):
@@ -441,8 +430,8 @@ def measure(executable, kind, channels, options):
         last = trials[True][0] < trials[False][0]
         step = Step(kind, file, last, options.device)
     step.warm_up()
-    ours.time()
-    pairs = [(ours.time(), step.time()) for _ in range(options.rounds)]
+    ours.seconds()
+    pairs = [(ours.seconds(), step.time()) for _ in range(options.rounds)]
     ours.close()
     _, (value, gradient), ours_count, count = trials[last]
     row = {
