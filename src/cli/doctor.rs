@@ -122,7 +122,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
     verdict(args, &tried)
 }
 
-/// What `--strict` asks for, after all has been told.
+/// Verdict of `--strict`, after all has been told.
 fn verdict(args: &DoctorArgs, tried: &[Result<Tried>]) -> Result<()> {
     let passed = |tried: &Result<Tried>| {
         let trial = tried

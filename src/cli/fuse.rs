@@ -228,7 +228,7 @@ pub fn run(args: &FuseArgs) -> Result<()> {
     })
 }
 
-/// What ended a batch, with what is left to do.
+/// The end of a batch that broke, with what is left to do.
 fn goes_on(error: Error, written: usize, total: usize) -> Error {
     match error {
         Error::Device {

@@ -10,11 +10,11 @@ use crate::tensor::io::write_atomic;
 use crate::{Error, Result};
 use serde::Serialize;
 
-/// What the seeds chose at one place.
+/// Choices of the seeds at one place.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Place {
     place: String,
-    /// Of each seed; `None` where a seed chose another cell with fewer blocks.
+    /// Choice of each seed; `None` where a seed chose another cell with fewer blocks.
     chosen: Vec<Option<String>>,
     /// Ratio of best to second, of each seed.
     ratios: Vec<Option<f64>>,
@@ -36,7 +36,7 @@ struct Agreement {
 /// they agree: agreement.md and agreement.json. A search that has ended is not run again, one that was stopped goes on.
 ///
 /// # Errors
-/// As a single search.
+/// Those of a single search.
 pub fn run(config: SearchConfig, count: u64, device: &Device) -> Result<()> {
     let out = config.out.clone();
     let seeds: Vec<u64> = (0..count).map(|i| config.seed + i).collect();

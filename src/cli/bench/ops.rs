@@ -130,7 +130,7 @@ pub fn run(args: &OpsArgs) -> Result<()> {
     terminal::print(&text(&report))
 }
 
-/// What a card's cache held.
+/// State of a card's cache.
 fn cold(t: &LatencyTable) -> String {
     let warm = t.entries.iter().filter(|r| !r.cold).count();
     match warm {

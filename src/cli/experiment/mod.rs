@@ -139,7 +139,7 @@ pub fn run(args: &ExperimentArgs) -> Result<()> {
         Name::All => &ALL[..],
         ref one => std::slice::from_ref(one),
     };
-    // What the last one lacks is said before the first.
+    // All are checked before the first runs.
     names.iter().try_for_each(|&name| check(&lab, name))?;
     for (i, &name) in names.iter().enumerate() {
         if names.len() > 1 {
