@@ -2,7 +2,10 @@
 
 #[path = "search/beyond.rs"]
 mod beyond;
+#[path = "search/decides.rs"]
+mod decides;
 mod common;
+
 #[path = "search/fixtures.rs"]
 mod fixtures;
 #[path = "search/latency.rs"]

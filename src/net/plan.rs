@@ -11,8 +11,8 @@ use crate::tensor::Shape;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pick {
     One(OpKind),
-    /// All of [`OpKind::ALL`], weighted by this softmax `[10]`.
-    Mix(Var),
+    /// Those of [`OpKind::ALL`] that the space has, weighted by this softmax `[K]`.
+    Mix(Var, [bool; OpKind::ALL.len()]),
 }
 
 /// A cell and the operators of its blocks. All rows of a cell share them.
@@ -26,7 +26,7 @@ pub struct CellPlan {
 #[derive(Clone, Debug, PartialEq)]
 pub enum LayerPlan {
     One(CellPlan),
-    /// One plan for each of [`CellKind::ALL`], weighted by the softmax `beta`: `[3]`.
+    /// One plan for each of [`CellKind::ALL`] that the space has, weighted by the softmax `beta`: `[K]`.
     Mix {
         beta: Var,
         cells: Vec<CellPlan>,
@@ -60,6 +60,9 @@ pub struct SearchSpace {
     pub cells: usize,
     /// Blocks of each row of a cell: N_c = N_d = N_m.
     pub blocks: usize,
+    /// Which of [`CellKind::ALL`] and of [`OpKind::ALL`] are candidates.
+    pub kinds: [bool; CellKind::ALL.len()],
+    pub operators: [bool; OpKind::ALL.len()],
     /// What surrounds the cells.
     pub frame: FrameGene,
     /// Standard deviations of alpha and beta; 0 begins with equal weights.
@@ -85,12 +88,12 @@ pub fn layer_names(ffm_cells: usize) -> Vec<String> {
     ffm.chain(ofm).collect()
 }
 
-/// Name of the architecture parameter `[10]` of a block.
+/// Name of the architecture parameter `[K]` of a block, K the operators of the space.
 pub fn alpha_name(layer: &str, cell: CellKind, block: usize) -> String {
     format!("alpha.{layer}.{}.block{block}", cell.name())
 }
 
-/// Name of the architecture parameter `[3]` of a layer.
+/// Name of the architecture parameter `[K]` of a layer, K the kinds of cells of the space.
 pub fn beta_name(layer: &str) -> String {
     format!("beta.{layer}")
 }
@@ -158,7 +161,8 @@ impl NetworkPlan {
 }
 
 fn mixed_layer(b: &mut Builder<'_>, space: &SearchSpace, layer: &str) -> Result<LayerPlan> {
-    let mut weights = |name: String, shape: Shape, std: f64| -> Result<Var> {
+    let mut weights = |name: String, of: &[bool], std: f64| -> Result<Var> {
+        let shape = Shape::from([of.iter().filter(|&&there| there).count()]);
         let init = if std > 0.0 {
             Init::Normal(std)
         } else {
@@ -169,13 +173,15 @@ fn mixed_layer(b: &mut Builder<'_>, space: &SearchSpace, layer: &str) -> Result<
     };
     let beta = weights(
         beta_name(layer),
-        [CellKind::ALL.len()].into(),
+        &space.kinds,
         space.beta_std,
     )?;
-    let cells = CellKind::ALL.map(|cell| {
+    let kinds = CellKind::ALL.into_iter().zip(space.kinds);
+    let cells = kinds.filter(|(_, there)| *there).map(|(cell, _)| {
         let blocks = (0..space.blocks).map(|i| {
             let name = alpha_name(layer, cell, i);
-            weights(name, [OpKind::ALL.len()].into(), space.alpha_std).map(Pick::Mix)
+            let alpha = weights(name, &space.operators, space.alpha_std)?;
+            Ok(Pick::Mix(alpha, space.operators))
         });
         Ok(CellPlan {
             cell,
@@ -184,7 +190,7 @@ fn mixed_layer(b: &mut Builder<'_>, space: &SearchSpace, layer: &str) -> Result<
     });
     Ok(LayerPlan::Mix {
         beta,
-        cells: cells.into_iter().collect::<Result<_>>()?,
+        cells: cells.collect::<Result<_>>()?,
     })
 }
 

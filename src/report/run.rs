@@ -127,7 +127,7 @@ impl SearchRun {
         }
         let layers = self.layers();
         let all = layers.len() == self.config.space.cells + 2;
-        let space = self.config.space;
+        let space = &self.config.space;
         all.then(|| derive(space.channels, space.frame, layers))?
     }
 

@@ -1,7 +1,7 @@
 //! The architecture parameters of a supernet as numbers.
 
 use crate::net::{
-    CellGene, CellKind, FrameGene, Genotype, GuidedFilterGene, OpKind, alpha_name, beta_name,
+    CellGene, CellKind, FrameGene, Genotype, GuidedFilterGene, OpKind, SearchSpace, alpha_name, beta_name,
 };
 use crate::stats::mean;
 use crate::tape::ParamStore;
@@ -19,27 +19,32 @@ pub struct LayerWeights {
 }
 
 impl LayerWeights {
-    /// Reads alpha and beta of a layer of `blocks` blocks.
-    pub fn read(store: &ParamStore, layer: &str, blocks: usize) -> Result<Self> {
-        let get = |name: String| -> Result<Vec<f64>> { Ok(softmax(&store.get(&name)?.to_f64())) };
-        let alpha = CellKind::ALL.map(|cell| {
-            let blocks = (0..blocks).map(|i| get(alpha_name(layer, cell, i)));
-            blocks.collect::<Result<Vec<_>>>()
+    /// Reads alpha and beta of a layer; what is no candidate has weight 0.
+    pub fn read(store: &ParamStore, layer: &str, space: &SearchSpace) -> Result<Self> {
+        let get = |name: String, of: &[bool]| -> Result<Vec<f64>> {
+            Ok(spread(&softmax(&store.get(&name)?.to_f64()), of))
+        };
+        let alpha = CellKind::ALL.map(|cell| match space.kinds[cell as usize] {
+            true => {
+                let blocks = (0..space.blocks).map(|i| alpha_name(layer, cell, i));
+                let blocks = blocks.map(|name| get(name, &space.operators));
+                blocks.collect::<Result<Vec<_>>>()
+            }
+            false => Ok(vec![equal(&space.operators); space.blocks]),
         });
         Ok(Self {
             layer: layer.to_string(),
-            beta: get(beta_name(layer))?,
+            beta: get(beta_name(layer), &space.kinds)?,
             alpha: alpha.into_iter().collect::<Result<_>>()?,
         })
     }
 
     /// Equal weights of all candidates.
-    pub fn uniform(layer: &str, blocks: usize) -> Self {
-        let equal = |n: usize| vec![1.0 / n as f64; n];
+    pub fn uniform(layer: &str, space: &SearchSpace) -> Self {
         Self {
             layer: layer.to_string(),
-            beta: equal(CellKind::ALL.len()),
-            alpha: vec![vec![equal(OpKind::ALL.len()); blocks]; CellKind::ALL.len()],
+            beta: equal(&space.kinds),
+            alpha: vec![vec![equal(&space.operators); space.blocks]; CellKind::ALL.len()],
         }
     }
 
@@ -109,6 +114,21 @@ pub fn brief(gene: &CellGene) -> String {
     format!("{}({})", gene.cell.name(), blocks.join(" "))
 }
 
+/// Values of the candidates as values of all, 0 for the others.
+pub(super) fn spread(values: &[f64], candidates: &[bool]) -> Vec<f64> {
+    let mut values = values.iter();
+    let of = |&there: &bool| match there {
+        true => values.next().copied().unwrap_or(0.0),
+        false => 0.0,
+    };
+    candidates.iter().map(of).collect()
+}
+
+fn equal(candidates: &[bool]) -> Vec<f64> {
+    let n = candidates.iter().filter(|&&there| there).count();
+    spread(&vec![1.0 / n as f64; n], candidates)
+}
+
 fn softmax(v: &[f64]) -> Vec<f64> {
     let max = v.iter().fold(f64::NEG_INFINITY, |m, &v| m.max(v));
     let exp: Vec<f64> = v.iter().map(|v| (v - max).exp()).collect();
@@ -136,9 +156,9 @@ pub(super) fn entropy(p: &[f64]) -> f64 {
 pub fn read_layers(
     store: &ParamStore,
     layers: &[String],
-    blocks: usize,
+    space: &SearchSpace,
 ) -> Result<Vec<LayerWeights>> {
-    let read = |layer: &String| LayerWeights::read(store, layer, blocks);
+    let read = |layer: &String| LayerWeights::read(store, layer, space);
     let weights = layers.iter().map(read).collect::<Result<Vec<_>>>()?;
     let all = |w: &LayerWeights| {
         w.alpha

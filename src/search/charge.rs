@@ -17,7 +17,7 @@ impl Searcher {
     /// # Errors
     /// [`Error::Config`] if no network is within the target.
     pub fn genotype(&self) -> Result<Genotype> {
-        let space = self.config.space;
+        let space = &self.config.space;
         let layers = self.layers()?;
         let mut g = derive(space.channels, space.frame, &layers)
             .ok_or_else(|| Error::Internal("a supernet without layers".into()))?;
@@ -53,9 +53,9 @@ impl Searcher {
 
     /// Every layer with equal weights.
     fn uniform(&self) -> Vec<LayerWeights> {
-        let space = self.config.space;
+        let space = self.config.space();
         let names = layer_names(space.cells);
-        let uniform = names.iter().map(|n| LayerWeights::uniform(n, space.blocks));
+        let uniform = names.iter().map(|n| LayerWeights::uniform(n, &space));
         uniform.collect()
     }
 

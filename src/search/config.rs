@@ -3,9 +3,9 @@
 use super::latency::MAX_SIDE;
 use super::schedule::Schedule;
 use crate::data::Augment;
-use crate::net::{FrameGene, SearchSpace};
+use crate::net::{CellKind, FrameGene, OpKind, SearchSpace};
 use crate::train::{
-    DataConfig, LossConfig, Perceptual, Task, at_most, check_patches, load_toml, require,
+    DataConfig, LossConfig, Optimizer, Perceptual, Task, at_most, check_patches, load_toml, require,
 };
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -91,12 +91,14 @@ pub struct EpochsConfig {
     pub warmup: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpaceConfig {
     pub channels: usize,
     pub cells: usize,
     pub blocks: usize,
+    pub kinds: Vec<CellKind>,
+    pub operators: Vec<OpKind>,
     pub recompute: bool,
     pub frame: FrameGene,
 }
@@ -104,8 +106,10 @@ pub struct SpaceConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WeightsConfig {
+    pub optimizer: Optimizer,
     pub lr: f64,
     pub momentum: f64,
+    pub average: f64,
     pub clip: f64,
 }
 
@@ -149,7 +153,7 @@ impl SearchConfig {
     }
 
     fn check(&self) -> Result<()> {
-        let (e, s, a, l) = (self.epochs, self.space, self.architecture, &self.latency);
+        let (e, s, a, l) = (self.epochs, &self.space, self.architecture, &self.latency);
         let positive = [
             ("checkpoint_every", self.checkpoint_every as f64),
             ("space.channels", s.channels as f64),
@@ -168,6 +172,7 @@ impl SearchConfig {
         let not_negative = [
             ("architecture.travel", a.travel),
             ("latency.lambda", l.lambda),
+            ("weights.average", self.weights.average),
             ("architecture.weight_decay", a.weight_decay),
             ("architecture.alpha_std", a.alpha_std),
             ("architecture.beta_std", a.beta_std),
@@ -197,6 +202,14 @@ impl SearchConfig {
             ("latency.lambda", l.lambda, 1e6),
         ];
         at_most(bounded)?;
+        for (key, empty) in [
+            ("space.kinds", s.kinds.is_empty()),
+            ("space.operators", s.operators.is_empty()),
+        ] {
+            if empty {
+                return Err(Error::config(key, "is empty; name at least one candidate"));
+            }
+        }
         if self.target_ms()?.is_some() && l.lambda == 0.0 {
             return Err(Error::config(
                 "latency.lambda",
@@ -270,6 +283,8 @@ impl SearchConfig {
             channels: self.space.channels,
             cells: self.space.cells,
             blocks: self.space.blocks,
+            kinds: CellKind::ALL.map(|kind| self.space.kinds.contains(&kind)),
+            operators: OpKind::ALL.map(|kind| self.space.operators.contains(&kind)),
             frame: self.space.frame,
             alpha_std: self.architecture.alpha_std,
             beta_std: self.architecture.beta_std,

@@ -1,5 +1,6 @@
 //! Steps of alpha and beta, on gradients that are means over batches of L_val.
 
+use super::architecture::spread;
 use super::schedule::Phase;
 use super::searcher::Searcher;
 use super::step::gradient_name;
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub struct Gradient {
     /// `alpha.ffm.cell0.SC.block0`, `beta.ffm.cell0`.
     pub name: String,
-    /// Mean of the gradient over the batches, for each candidate.
+    /// Mean of the gradient over the batches, for each of all cells or operators; 0 for what is no candidate.
     pub mean: Vec<f64>,
     /// Standard deviation over the batches; 0 of a single one.
     pub std: Vec<f64>,
@@ -23,6 +24,8 @@ pub struct Gradient {
 struct Sums {
     name: String,
     shape: crate::tensor::Shape,
+    /// Which of all cells, or operators, these are.
+    candidates: Vec<bool>,
     /// Since the last step.
     step: Vec<f64>,
     /// Since the epoch began, with squares.
@@ -47,11 +50,16 @@ pub(super) struct Descent {
 impl Descent {
     /// Of a phase in a stage, `earlier` inner epochs of it done, each of `batches` batches.
     pub fn new(s: &Searcher, stage: u8, phase: Phase, earlier: u64, batches: u64) -> Result<Self> {
+        let space = s.config().space();
         let sums = s.updated(stage, phase).into_iter().map(|spec| {
             let zeros = vec![0.0; spec.shape.len()];
             Sums {
                 name: spec.name.clone(),
                 shape: spec.shape,
+                candidates: match spec.name.starts_with("beta.") {
+                    true => space.kinds.to_vec(),
+                    false => space.operators.to_vec(),
+                },
                 step: zeros.clone(),
                 epoch: zeros.clone(),
                 squares: zeros,
@@ -108,16 +116,16 @@ impl Descent {
         let n = std::mem::take(&mut self.seen) as f64;
         let of = |sums: &mut Sums| {
             let mean: Vec<f64> = sums.epoch.iter().map(|g| g / n).collect();
-            let spread = sums.squares.iter().zip(&mean);
+            let squares = sums.squares.iter().zip(&mean);
             // The mean square less the square of the mean, of n - 1.
-            let std = spread.map(|(s, m)| ((s - n * m * m).max(0.0) / (n - 1.0).max(1.0)).sqrt());
-            let std = std.collect();
+            let std = squares.map(|(s, m)| ((s - n * m * m).max(0.0) / (n - 1.0).max(1.0)).sqrt());
+            let std: Vec<f64> = std.collect();
             sums.epoch.fill(0.0);
             sums.squares.fill(0.0);
             Gradient {
                 name: sums.name.clone(),
-                mean,
-                std,
+                mean: spread(&mean, &sums.candidates),
+                std: spread(&std, &sums.candidates),
             }
         };
         self.sums.iter_mut().map(of).collect()

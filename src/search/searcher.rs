@@ -5,7 +5,7 @@ use super::config::{SearchConfig, Strategy};
 use super::descent::{Descent, Gradient};
 use super::latency::LatencyTable;
 use super::schedule::{Phase, Place, Schedule};
-use super::step::{Update, supernet_specs};
+use super::step::{AVERAGE, Update, average_name, supernet_specs};
 use crate::data::{Augment, Batch, EpochSampler, PairDataset};
 use crate::device::{Device, cpu};
 use crate::loss::FeatureNet;
@@ -17,7 +17,7 @@ use crate::tape::{ParamStore, Session};
 use crate::tensor::DType;
 use crate::tensor::io::TensorMap;
 use crate::train::{
-    ADAM, Checkpoint, Perceptual, Position, SGD, cosine, load_weights, set_patches, zero_moments,
+    ADAM, Checkpoint, Perceptual, Position, cosine, load_weights, set_patches, zero_moments,
 };
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -114,7 +114,7 @@ pub struct Searcher {
     pub(super) table: LatencyTable,
     store: ParamStore,
     /// Of the whole supernet: weights, and the architecture.
-    weights: Vec<ParamSpec>,
+    pub(super) weights: Vec<ParamSpec>,
     pub(super) architecture: Vec<ParamSpec>,
     pub(super) features: Option<FeatureNet>,
     train: PairDataset,
@@ -154,9 +154,16 @@ impl Searcher {
         let (architecture, weights): (Vec<_>, Vec<_>) = supernet_specs(&config)?
             .into_iter()
             .partition(|s| is_architecture_param(&s.name));
-        for (specs, moments) in [(&weights, SGD), (&architecture, ADAM)] {
+        let optimizer = config.weights.optimizer;
+        for (specs, moments) in [(&weights, optimizer.moments()), (&architecture, ADAM)] {
             initial_params(specs, config.seed, DType::F32, &store)?;
             zero_moments(&store, specs, moments)?;
+        }
+        if config.weights.average > 0.0 {
+            zero_moments(&store, &weights, AVERAGE)?;
+            for spec in &weights {
+                store.set(&average_name(&spec.name), &store.get(&spec.name)?)?;
+            }
         }
         if let Some(net) = &features {
             net.install(&store, DType::F32)?;
@@ -231,7 +238,7 @@ impl Searcher {
     /// Softmax of alpha and beta of every layer.
     pub fn layers(&self) -> Result<Vec<LayerWeights>> {
         let names = layer_names(self.config.space.cells);
-        read_layers(&self.store, &names, self.config.space.blocks)
+        read_layers(&self.store, &names, &self.config.space())
     }
 
     /// The supernet's weights of a chosen network, under the names of that network.
@@ -239,7 +246,11 @@ impl Searcher {
         let mut tensors = TensorMap::new();
         for spec in &self.weights {
             if let Some(name) = derived_name(genotype, &spec.name) {
-                tensors.insert(name, self.store.get(&spec.name)?);
+                let from = match self.averages() {
+                    true => average_name(&spec.name),
+                    false => spec.name.clone(),
+                };
+                tensors.insert(name, self.store.get(&from)?);
             }
         }
         Ok(tensors)
@@ -323,7 +334,8 @@ impl Searcher {
             while self.progress.stage <= self.schedule().stages() {
                 self.run_stage(&mut on_event)?;
                 // The next stage counts its steps from 1, so its moments must begin at zero too.
-                zero_moments(&self.store, &self.weights, SGD)?;
+                let moments = self.config.weights.optimizer.moments();
+                zero_moments(&self.store, &self.weights, moments)?;
                 zero_moments(&self.store, &self.architecture, ADAM)?;
                 let stage = self.progress.stage + 1;
                 self.progress = start_of(stage, &self.train, &self.val, &self.config)?;
@@ -342,6 +354,10 @@ impl Searcher {
             return Ok(());
         }
         let mut weights = self.session(stage, Update::Weights)?;
+        let mut average = match self.averages() {
+            true => Some(Session::new(&self.record_average(stage)?, &self.store)?),
+            false => None,
+        };
         // One at a time: each has an arena of its own.
         let mut architecture: Option<(Phase, Session, Descent)> = None;
         while self.progress.epoch < epochs {
@@ -356,7 +372,7 @@ impl Searcher {
                 }
             }
             let moved = architecture.as_mut().map(|(_, s, d)| (s, d));
-            let report = self.run_epoch(place, &mut weights, moved, on_event)?;
+            let report = self.run_epoch(place, (&mut weights, average.as_mut()), moved, on_event)?;
             on_event(SearchEvent::Epoch(&report))?;
             if self
                 .progress
@@ -376,7 +392,7 @@ impl Searcher {
     fn run_epoch(
         &mut self,
         place: Place,
-        weights: &mut Session,
+        (weights, mut average): (&mut Session, Option<&mut Session>),
         mut architecture: Option<(&mut Session, &mut Descent)>,
         on_event: &mut (impl FnMut(SearchEvent<'_>) -> Result<()> + Send),
     ) -> Result<EpochReport> {
@@ -397,7 +413,16 @@ impl Searcher {
             let done = self.progress.epoch * steps + step;
             lr = cosine(self.config.weights.lr, done, epochs * steps);
             weights.set_scalar("lr", lr)?;
+            if weights.uses_input("step") {
+                weights.set_scalar("step", (done + 1) as f64)?;
+            }
             weights.run()?;
+            if let Some(average) = &mut average {
+                // A mean of all at first, then of the last ones.
+                let within = ((done + 1) as f64).min(self.config.weights.average * steps as f64);
+                average.set_scalar("rate", 1.0 / within.max(1.0))?;
+                average.run()?;
+            }
             let loss = weights.scalar("loss")?;
             self.check_finite(loss, ("training loss", "weights.lr"), step)?;
             train.push(loss);

@@ -14,6 +14,10 @@ use crate::ops::{self, AdamOptions, SgdOptions};
 use crate::tape::{Session, Tape, Var};
 use crate::tensor::DType;
 use crate::train::{LossConfig, Task, moment_name, record_loss, record_patches};
+use std::collections::BTreeSet;
+
+/// What is kept of a weight for its running mean: the mean, and its last step.
+pub(super) const AVERAGE: &[&str] = &["average", "way"];
 
 /// What a step updates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +31,7 @@ pub enum Update {
 impl Searcher {
     /// The tape of one step. Outputs: `loss` and, for the architecture, `lat` in milliseconds, `total` = loss + lambda LAT, and
     /// its gradients, `gradient.NAME`, which [`Searcher::record_descent`] takes. Inputs: `a`, `b`, their `level_a` and `level_b`
-    /// `[N, 1, 1, 2]`; for the weights `lr`, for the architecture `charge`, what a millisecond adds to the loss.
+    /// `[N, 1, 1, 2]`; for the weights `lr` and, for Adam, `step`; for the architecture `charge`, what a millisecond adds to the loss.
     pub fn record_step(&self, stage: u8, update: Update) -> Result<Tape> {
         let config = &self.config;
         let mut t = Tape::new(DType::F32);
@@ -68,7 +72,33 @@ impl Searcher {
                 for (spec, gradient) in updated.iter().zip(gradients) {
                     t.output(&gradient_name(&spec.name), gradient)?;
                 }
+                if self.averages() {
+                    let weights: BTreeSet<&str> = self.weights.iter().map(|s| &*s.name).collect();
+                    t.rename_params(|n| weights.contains(n).then(|| average_name(n)));
+                }
             }
+        }
+        Ok(t)
+    }
+
+    /// Whether L_val judges running means of the weights.
+    pub(super) fn averages(&self) -> bool {
+        self.config.weights.average > 0.0
+    }
+
+    /// The tape that moves the running means towards the weights that a stage trains, by the share `rate`, an input.
+    pub(super) fn record_average(&self, stage: u8) -> Result<Tape> {
+        let step = self.record_step(stage, Update::Weights)?;
+        let trained = step.param_vars();
+        let mut t = Tape::new(DType::F32);
+        let rate = t.input("rate", [])?;
+        for spec in self.weights.iter().filter(|s| trained.contains_key(&s.name)) {
+            let weight = t.param(&spec.name, spec.shape)?;
+            let average = t.param(&average_name(&spec.name), spec.shape)?;
+            let scratch = t.param(&moment_name("way", &spec.name), spec.shape)?;
+            // average - rate (average - weight), without momentum.
+            let way = ops::sub(&mut t, average, weight)?;
+            ops::sgd(&mut t, average, scratch, way, rate, SgdOptions::default())?;
         }
         Ok(t)
     }
@@ -163,31 +193,33 @@ impl Searcher {
         Ok(most)
     }
 
-    /// SGD on gradients that are no longer than `weights.clip` together.
+    /// A step on gradients that are no longer than `weights.clip` together.
     fn record_weights_update<'a>(
         &self,
         t: &mut Tape,
         loss: Var,
         specs: impl Iterator<Item = &'a ParamSpec>,
     ) -> Result<()> {
-        let lr = t.input("lr", [])?;
-        let options = SgdOptions {
-            momentum: self.config.weights.momentum,
-            ..SgdOptions::default()
-        };
+        let (lr, step) = (t.input("lr", [])?, t.input("step", [])?);
+        let by = self.config.weights;
         let specs: Vec<&ParamSpec> = specs.collect();
         let params = specs.iter().map(|s| t.param(&s.name, s.shape));
         let params: Vec<Var> = params.collect::<Result<_>>()?;
         let gradients = t.grad(loss, &params)?;
         t.scope("optimizer", |t| {
-            let gradients = ops::clip_norm(t, &gradients, self.config.weights.clip)?;
+            let gradients = ops::clip_norm(t, &gradients, by.clip)?;
             for ((spec, &param), &gradient) in specs.iter().zip(&params).zip(&gradients) {
-                let m = t.param(&moment_name("m", &spec.name), spec.shape)?;
-                ops::sgd(t, param, m, gradient, lr, options)?;
+                let state = (param, gradient);
+                by.optimizer.record_step(t, spec, state, (lr, step), by.momentum)?;
             }
             Ok(())
         })
     }
+}
+
+/// The running mean of a weight.
+pub(super) fn average_name(weight: &str) -> String {
+    moment_name(AVERAGE[0], weight)
 }
 
 /// Of an architecture parameter, as output of one tape and input of the other.

@@ -53,6 +53,8 @@ impl Verdict {
         let Some(last) = epochs.last() else {
             return Self::default();
         };
+        let space = config.space();
+        let several = |candidates: &[bool]| candidates.iter().filter(|&&there| there).count() > 1;
         let mut decisions = Vec::new();
         let mut warnings = Vec::new();
         for layer in &last.layers {
@@ -60,9 +62,16 @@ impl Verdict {
             let kind = layer.chosen().cell as usize;
             let beta = beta_name(&layer.layer);
             let cells = CellKind::ALL.map(CellKind::name);
-            decisions
-                .extend(history.decide(&layer.layer, &beta, &cells, &mut warnings, |l| &l.beta));
-            for block in 0..layer.alpha[kind].len() {
+            if several(&space.kinds) {
+                let decision =
+                    history.decide(&layer.layer, &beta, &cells, &mut warnings, |l| &l.beta);
+                decisions.extend(decision);
+            }
+            let blocks = match several(&space.operators) {
+                true => layer.alpha[kind].len(),
+                false => 0,
+            };
+            for block in 0..blocks {
                 let place = format!("{} block {block}", layer.layer);
                 let alpha = alpha_name(&layer.layer, CellKind::ALL[kind], block);
                 let ops = OpKind::ALL.map(OpKind::name);
@@ -74,6 +83,7 @@ impl Verdict {
         let mut chosen = last.layers.iter().map(|l| l.chosen().cell);
         if let Some(first) = chosen.next()
             && last.layers.len() > 1
+            && several(&space.kinds)
             && chosen.all(|c| c == first)
         {
             warnings.push(format!(
@@ -216,9 +226,11 @@ mod tests {
     /// A stage of ten inner epochs for beta of `ffm.cell0` and `ffm.cell1`, of which each has these weights, and the gradients of
     /// the first two cells.
     fn stage(epochs: &[([f64; 3], [f64; 2])], second: [f64; 3]) -> Vec<EpochReport> {
+        let mut space = SearchConfig::load(None, &[]).unwrap().space();
+        space.blocks = 1;
         let layer = |name: &str, beta: [f64; 3]| LayerWeights {
             beta: beta.to_vec(),
-            ..LayerWeights::uniform(name, 1)
+            ..LayerWeights::uniform(name, &space)
         };
         let one = |(i, (beta, gradient)): (usize, &([f64; 3], [f64; 2]))| EpochReport {
             stage: 1,

@@ -15,6 +15,6 @@ pub(crate) use config::{at_most, check_patches, load_toml, require};
 pub(crate) use objective::record_loss;
 pub use objective::{Terms, record_feature_loss, record_object_loss};
 pub(crate) use trainer::{
-    ADAM, SGD, cosine, load_weights, moment_name, record_patches, set_patches, zero_moments,
+    ADAM, cosine, load_weights, moment_name, record_patches, set_patches, zero_moments,
 };
 pub use trainer::{StepReport, TrainEvent, Trainer};

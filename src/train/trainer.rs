@@ -268,20 +268,7 @@ impl Trainer {
         let grads = t.grad(terms.total, &params)?;
         t.scope("optimizer", |t| {
             for ((spec, &param), &grad) in specs.iter().zip(&params).zip(&grads) {
-                let m = t.param(&moment_name("m", &spec.name), spec.shape)?;
-                match self.config.optimizer {
-                    Optimizer::Adam => {
-                        let v = t.param(&moment_name("v", &spec.name), spec.shape)?;
-                        ops::adam(t, param, m, v, grad, lr, step, AdamOptions::default())?;
-                    }
-                    Optimizer::Sgd => {
-                        let options = SgdOptions {
-                            momentum: 0.9,
-                            ..SgdOptions::default()
-                        };
-                        ops::sgd(t, param, m, grad, lr, options)?;
-                    }
-                }
+                self.config.optimizer.record_step(t, spec, (param, grad), (lr, step), 0.9)?;
             }
             Ok::<(), Error>(())
         })?;
@@ -340,6 +327,42 @@ pub(crate) fn set_patches(session: &mut Session, patches: &Batch) -> Result<()> 
 /// The state that each optimiser keeps for a parameter.
 pub(crate) const ADAM: &[&str] = &["m", "v"];
 pub(crate) const SGD: &[&str] = &["m"];
+
+impl Optimizer {
+    /// The state that it keeps for a parameter.
+    pub(crate) fn moments(self) -> &'static [&'static str] {
+        match self {
+            Optimizer::Adam => ADAM,
+            Optimizer::Sgd => SGD,
+        }
+    }
+
+    /// A step of one parameter; `step` counts from 1. Adam with its usual numbers, SGD with this momentum.
+    pub(crate) fn record_step(
+        self,
+        t: &mut Tape,
+        spec: &ParamSpec,
+        (param, gradient): (Var, Var),
+        (lr, step): (Var, Var),
+        momentum: f64,
+    ) -> Result<()> {
+        let m = t.param(&moment_name("m", &spec.name), spec.shape)?;
+        match self {
+            Optimizer::Adam => {
+                let v = t.param(&moment_name("v", &spec.name), spec.shape)?;
+                ops::adam(t, param, m, v, gradient, lr, step, AdamOptions::default())?;
+            }
+            Optimizer::Sgd => {
+                let options = SgdOptions {
+                    momentum,
+                    ..SgdOptions::default()
+                };
+                ops::sgd(t, param, m, gradient, lr, options)?;
+            }
+        }
+        Ok(())
+    }
+}
 
 /// Begins the optimisers of these parameters anew.
 pub(crate) fn zero_moments(

@@ -13,6 +13,8 @@ pub const SPACE: SearchSpace = SearchSpace {
     channels: C,
     cells: 2,
     blocks: 2,
+    kinds: [true; 3],
+    operators: [true; 10],
     alpha_std: 0.3,
     beta_std: 0.3,
     recompute: false,

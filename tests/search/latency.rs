@@ -55,7 +55,7 @@ fn lat_is_equation_3_by_hand() {
         };
         weights.push(*beta);
         for pick in cells.iter().flat_map(|c| &c.blocks) {
-            let Pick::Mix(alpha) = pick else {
+            let Pick::Mix(alpha, _) = pick else {
                 panic!("is mixed")
             };
             weights.push(*alpha);
@@ -92,7 +92,7 @@ fn lat_is_equation_3_by_hand() {
         assert!(relative_error(&d_beta, &get(format!("g{first}"))) < 1e-14);
     }
     assert!((s.scalar("lat").unwrap() / expected - 1.0).abs() < 1e-14);
-    let layers = read_layers(&store, &layer_names(2), 2).unwrap();
+    let layers = read_layers(&store, &layer_names(2), &SPACE).unwrap();
     assert!((table().relaxed(&layers).unwrap() / expected - 1.0).abs() < 1e-12);
 
     // A chosen network: weights of 0 and 1, and its stems, heads and aggregation.
