@@ -2,9 +2,9 @@
 
 #[path = "search/beyond.rs"]
 mod beyond;
+mod common;
 #[path = "search/decides.rs"]
 mod decides;
-mod common;
 
 #[path = "search/fixtures.rs"]
 mod fixtures;

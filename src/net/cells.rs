@@ -85,7 +85,9 @@ fn block(b: &mut Builder<'_>, pick: Pick, named: bool, x: Var) -> Result<Var> {
         Pick::One(kind) => operator(kind),
         Pick::Mix(alpha, operators) => {
             let there = OpKind::ALL.into_iter().zip(operators);
-            let ys = there.filter(|(_, there)| *there).map(|(kind, _)| operator(kind));
+            let ys = there
+                .filter(|(_, there)| *there)
+                .map(|(kind, _)| operator(kind));
             let ys = ys.collect::<Result<Vec<_>>>()?;
             ops::weighted_sum(b.tape, alpha, &ys)
         }

@@ -171,11 +171,7 @@ fn mixed_layer(b: &mut Builder<'_>, space: &SearchSpace, layer: &str) -> Result<
         let v = b.param(&name, shape, init)?;
         ops::softmax(b.tape, v)
     };
-    let beta = weights(
-        beta_name(layer),
-        &space.kinds,
-        space.beta_std,
-    )?;
+    let beta = weights(beta_name(layer), &space.kinds, space.beta_std)?;
     let kinds = CellKind::ALL.into_iter().zip(space.kinds);
     let cells = kinds.filter(|(_, there)| *there).map(|(cell, _)| {
         let blocks = (0..space.blocks).map(|i| {

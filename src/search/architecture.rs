@@ -1,7 +1,8 @@
 //! The architecture parameters of a supernet as numbers.
 
 use crate::net::{
-    CellGene, CellKind, FrameGene, Genotype, GuidedFilterGene, OpKind, SearchSpace, alpha_name, beta_name,
+    CellGene, CellKind, FrameGene, Genotype, GuidedFilterGene, OpKind, SearchSpace, alpha_name,
+    beta_name,
 };
 use crate::stats::mean;
 use crate::tape::ParamStore;

@@ -1,7 +1,7 @@
 //! The search configuration file.
 
 use super::latency::MAX_SIDE;
-use super::schedule::Schedule;
+use super::schedule::{Phase, Schedule};
 use crate::data::Augment;
 use crate::net::{CellKind, FrameGene, OpKind, SearchSpace};
 use crate::train::{
@@ -45,6 +45,16 @@ pub enum LatencyPrecision {
     Auto,
     F32,
     F16,
+}
+
+/// What L_train trains and L_val judges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Estimator {
+    /// The mix of all candidates (Eq. 1).
+    Relaxed,
+    /// Networks drawn by the softmax of alpha and beta.
+    Sampled,
 }
 
 /// What `lambda` charges for.
@@ -109,13 +119,14 @@ pub struct WeightsConfig {
     pub optimizer: Optimizer,
     pub lr: f64,
     pub momentum: f64,
-    pub average: f64,
     pub clip: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArchitectureConfig {
+    pub estimator: Estimator,
+    pub samples: usize,
     pub travel: f64,
     pub lr: f64,
     pub average: u64,
@@ -172,7 +183,6 @@ impl SearchConfig {
         let not_negative = [
             ("architecture.travel", a.travel),
             ("latency.lambda", l.lambda),
-            ("weights.average", self.weights.average),
             ("architecture.weight_decay", a.weight_decay),
             ("architecture.alpha_std", a.alpha_std),
             ("architecture.beta_std", a.beta_std),
@@ -214,6 +224,12 @@ impl SearchConfig {
             return Err(Error::config(
                 "latency.lambda",
                 "is 0, so latency.target cannot raise it; set it above 0, or leave the target out",
+            ));
+        }
+        if !(2..=64).contains(&a.samples) {
+            return Err(Error::config(
+                "architecture.samples",
+                format!("is {}; a comparison needs 2 to 64", a.samples),
             ));
         }
         if e.m > e.n {
@@ -259,20 +275,18 @@ impl SearchConfig {
         }
     }
 
-    /// Batches of L_val that a step of the architecture is made of, in inner epochs of so many.
-    pub fn batches_averaged(&self, batches: u64) -> u64 {
+    /// Steps of the architecture in so many inner epochs of a phase, each of so many batches.
+    pub fn architecture_steps(&self, phase: Phase, epochs: u64, batches: u64) -> u64 {
         match self.architecture.average {
-            0 => batches,
-            n => n.min(batches),
+            0 => epochs / self.schedule().in_a_round(phase).max(1),
+            n => epochs * batches.div_ceil(n.min(batches)),
         }
     }
 
-    /// Learning rate of alpha or beta in a stage that moves them in so many inner epochs of so many batches.
-    pub fn architecture_rate(&self, epochs: u64, batches: u64) -> f64 {
-        let a = self.architecture;
-        let steps = epochs * batches.div_ceil(self.batches_averaged(batches));
-        match a.travel {
-            0.0 => a.lr,
+    /// Learning rate of alpha or beta in a stage that takes so many steps.
+    pub fn architecture_rate(&self, steps: u64) -> f64 {
+        match self.architecture.travel {
+            0.0 => self.architecture.lr,
             travel => travel / steps.max(1) as f64,
         }
     }

@@ -5,9 +5,11 @@ use super::schedule::Phase;
 use super::searcher::Searcher;
 use super::step::gradient_name;
 use crate::Result;
-use crate::tape::Session;
+use crate::tape::{ParamStore, Session};
 use crate::tensor::Tensor;
+use crate::train::moment_name;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What the batches of an inner epoch said of an architecture parameter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +21,9 @@ pub struct Gradient {
     /// Standard deviation over the batches; 0 of a single one.
     pub std: Vec<f64>,
 }
+
+/// What is kept of an architecture parameter beside Adam's moments: the mean gradient of the round, between its inner epochs.
+pub(super) const MEAN: &str = "mean";
 
 /// Sums of the gradients of one architecture parameter.
 struct Sums {
@@ -40,17 +45,22 @@ pub(super) struct Descent {
     /// Batches since the last step, and since the epoch began.
     batches: u64,
     seen: u64,
-    /// Batches that a step is made of.
-    average: u64,
+    /// Batches that a step is made of; `None`: all of the `round` inner epochs of this phase in a round.
+    average: Option<u64>,
+    round: u64,
+    /// Inner epochs of this phase done in this stage.
+    epochs: u64,
+    store: ParamStore,
     lr: f64,
     /// Steps taken in this stage.
     steps: u64,
 }
 
 impl Descent {
-    /// Of a phase in a stage, `earlier` inner epochs of it done, each of `batches` batches.
-    pub fn new(s: &Searcher, stage: u8, phase: Phase, earlier: u64, batches: u64) -> Result<Self> {
-        let space = s.config().space();
+    /// Of a phase in a stage, `earlier` inner epochs of it done.
+    pub fn new(s: &Searcher, stage: u8, phase: Phase, earlier: u64) -> Result<Self> {
+        let config = s.config();
+        let space = config.space();
         let sums = s.updated(stage, phase).into_iter().map(|spec| {
             let zeros = vec![0.0; spec.shape.len()];
             Sums {
@@ -65,25 +75,30 @@ impl Descent {
                 squares: zeros,
             }
         });
-        let average = s.config().batches_averaged(batches);
+        let schedule = s.schedule();
+        let steps = |epochs| config.architecture_steps(phase, epochs, s.steps());
         Ok(Self {
             session: Session::new(&s.record_descent(stage, phase)?, s.store())?,
             sums: sums.collect(),
             batches: 0,
             seen: 0,
-            average,
-            lr: s
-                .config()
-                .architecture_rate(s.schedule().epochs_of(stage, phase), batches),
-            steps: earlier * batches.div_ceil(average),
+            average: match config.architecture.average {
+                0 => None,
+                n => Some(n),
+            },
+            round: schedule.in_a_round(phase),
+            epochs: earlier,
+            store: s.store().clone(),
+            lr: config.architecture_rate(steps(schedule.epochs_of(stage, phase))),
+            steps: steps(earlier),
         })
     }
 
-    /// Takes the gradients of a batch; a step where that makes enough of them, or where it is the `last` of an epoch.
-    pub fn take(&mut self, gradients: &Session, last: bool) -> Result<()> {
+    /// Takes the gradients of a batch; a step where that makes enough of them, or where it is the `last` of an inner epoch.
+    pub fn take(&mut self, gradients: &BTreeMap<String, Vec<f64>>, last: bool) -> Result<()> {
         for sums in &mut self.sums {
-            let gradient = gradients.get(&gradient_name(&sums.name))?.to_f64();
-            for (i, g) in gradient.into_iter().enumerate() {
+            let gradient = gradients.get(&sums.name).map_or(&[][..], Vec::as_slice);
+            for (i, &g) in gradient.iter().enumerate() {
                 sums.step[i] += g;
                 sums.epoch[i] += g;
                 sums.squares[i] += g * g;
@@ -91,20 +106,34 @@ impl Descent {
         }
         self.batches += 1;
         self.seen += 1;
-        match last || self.batches == self.average {
-            true => self.step(),
-            false => Ok(()),
+        if !last && self.average != Some(self.batches) {
+            return Ok(());
         }
-    }
-
-    fn step(&mut self) -> Result<()> {
+        // Of the inner epochs of this round, this is the `k`th.
+        let k = match self.average {
+            None => self.epochs % self.round + 1,
+            Some(_) => 1,
+        };
+        self.epochs += u64::from(last);
         for sums in &mut self.sums {
-            let mean = sums.step.iter().map(|g| (g / self.batches as f64) as f32);
-            let mean = Tensor::from_vec(sums.shape, mean.collect::<Vec<f32>>())?;
+            let name = moment_name(MEAN, &sums.name);
+            let mut mean = self.store.get(&name)?.to_f64();
+            for (mean, sum) in mean.iter_mut().zip(&mut sums.step) {
+                let now = std::mem::take(sum) / self.batches as f64;
+                *mean = match k {
+                    1 => now,
+                    _ => *mean + (now - *mean) / k as f64,
+                };
+            }
+            let mean = mean.into_iter().map(|g| g as f32).collect::<Vec<f32>>();
+            let mean = Tensor::from_vec(sums.shape, mean)?;
+            self.store.set(&name, &mean)?;
             self.session.set(&gradient_name(&sums.name), &mean)?;
-            sums.step.fill(0.0);
         }
         self.batches = 0;
+        if self.average.is_none() && k < self.round {
+            return Ok(());
+        }
         self.steps += 1;
         self.session.set_scalar("lr", self.lr)?;
         self.session.set_scalar("step", self.steps as f64)?;

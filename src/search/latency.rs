@@ -345,7 +345,10 @@ fn record_cell_lat(t: &mut Tape, plan: &CellPlan, table: &LatencyTable) -> Resul
             Pick::One(kind) => scalar(t, ms[kind as usize])?,
             Pick::Mix(alpha, operators) => {
                 let there = ms.into_iter().zip(operators);
-                let ms: Vec<f64> = there.filter(|(_, there)| *there).map(|(ms, _)| ms).collect();
+                let ms: Vec<f64> = there
+                    .filter(|(_, there)| *there)
+                    .map(|(ms, _)| ms)
+                    .collect();
                 let ms = t.constant(&Tensor::from_vec([ms.len()], ms)?)?;
                 let each = ops::mul(t, alpha, ms)?;
                 ops::sum_all(t, each)?

@@ -8,6 +8,7 @@ mod descent;
 mod key;
 pub mod latency;
 mod measure;
+mod sampled;
 mod schedule;
 mod searcher;
 mod step;

@@ -69,14 +69,22 @@ impl Schedule {
         }
     }
 
+    /// Inner epochs of a round that update what a phase does.
+    pub fn in_a_round(&self, phase: Phase) -> u64 {
+        let EpochsConfig { t, s, .. } = self.epochs;
+        match phase {
+            Phase::Weights => 0,
+            Phase::Cells => t,
+            Phase::Operators => s,
+            Phase::Both => t + s,
+        }
+    }
+
     /// Inner epochs of a stage that update what a phase does.
     pub fn epochs_of(&self, stage: u8, phase: Phase) -> u64 {
-        let EpochsConfig { t, s, warmup, .. } = self.epochs;
         match phase {
-            Phase::Weights => warmup.min(self.inner_epochs(stage)),
-            Phase::Cells => self.rounds(stage) * t,
-            Phase::Operators => self.rounds(stage) * s,
-            Phase::Both => self.rounds(stage) * (t + s),
+            Phase::Weights => self.epochs.warmup.min(self.inner_epochs(stage)),
+            phase => self.rounds(stage) * self.in_a_round(phase),
         }
     }
 

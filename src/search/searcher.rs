@@ -2,11 +2,11 @@
 
 use super::architecture::{LayerWeights, read_layers};
 use super::config::{SearchConfig, Strategy};
-use super::descent::{Descent, Gradient};
+use super::descent::{Descent, Gradient, MEAN};
 use super::latency::LatencyTable;
 use super::schedule::{Phase, Place, Schedule};
-use super::step::{AVERAGE, Update, average_name, supernet_specs};
-use crate::data::{Augment, Batch, EpochSampler, PairDataset};
+use super::step::{Update, supernet_specs};
+use crate::data::{Batch, EpochSampler, PairDataset};
 use crate::device::{Device, cpu};
 use crate::loss::FeatureNet;
 use crate::net::{
@@ -17,10 +17,13 @@ use crate::tape::{ParamStore, Session};
 use crate::tensor::DType;
 use crate::tensor::io::TensorMap;
 use crate::train::{
-    ADAM, Checkpoint, Perceptual, Position, cosine, load_weights, set_patches, zero_moments,
+    Checkpoint, Perceptual, Position, cosine, load_weights, set_patches, zero_moments,
 };
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+
+/// What the optimiser keeps of alpha and beta.
+const ARCHITECTURE: &[&str] = &["m", "v", MEAN];
 
 /// Where a search stands: between two inner epochs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -114,7 +117,7 @@ pub struct Searcher {
     pub(super) table: LatencyTable,
     store: ParamStore,
     /// Of the whole supernet: weights, and the architecture.
-    pub(super) weights: Vec<ParamSpec>,
+    weights: Vec<ParamSpec>,
     pub(super) architecture: Vec<ParamSpec>,
     pub(super) features: Option<FeatureNet>,
     train: PairDataset,
@@ -155,15 +158,12 @@ impl Searcher {
             .into_iter()
             .partition(|s| is_architecture_param(&s.name));
         let optimizer = config.weights.optimizer;
-        for (specs, moments) in [(&weights, optimizer.moments()), (&architecture, ADAM)] {
+        for (specs, moments) in [
+            (&weights, optimizer.moments()),
+            (&architecture, ARCHITECTURE),
+        ] {
             initial_params(specs, config.seed, DType::F32, &store)?;
             zero_moments(&store, specs, moments)?;
-        }
-        if config.weights.average > 0.0 {
-            zero_moments(&store, &weights, AVERAGE)?;
-            for spec in &weights {
-                store.set(&average_name(&spec.name), &store.get(&spec.name)?)?;
-            }
         }
         if let Some(net) = &features {
             net.install(&store, DType::F32)?;
@@ -246,11 +246,7 @@ impl Searcher {
         let mut tensors = TensorMap::new();
         for spec in &self.weights {
             if let Some(name) = derived_name(genotype, &spec.name) {
-                let from = match self.averages() {
-                    true => average_name(&spec.name),
-                    false => spec.name.clone(),
-                };
-                tensors.insert(name, self.store.get(&from)?);
+                tensors.insert(name, self.store.get(&spec.name)?);
             }
         }
         Ok(tensors)
@@ -269,45 +265,30 @@ impl Searcher {
                 .find(|&s| self.schedule().inner_epochs(s) > 0);
             let stage = last.unwrap_or(stages);
             let phase = self.schedule().phases()[0];
-            let supernet = self.session(stage, Update::Architecture(phase))?;
-            let genotype = self.genotype()?;
-            let store = ParamStore::on(self.store.device());
-            for (name, value) in self.derived_weights(&genotype)? {
-                store.set(&name, &value)?;
+            let chosen = self.chosen()?;
+            let layers = self.layers()?;
+            let mut mix = self.mix(stage, Update::Architecture(phase))?;
+            let mut sampler = start_of(stage, &self.train, &self.val, &self.config)?.val;
+            let mut patches = Batch::new(self.config.batch, self.config.patch)?;
+            let augment = self.config.augment;
+            let (mut supernet, mut derived) = (Vec::new(), Vec::new());
+            for step in 0..self.steps() {
+                self.val
+                    .sample_batch(&mut sampler, augment.active(), &mut patches)?;
+                supernet.push(match &mut mix {
+                    Some(mix) => self.judge_mix(mix, (stage, phase), 0.0, &patches)?.loss,
+                    None => {
+                        let network = self.draw(stage, &layers, &mut self.chance(step, 0))?;
+                        self.loss_of(&network, stage, &patches)?
+                    }
+                });
+                derived.push(self.loss_of(&chosen, stage, &patches)?);
             }
-            if let Some(net) = &self.features {
-                net.install(&store, DType::F32)?;
-            }
-            let derived = Session::new(&self.record_derived(&genotype, stage)?, &store)?;
             Ok(Discretisation {
-                supernet: self.validate(supernet, stage)?,
-                derived: self.validate(derived, stage)?,
+                supernet: mean(&supernet),
+                derived: mean(&derived),
             })
         })
-    }
-
-    /// Mean loss over an inner epoch of L_val's patches, the first of a stage.
-    fn validate(&self, mut session: Session, stage: u8) -> Result<f64> {
-        let mut sampler = start_of(stage, &self.train, &self.val, &self.config)?.val;
-        let mut patches = Batch::new(self.config.batch, self.config.patch)?;
-        let augment = self.config.augment;
-        if session.uses_input("charge") {
-            // No part of L_val.
-            session.set_scalar("charge", 0.0)?;
-        }
-        let mut losses = Vec::new();
-        for _ in 0..self.steps() {
-            feed(
-                &mut session,
-                &self.val,
-                &mut sampler,
-                augment.active(),
-                &mut patches,
-            )?;
-            session.run()?;
-            losses.push(session.scalar("loss")?);
-        }
-        Ok(mean(&losses))
     }
 
     /// Layers that a stage searches, as a range of [`layer_names`].
@@ -336,7 +317,7 @@ impl Searcher {
                 // The next stage counts its steps from 1, so its moments must begin at zero too.
                 let moments = self.config.weights.optimizer.moments();
                 zero_moments(&self.store, &self.weights, moments)?;
-                zero_moments(&self.store, &self.architecture, ADAM)?;
+                zero_moments(&self.store, &self.architecture, ARCHITECTURE)?;
                 let stage = self.progress.stage + 1;
                 self.progress = start_of(stage, &self.train, &self.val, &self.config)?;
             }
@@ -353,26 +334,21 @@ impl Searcher {
         if self.progress.epoch >= epochs {
             return Ok(());
         }
-        let mut weights = self.session(stage, Update::Weights)?;
-        let mut average = match self.averages() {
-            true => Some(Session::new(&self.record_average(stage)?, &self.store)?),
-            false => None,
-        };
+        let mut weights = self.mix(stage, Update::Weights)?;
         // One at a time: each has an arena of its own.
-        let mut architecture: Option<(Phase, Session, Descent)> = None;
+        let mut architecture: Option<(Phase, Option<Session>, Descent)> = None;
         while self.progress.epoch < epochs {
             let place = schedule.place(self.progress.epoch);
             if architecture.as_ref().map(|a| a.0) != Some(place.phase) {
                 architecture = None;
                 if place.phase != Phase::Weights {
-                    let session = self.session(stage, Update::Architecture(place.phase))?;
-                    let steps = self.steps();
-                    let descent = Descent::new(self, stage, place.phase, place.earlier, steps)?;
+                    let session = self.mix(stage, Update::Architecture(place.phase))?;
+                    let descent = Descent::new(self, stage, place.phase, place.earlier)?;
                     architecture = Some((place.phase, session, descent));
                 }
             }
-            let moved = architecture.as_mut().map(|(_, s, d)| (s, d));
-            let report = self.run_epoch(place, (&mut weights, average.as_mut()), moved, on_event)?;
+            let moved = architecture.as_mut().map(|(_, s, d)| (s.as_mut(), d));
+            let report = self.run_epoch(place, weights.as_mut(), moved, on_event)?;
             on_event(SearchEvent::Epoch(&report))?;
             if self
                 .progress
@@ -385,15 +361,25 @@ impl Searcher {
         Ok(())
     }
 
-    fn session(&self, stage: u8, update: Update) -> Result<Session> {
-        Session::new(&self.record_step(stage, update)?, &self.store)
+    /// A step of the mix; `None` where networks are drawn, which have sessions of their own.
+    fn mix(&self, stage: u8, update: Update) -> Result<Option<Session>> {
+        match self.draws() {
+            true => Ok(None),
+            false => Session::new(&self.record_step(stage, update)?, &self.store).map(Some),
+        }
+    }
+
+    /// A step of the weights of a network that is drawn.
+    fn draw_weights(&self, stage: u8, step: u64) -> Result<Session> {
+        let network = self.draw(stage, &self.layers()?, &mut self.chance(step, 0))?;
+        Session::new(&self.record_network(&network, stage, true)?, &self.store)
     }
 
     fn run_epoch(
         &mut self,
         place: Place,
-        (weights, mut average): (&mut Session, Option<&mut Session>),
-        mut architecture: Option<(&mut Session, &mut Descent)>,
+        mut weights: Option<&mut Session>,
+        mut architecture: Option<(Option<&mut Session>, &mut Descent)>,
         on_event: &mut (impl FnMut(SearchEvent<'_>) -> Result<()> + Send),
     ) -> Result<EpochReport> {
         let (schedule, stage) = (self.schedule(), self.progress.stage);
@@ -408,8 +394,16 @@ impl Searcher {
             self.progress.val = start_of(stage, &self.train, &self.val, &self.config)?.val;
         }
         for step in 0..steps {
+            let mut drawn = match weights {
+                Some(_) => None,
+                None => Some(self.draw_weights(stage, step)?),
+            };
+            let weights = weights.as_deref_mut().or(drawn.as_mut());
+            let weights =
+                weights.ok_or_else(|| Error::Internal("no step of the weights".into()))?;
             let sampler = &mut self.progress.train;
-            feed(weights, &self.train, sampler, augment, &mut patches)?;
+            self.train.sample_batch(sampler, augment, &mut patches)?;
+            set_patches(weights, &patches)?;
             let done = self.progress.epoch * steps + step;
             lr = cosine(self.config.weights.lr, done, epochs * steps);
             weights.set_scalar("lr", lr)?;
@@ -417,12 +411,6 @@ impl Searcher {
                 weights.set_scalar("step", (done + 1) as f64)?;
             }
             weights.run()?;
-            if let Some(average) = &mut average {
-                // A mean of all at first, then of the last ones.
-                let within = ((done + 1) as f64).min(self.config.weights.average * steps as f64);
-                average.set_scalar("rate", 1.0 / within.max(1.0))?;
-                average.run()?;
-            }
             let loss = weights.scalar("loss")?;
             self.check_finite(loss, ("training loss", "weights.lr"), step)?;
             train.push(loss);
@@ -430,16 +418,21 @@ impl Searcher {
             let mut lat = None;
             if let Some((session, descent)) = &mut architecture {
                 let sampler = &mut self.progress.val;
-                feed(session, &self.val, sampler, augment, &mut patches)?;
-                session.set_scalar("charge", charge)?;
-                session.run()?;
-                let loss = session.scalar("loss")?;
-                self.check_finite(loss, ("validation loss", "weights.lr"), step)?;
+                self.val.sample_batch(sampler, augment, &mut patches)?;
+                let at = (stage, place.phase);
+                let judged = match session {
+                    Some(session) => self.judge_mix(session, at, charge, &patches)?,
+                    None => {
+                        let mut rng = self.chance(step, 1);
+                        self.judge_draws(at, charge, &patches, &mut rng)?
+                    }
+                };
+                self.check_finite(judged.loss, ("validation loss", "weights.lr"), step)?;
                 let total = ("validation loss with lambda LAT", "latency.lambda");
-                self.check_finite(session.scalar("total")?, total, step)?;
-                descent.take(session, step + 1 == steps)?;
-                val.push(loss);
-                lat = Some(session.scalar("lat")?);
+                self.check_finite(judged.loss + charge * judged.lat, total, step)?;
+                descent.take(&judged.gradients, step + 1 == steps)?;
+                val.push(judged.loss);
+                lat = Some(judged.lat);
             }
 
             on_event(SearchEvent::Step(&StepReport {
@@ -538,16 +531,4 @@ fn start_of(
         val: EpochSampler::new(val.len(), seed.wrapping_add(1))?,
         lambda: config.latency.lambda,
     })
-}
-
-/// Fills the inputs `a` and `b` with the next patches.
-fn feed(
-    session: &mut Session,
-    data: &PairDataset,
-    sampler: &mut EpochSampler,
-    augment: Option<&Augment>,
-    patches: &mut Batch,
-) -> Result<()> {
-    data.sample_batch(sampler, augment, patches)?;
-    set_patches(session, patches)
 }

@@ -7,17 +7,13 @@ use super::searcher::Searcher;
 use crate::Result;
 use crate::loss::FeatureNet;
 use crate::net::{
-    Builder, Genotype, NetworkPlan, ParamSpec, Part, Searched, is_architecture_param, layer_names,
+    Builder, NetworkPlan, ParamSpec, Part, Searched, is_architecture_param, layer_names,
     record_fusion,
 };
-use crate::ops::{self, AdamOptions, SgdOptions};
+use crate::ops::{self, AdamOptions};
 use crate::tape::{Session, Tape, Var};
 use crate::tensor::DType;
 use crate::train::{LossConfig, Task, moment_name, record_loss, record_patches};
-use std::collections::BTreeSet;
-
-/// What is kept of a weight for its running mean: the mean, and its last step.
-pub(super) const AVERAGE: &[&str] = &["average", "way"];
 
 /// What a step updates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,50 +68,13 @@ impl Searcher {
                 for (spec, gradient) in updated.iter().zip(gradients) {
                     t.output(&gradient_name(&spec.name), gradient)?;
                 }
-                if self.averages() {
-                    let weights: BTreeSet<&str> = self.weights.iter().map(|s| &*s.name).collect();
-                    t.rename_params(|n| weights.contains(n).then(|| average_name(n)));
-                }
             }
         }
         Ok(t)
     }
 
-    /// Whether L_val judges running means of the weights.
-    pub(super) fn averages(&self) -> bool {
-        self.config.weights.average > 0.0
-    }
-
-    /// The tape that moves the running means towards the weights that a stage trains, by the share `rate`, an input.
-    pub(super) fn record_average(&self, stage: u8) -> Result<Tape> {
-        let step = self.record_step(stage, Update::Weights)?;
-        let trained = step.param_vars();
-        let mut t = Tape::new(DType::F32);
-        let rate = t.input("rate", [])?;
-        for spec in self.weights.iter().filter(|s| trained.contains_key(&s.name)) {
-            let weight = t.param(&spec.name, spec.shape)?;
-            let average = t.param(&average_name(&spec.name), spec.shape)?;
-            let scratch = t.param(&moment_name("way", &spec.name), spec.shape)?;
-            // average - rate (average - weight), without momentum.
-            let way = ops::sub(&mut t, average, weight)?;
-            ops::sgd(&mut t, average, scratch, way, rate, SgdOptions::default())?;
-        }
-        Ok(t)
-    }
-
-    /// The loss of a chosen network, as in [`Searcher::record_step`]: the output `loss`, no update.
-    pub(super) fn record_derived(&self, genotype: &Genotype, stage: u8) -> Result<Tape> {
-        let mut t = Tape::new(DType::F32);
-        let sources = record_patches(&mut t, self.config.batch, self.config.patch)?;
-        let plan = NetworkPlan::from(genotype).without_border();
-        let (part, by) = (self.part(stage), self.objective());
-        let (terms, _) = record_loss(Builder::new(&mut t), plan, part, sources, by)?;
-        t.output("loss", terms.total)?;
-        Ok(t)
-    }
-
     /// What a stage trains.
-    fn part(&self, stage: u8) -> Part {
+    pub(super) fn part(&self, stage: u8) -> Part {
         match (self.config.strategy, stage) {
             (Strategy::Collaborative, 1) => Part::Feature,
             _ => Part::Whole,
@@ -123,7 +82,7 @@ impl Searcher {
     }
 
     /// What it trains by.
-    fn objective(&self) -> (Option<&FeatureNet>, Task, &LossConfig) {
+    pub(super) fn objective(&self) -> (Option<&FeatureNet>, Task, &LossConfig) {
         let config = &self.config;
         (self.features.as_ref(), config.task, &config.loss)
     }
@@ -157,16 +116,6 @@ impl Searcher {
         Ok(t)
     }
 
-    /// The tapes of a stage: a step of the weights, then one of the architecture for each phase.
-    fn record_stage(&self, stage: u8) -> Result<Vec<Tape>> {
-        let phases = self.schedule().phases().iter();
-        let updates = phases.map(|&phase| Update::Architecture(phase));
-        std::iter::once(Update::Weights)
-            .chain(updates)
-            .map(|update| self.record_step(stage, update))
-            .collect()
-    }
-
     /// The stages to come that have a step.
     fn stages_to_come(&self) -> impl Iterator<Item = u8> {
         let schedule = self.schedule();
@@ -183,18 +132,21 @@ impl Searcher {
     /// both steps, in the stage where they are larger. Stage 2 is taken with the FFM as it would be
     /// chosen now.
     pub fn planned_bytes(&self) -> Result<usize> {
+        let largest = |tapes: &[Tape]| tapes.iter().map(Session::planned_bytes).max();
         let mut most = 0;
         for stage in self.stages_to_come() {
-            let tapes = self.record_stage(stage)?;
-            let bytes: Vec<usize> = tapes.iter().map(Session::planned_bytes).collect();
-            let architecture = bytes[1..].iter().max().copied().unwrap_or(0);
-            most = most.max(bytes[0] + architecture);
+            let (weights, architecture) = self.record_stage(stage)?;
+            let bytes = [weights, architecture].map(|tapes| largest(&tapes).unwrap_or(0));
+            most = most.max(match self.draws() {
+                true => bytes[0].max(bytes[1]),
+                false => bytes[0] + bytes[1],
+            });
         }
         Ok(most)
     }
 
     /// A step on gradients that are no longer than `weights.clip` together.
-    fn record_weights_update<'a>(
+    pub(super) fn record_weights_update<'a>(
         &self,
         t: &mut Tape,
         loss: Var,
@@ -210,16 +162,12 @@ impl Searcher {
             let gradients = ops::clip_norm(t, &gradients, by.clip)?;
             for ((spec, &param), &gradient) in specs.iter().zip(&params).zip(&gradients) {
                 let state = (param, gradient);
-                by.optimizer.record_step(t, spec, state, (lr, step), by.momentum)?;
+                by.optimizer
+                    .record_step(t, spec, state, (lr, step), by.momentum)?;
             }
             Ok(())
         })
     }
-}
-
-/// The running mean of a weight.
-pub(super) fn average_name(weight: &str) -> String {
-    moment_name(AVERAGE[0], weight)
 }
 
 /// Of an architecture parameter, as output of one tape and input of the other.

@@ -5,12 +5,13 @@ use super::config::SearchConfig;
 use super::schedule::Phase;
 use super::searcher::EpochReport;
 use crate::net::{CellKind, OpKind, alpha_name, beta_name};
-use crate::stats::mean_std;
+use crate::stats::{mean, mean_std};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Ratio of best to second below which a decision is a near tie.
 pub const TIE: f64 = 1.25;
-/// |t| below which chance may have made a decision.
+/// t below which chance may have made a decision.
 pub const SIGNIFICANT: f64 = 2.0;
 /// Share of a stage within which a decision that moves no more was made by weights that had hardly learnt.
 const EARLY: f64 = 0.1;
@@ -30,14 +31,22 @@ pub struct Decision {
     pub weights: [f64; 2],
     /// Entropy as a share of that of equal weights.
     pub entropy: f64,
-    /// Mean over the inner epochs by its standard error of the gradient of the second less that of the best: above 0 the loss
-    /// itself wants the best. `None` with fewer than three inner epochs, or without spread.
+    /// Sum over the rounds of the gradient of the second less that of the best, by its standard error: above 0 the loss itself wants
+    /// the best. `None` with fewer than three rounds, or without spread.
     pub t: Option<f64>,
     /// Inner epochs of the stage after which the best was the best to the end.
     pub decided: u64,
     pub epochs: u64,
-    /// Whether another candidate was ahead after the first inner epoch that moved it.
+    /// Whether another candidate was ahead after the first round that moved it.
     pub moved: bool,
+}
+
+impl Decision {
+    /// Whether the other candidate would do as well: hardly behind, or behind by chance.
+    pub fn near_tie(&self) -> bool {
+        let [best, second] = self.weights;
+        best < TIE * second || self.t.is_some_and(|t| t < SIGNIFICANT)
+    }
 }
 
 /// All decisions, and what is to be said against them, one line each.
@@ -106,8 +115,8 @@ fn short_travel(config: &SearchConfig, batches: u64) -> Vec<String> {
     for stage in 1..=schedule.stages() {
         for &phase in schedule.phases() {
             let epochs = schedule.epochs_of(stage, phase);
-            let steps = epochs * batches.div_ceil(config.batches_averaged(batches));
-            let travel = config.architecture_rate(epochs, batches) * steps as f64;
+            let steps = config.architecture_steps(phase, epochs, batches);
+            let travel = config.architecture_rate(steps) * steps as f64;
             if epochs > 0 && travel < TRAVEL {
                 let what = match phase {
                     Phase::Cells => "beta",
@@ -160,23 +169,21 @@ impl<'a> History<'a> {
             .rposition(|(_, l)| ahead(l) != Some(best));
         let decided = wrong.map_or(0, |i| i as u64 + 1);
 
-        // Of the inner epochs that moved it.
-        let mut differences = Vec::new();
-        let mut moved_by = Vec::new();
+        // Of the rounds that moved it: what their inner epochs said, and the weights after the last of these.
+        let mut rounds: BTreeMap<u64, (Vec<Said>, &Vec<f64>)> = BTreeMap::new();
         for (epoch, layer) in &self.epochs {
             if let Some(g) = epoch.gradients.iter().find(|g| g.name == param) {
-                differences.push(g.mean[second] - g.mean[best]);
-                moved_by.push(of(layer));
+                let round = rounds.entry(epoch.round).or_insert((Vec::new(), of(layer)));
+                let batches = (epoch.steps as f64).sqrt();
+                round.0.push(Said {
+                    gradient: g.mean[second] - g.mean[best],
+                    error: (g.std[second] + g.std[best]) / batches,
+                });
+                round.1 = of(layer);
             }
         }
-        let t = match mean_std(&differences) {
-            Some((mean, std)) if differences.len() > 2 && std > 0.0 => {
-                let n = differences.len() as f64;
-                // mean_std is of the whole, not of a sample.
-                Some(mean / (std * (n / (n - 1.0)).sqrt() / n.sqrt()))
-            }
-            _ => None,
-        };
+        let (said, moved_by): (Vec<_>, Vec<_>) = rounds.into_values().unzip();
+        let t = significance(&said);
         let decision = Decision {
             place: place.into(),
             best: names[best].into(),
@@ -190,14 +197,12 @@ impl<'a> History<'a> {
         };
         let [p, q] = decision.weights;
         let pair = format!("{} {p:.3}, {} {q:.3}", decision.best, decision.second);
-        if p < TIE * q {
-            warnings.push(format!("near tie: {place}: {pair}"));
-        } else if let Some(t) = t.filter(|t| t.abs() < SIGNIFICANT) {
-            warnings.push(format!("by chance: {place}: {pair}, t {t:.1}"));
-        }
-        if let Some(after) = frozen(&moved_by, best, second) {
+        if decision.near_tie() {
+            let t = t.map_or(String::new(), |t| format!(", t {t:.1}"));
+            warnings.push(format!("near tie: {place}: {pair}{t}"));
+        } else if let Some(after) = frozen(&moved_by, best, second) {
             warnings.push(format!(
-                "decided early: {place}: {pair}, and {after} of {} inner epochs had made it",
+                "decided early: {place}: {pair}, and {after} of {} rounds had made it",
                 moved_by.len()
             ));
         }
@@ -205,7 +210,31 @@ impl<'a> History<'a> {
     }
 }
 
-/// After how many of these inner epochs, if early, a decision had most of its final margin.
+/// The gradient of the second less that of the best, in an inner epoch, and its standard error by the batches.
+struct Said {
+    gradient: f64,
+    error: f64,
+}
+
+/// The sum over the rounds of their mean gradients, by its standard error: that of a round is taken from the spread of its inner
+/// epochs, between which nothing is decided, or from that of batches where it has one. Early rounds have larger gradients than late
+/// ones, where little is left to decide, so the spread over rounds is no error.
+fn significance(rounds: &[Vec<Said>]) -> Option<f64> {
+    let (mut sum, mut variance) = (0.0, 0.0);
+    for round in rounds {
+        let gradients: Vec<f64> = round.iter().map(|s| s.gradient).collect();
+        let n = gradients.len() as f64;
+        sum += mean(&gradients);
+        variance += match mean_std(&gradients) {
+            // mean_std is of the whole, not of a sample.
+            Some((_, std)) if n > 1.0 => std * std / (n - 1.0),
+            _ => round.iter().map(|s| s.error * s.error).sum::<f64>(),
+        };
+    }
+    (rounds.len() > 2 && variance > 0.0).then(|| sum / variance.sqrt())
+}
+
+/// After how many of these rounds, if early, a decision had most of its final margin.
 fn frozen(weights: &[&Vec<f64>], best: usize, second: usize) -> Option<usize> {
     let margin = |w: &&Vec<f64>| (w[best] / w[second]).ln();
     let last = margin(weights.last()?);
@@ -225,7 +254,7 @@ mod tests {
 
     /// A stage of ten inner epochs for beta of `ffm.cell0` and `ffm.cell1`, of which each has these weights, and the gradients of
     /// the first two cells.
-    fn stage(epochs: &[([f64; 3], [f64; 2])], second: [f64; 3]) -> Vec<EpochReport> {
+    fn stage(epochs: &[([f64; 3], [f64; 2])], second: [f64; 3], noise: f64) -> Vec<EpochReport> {
         let mut space = SearchConfig::load(None, &[]).unwrap().space();
         space.blocks = 1;
         let layer = |name: &str, beta: [f64; 3]| LayerWeights {
@@ -236,8 +265,8 @@ mod tests {
             stage: 1,
             epoch: i as u64 + 1,
             epochs: epochs.len() as u64,
-            round: 1,
-            rounds: 1,
+            round: i as u64 + 1,
+            rounds: epochs.len() as u64,
             phase: Phase::Cells,
             steps: 13,
             lr: 1e-3,
@@ -250,7 +279,7 @@ mod tests {
             gradients: vec![Gradient {
                 name: "beta.ffm.cell0".into(),
                 mean: vec![gradient[0], gradient[1], 0.0],
-                std: vec![0.0; 3],
+                std: vec![0.0, noise * 13f64.sqrt(), 0.0],
             }],
             layers: vec![layer("ffm.cell0", *beta), layer("ffm.cell1", second)],
         };
@@ -270,13 +299,14 @@ mod tests {
         (verdict.decisions[0].clone(), warnings.collect())
     }
 
-    /// The logit of the best grows by this much in each of twelve inner epochs; its gradient is steady but for `noise`.
+    /// The logit of the best grows by this much in each of twelve rounds; its gradient is steady but for `noise`.
     fn grown(by: impl Fn(usize) -> f64, noise: f64) -> Vec<EpochReport> {
-        let one = |i: usize| {
-            let swing = if i.is_multiple_of(2) { noise } else { -noise };
-            (softmax([0.0, by(i), -1.0]), [0.1, -0.1 + swing])
-        };
-        stage(&(1..=12).map(one).collect::<Vec<_>>(), [0.8, 0.1, 0.1])
+        let one = |i: usize| (softmax([0.0, by(i), -1.0]), [0.1, -0.1]);
+        stage(
+            &(1..=12).map(one).collect::<Vec<_>>(),
+            [0.8, 0.1, 0.1],
+            noise,
+        )
     }
 
     #[test]
@@ -306,7 +336,7 @@ mod tests {
             &grown(|i| 0.01 * i as f64, 0.02),
             "near tie: ffm.cell0: DC ",
         );
-        one(&grown(|i| 0.2 * i as f64, 2.0), "by chance: ffm.cell0: DC ");
+        one(&grown(|i| 0.2 * i as f64, 2.0), "near tie: ffm.cell0: DC ");
         one(&grown(|_| 2.0, 0.02), "decided early: ffm.cell0: DC ");
         let mut alike = grown(|i| 0.2 * i as f64 - 0.5, 0.02);
         for epoch in &mut alike {

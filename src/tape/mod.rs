@@ -138,16 +138,6 @@ impl Tape {
         Ok(var)
     }
 
-    /// Reads each parameter for which there is one from another name; no two may end with the same.
-    pub(crate) fn rename_params(&mut self, other: impl Fn(&str) -> Option<String>) {
-        let params = std::mem::take(&mut self.params);
-        for (name, var) in params {
-            let name = other(&name).unwrap_or(name);
-            self.nodes[var.index()].source = Source::Param(name.clone());
-            self.params.insert(name, var);
-        }
-    }
-
     /// A value known now; converted to the tape's dtype.
     pub fn constant(&mut self, value: &Tensor) -> Result<Var> {
         let value = value.to_dtype(self.dtype);

@@ -14,7 +14,7 @@ pub use config::{
 pub(crate) use config::{at_most, check_patches, load_toml, require};
 pub(crate) use objective::record_loss;
 pub use objective::{Terms, record_feature_loss, record_object_loss};
-pub(crate) use trainer::{
-    ADAM, cosine, load_weights, moment_name, record_patches, set_patches, zero_moments,
-};
 pub use trainer::{StepReport, TrainEvent, Trainer};
+pub(crate) use trainer::{
+    cosine, load_weights, moment_name, record_patches, set_patches, zero_moments,
+};

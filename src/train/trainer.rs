@@ -268,7 +268,9 @@ impl Trainer {
         let grads = t.grad(terms.total, &params)?;
         t.scope("optimizer", |t| {
             for ((spec, &param), &grad) in specs.iter().zip(&params).zip(&grads) {
-                self.config.optimizer.record_step(t, spec, (param, grad), (lr, step), 0.9)?;
+                self.config
+                    .optimizer
+                    .record_step(t, spec, (param, grad), (lr, step), 0.9)?;
             }
             Ok::<(), Error>(())
         })?;
@@ -325,8 +327,8 @@ pub(crate) fn set_patches(session: &mut Session, patches: &Batch) -> Result<()> 
 }
 
 /// The state that each optimiser keeps for a parameter.
-pub(crate) const ADAM: &[&str] = &["m", "v"];
-pub(crate) const SGD: &[&str] = &["m"];
+const ADAM: &[&str] = &["m", "v"];
+const SGD: &[&str] = &["m"];
 
 impl Optimizer {
     /// The state that it keeps for a parameter.

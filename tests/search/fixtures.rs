@@ -114,6 +114,7 @@ pub fn config(keys: &[&str]) -> Result<SearchConfig> {
         "architecture.travel=0",
         "architecture.average=1",
         "architecture.fixed_patches=false",
+        "architecture.estimator=relaxed",
         "latency.unit=ms",
     ];
     let keys: Vec<String> = base.iter().chain(keys).map(|k| k.to_string()).collect();
