@@ -48,7 +48,8 @@ impl Searcher {
 
     /// Milliseconds of the fastest network of the space, by the table.
     fn fastest(&self) -> Result<f64> {
-        Ok(self.table.rest()? + fastest_ms(&self.uniform(), &self.table)?)
+        let all = self.table.rest()? + fastest_ms(&self.uniform(), &self.table)?;
+        Ok(self.table.enlarged(&self.config.space.frame) * all)
     }
 
     /// Every layer with equal weights.
@@ -65,7 +66,8 @@ impl Searcher {
         let Some(target) = self.config.target_ms()? else {
             return Ok(None);
         };
-        let all = target - self.table.rest()?;
+        let frame = &self.config.space.frame;
+        let all = target / self.table.enlarged(frame) - self.table.rest()?;
         let cells = self.config.space.cells;
         if self.config.strategy == Strategy::Naive {
             return Ok(Some(all));

@@ -6,8 +6,8 @@ use super::measure::{Effort, Method, measure};
 use super::timing::Timing;
 use crate::device::Device;
 use crate::net::{
-    Builder, CellGene, CellKind, CellPlan, Genotype, GuidedFilterGene, Layer, LayerPlan, OpKind,
-    Pick, record_aggregation, record_operator,
+    Builder, CellGene, CellKind, CellPlan, FrameGene, Genotype, GuidedFilterGene, Layer, LayerPlan,
+    OpKind, Pick, record_aggregation, record_operator,
 };
 use crate::ops;
 use crate::tape::{Tape, Var};
@@ -285,9 +285,15 @@ impl LatencyTable {
         g.cells().map(|(_, gene)| self.gene_ms(gene)).sum()
     }
 
-    /// Milliseconds of a whole network: [`LatencyTable::lat`] and [`LatencyTable::rest`].
+    /// Milliseconds of a whole network: [`LatencyTable::lat`] and [`LatencyTable::rest`], on a picture with its border.
     pub fn predict(&self, g: &Genotype) -> Result<f64> {
-        Ok(self.lat(g)? + self.rest()?)
+        Ok(self.enlarged(&g.frame) * (self.lat(g)? + self.rest()?))
+    }
+
+    /// Area of a picture with the border of a frame, as a multiple of that without.
+    pub(super) fn enlarged(&self, frame: &FrameGene) -> f64 {
+        let side = |n: usize| (n + 2 * frame.border) as f64 / n as f64;
+        side(self.key.width) * side(self.key.height)
     }
 
     /// Milliseconds of what no search can choose: stems, heads and aggregation.

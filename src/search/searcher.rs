@@ -5,7 +5,7 @@ use super::config::{SearchConfig, Strategy};
 use super::descent::{Descent, Gradient, MEAN};
 use super::latency::LatencyTable;
 use super::schedule::{Phase, Place, Schedule};
-use super::step::{Update, supernet_specs};
+use super::step::{COUNT, Update, supernet_specs};
 use crate::data::{Batch, EpochSampler, PairDataset};
 use crate::device::{Device, cpu};
 use crate::loss::FeatureNet;
@@ -14,10 +14,10 @@ use crate::net::{
 };
 use crate::stats::mean;
 use crate::tape::{ParamStore, Session};
-use crate::tensor::DType;
 use crate::tensor::io::TensorMap;
+use crate::tensor::{DType, Tensor};
 use crate::train::{
-    Checkpoint, Perceptual, Position, cosine, load_weights, set_patches, zero_moments,
+    Checkpoint, Perceptual, Position, cosine, load_weights, moment_name, set_patches, zero_moments,
 };
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -165,6 +165,7 @@ impl Searcher {
             initial_params(specs, config.seed, DType::F32, &store)?;
             zero_moments(&store, specs, moments)?;
         }
+        zero_counts(&store, &weights)?;
         if let Some(net) = &features {
             net.install(&store, DType::F32)?;
         }
@@ -317,6 +318,7 @@ impl Searcher {
                 // The next stage counts its steps from 1, so its moments must begin at zero too.
                 let moments = self.config.weights.optimizer.moments();
                 zero_moments(&self.store, &self.weights, moments)?;
+                zero_counts(&self.store, &self.weights)?;
                 zero_moments(&self.store, &self.architecture, ARCHITECTURE)?;
                 let stage = self.progress.stage + 1;
                 self.progress = start_of(stage, &self.train, &self.val, &self.config)?;
@@ -407,9 +409,6 @@ impl Searcher {
             let done = self.progress.epoch * steps + step;
             lr = cosine(self.config.weights.lr, done, epochs * steps);
             weights.set_scalar("lr", lr)?;
-            if weights.uses_input("step") {
-                weights.set_scalar("step", (done + 1) as f64)?;
-            }
             weights.run()?;
             let loss = weights.scalar("loss")?;
             self.check_finite(loss, ("training loss", "weights.lr"), step)?;
@@ -531,4 +530,15 @@ fn start_of(
         val: EpochSampler::new(val.len(), seed.wrapping_add(1))?,
         lambda: config.latency.lambda,
     })
+}
+
+/// Begins the steps of all weights at 1.
+fn zero_counts(store: &ParamStore, weights: &[ParamSpec]) -> Result<()> {
+    let zero = Tensor::scalar(DType::F32, 0.0);
+    let names = weights
+        .iter()
+        .flat_map(|s| COUNT.map(|name| moment_name(name, &s.name)));
+    names
+        .into_iter()
+        .try_for_each(|name| store.set(&name, &zero))
 }

@@ -10,10 +10,10 @@ use crate::net::{
     Builder, NetworkPlan, ParamSpec, Part, Searched, is_architecture_param, layer_names,
     record_fusion,
 };
-use crate::ops::{self, AdamOptions};
+use crate::ops::{self, AdamOptions, SgdOptions};
 use crate::tape::{Session, Tape, Var};
-use crate::tensor::DType;
-use crate::train::{LossConfig, Task, moment_name, record_loss, record_patches};
+use crate::tensor::{DType, Tensor};
+use crate::train::{LossConfig, Optimizer, Task, moment_name, record_loss, record_patches};
 
 /// What a step updates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Update {
 impl Searcher {
     /// The tape of one step. Outputs: `loss` and, for the architecture, `lat` in milliseconds, `total` = loss + lambda LAT, and
     /// its gradients, `gradient.NAME`, which [`Searcher::record_descent`] takes. Inputs: `a`, `b`, their `level_a` and `level_b`
-    /// `[N, 1, 1, 2]`; for the weights `lr` and, for Adam, `step`; for the architecture `charge`, what a millisecond adds to the loss.
+    /// `[N, 1, 1, 2]`; for the weights `lr`; for the architecture `charge`, what a millisecond adds to the loss.
     pub fn record_step(&self, stage: u8, update: Update) -> Result<Tape> {
         let config = &self.config;
         let mut t = Tape::new(DType::F32);
@@ -152,7 +152,7 @@ impl Searcher {
         loss: Var,
         specs: impl Iterator<Item = &'a ParamSpec>,
     ) -> Result<()> {
-        let (lr, step) = (t.input("lr", [])?, t.input("step", [])?);
+        let lr = t.input("lr", [])?;
         let by = self.config.weights;
         let specs: Vec<&ParamSpec> = specs.collect();
         let params = specs.iter().map(|s| t.param(&s.name, s.shape));
@@ -162,12 +162,32 @@ impl Searcher {
             let gradients = ops::clip_norm(t, &gradients, by.clip)?;
             for ((spec, &param), &gradient) in specs.iter().zip(&params).zip(&gradients) {
                 let state = (param, gradient);
+                let step = match by.optimizer {
+                    Optimizer::Adam => record_count(t, spec)?,
+                    // It does not ask.
+                    Optimizer::Sgd => lr,
+                };
                 by.optimizer
                     .record_step(t, spec, state, (lr, step), by.momentum)?;
             }
             Ok(())
         })
     }
+}
+
+/// What is kept of a weight beside its moments: how often it was trained, and what counting wants.
+pub(super) const COUNT: [&str; 2] = ["count", "counted"];
+
+/// The number of steps of a parameter, this one included: of candidates that are drawn each has its own. Adam takes it for the
+/// age of its moments, and would take steps several times too long for a candidate that is younger than the search.
+fn record_count(t: &mut Tape, spec: &ParamSpec) -> Result<Var> {
+    let [count, scratch] = COUNT.map(|name| moment_name(name, &spec.name));
+    let (count, scratch) = (t.param(&count, [])?, t.param(&scratch, [])?);
+    let [one, minus_one] = [1.0, -1.0].map(|v| Tensor::scalar(DType::F32, v));
+    let (one, minus_one) = (t.constant(&one)?, t.constant(&minus_one)?);
+    let step = ops::add(t, count, one)?;
+    ops::sgd(t, count, scratch, minus_one, one, SgdOptions::default())?;
+    Ok(step)
 }
 
 /// Of an architecture parameter, as output of one tape and input of the other.
