@@ -1,7 +1,7 @@
 //! Tables 1 to 4.
 
-use super::runs::{Lab, METRICS};
-use super::table::{Column, Row, Size, Table};
+use super::runs::{Found, Lab, METRICS};
+use super::table::{Column, Row, Run, Size, Table};
 use crate::Result;
 use crate::cli::open_model;
 use crate::infer::Model;
@@ -23,7 +23,10 @@ pub fn table1(lab: &Lab<'_>) -> Result<Table> {
             let key = format!("table1-{}-{short}", model.name);
             rows.push(Row {
                 name: format!("{} {short}", model.name),
-                scores: Some(lab.score_part(Task::Ivif, &key, &model, part)?),
+                runs: vec![Run {
+                    scores: Some(lab.score_part(Task::Ivif, &key, &model, part)?),
+                    ..Run::default()
+                }],
                 ..Row::default()
             });
         }
@@ -60,33 +63,39 @@ fn paper(values: [&'static str; 4]) -> Vec<&'static str> {
 
 /// Table 2: parameters, work and time of the feature-level module and of the whole network.
 pub fn table2(lab: &Lab<'_>) -> Result<Table> {
-    let mut models: Vec<Model> = Vec::new();
+    // Rows, each with the models of its runs.
+    let mut models: Vec<(String, Vec<Model>)> = Vec::new();
     if lab.config.table2.searched {
         let found = lab.search(Task::Ivif, Strategy::Collaborative, None)?;
-        let mut model = lab.train(Task::Ivif, &found.key, &found.genotype, &[])?;
-        model.name = "searched".into();
-        models.push(model);
+        let trained = found.iter().map(|f| {
+            let (_, model) = lab.train(Task::Ivif, &f.key, &f.genotype, &[], f.seed)?;
+            Ok(model)
+        });
+        models.push(("searched".into(), trained.collect::<Result<_>>()?));
     }
     for name in &lab.config.table2.models {
-        models.push(open_model(name)?);
+        let model = open_model(name)?;
+        models.push((model.name.clone(), vec![model]));
     }
-    let networks: Vec<_> = models
-        .iter()
-        .flat_map(|m| PARTS.map(|(part, ..)| (m, part)))
-        .collect();
-    let times = lab.time(&networks)?;
     let mut rows = Vec::new();
-    for (model, times) in models.iter().zip(times.chunks(PARTS.len())) {
-        for ((_, short, prefix), time) in PARTS.iter().zip(times) {
-            rows.push(Row {
-                name: format!("{} {short}", model.name),
-                genotype: Some(model.genotype.clone()),
-                size: Some(size(lab, &model.genotype, prefix)?),
-                time: Some(*time),
+    for (name, models) in &models {
+        for (part, short, prefix) in PARTS {
+            let run = |model: &Model| {
+                Ok(Run {
+                    genotype: Some(model.genotype.clone()),
+                    size: Some(size(lab, &model.genotype, prefix)?),
+                    ..Run::default()
+                })
+            };
+            let row = Row {
+                name: format!("{name} {short}"),
+                runs: models.iter().map(run).collect::<Result<_>>()?,
                 ..Row::default()
-            });
+            };
+            rows.push((row, models.iter().map(|m| (m, part)).collect()));
         }
     }
+    let rows = timed(lab, rows)?;
     let m = lab.config.measure;
     Ok(Table {
         name: "table2",
@@ -114,32 +123,16 @@ pub fn table2(lab: &Lab<'_>) -> Result<Table> {
 /// Table 3: one search and training for each lambda.
 pub fn table3(lab: &Lab<'_>) -> Result<Table> {
     let t = &lab.config.table3;
-    let (mut rows, mut models) = (Vec::new(), Vec::new());
+    let mut rows = Vec::new();
     for &lambda in &t.lambdas {
         // 0.05 * 0.006 is 0.00030000000000000003; the product names a folder.
         let charge = (lambda * t.factor * 1e12).round() / 1e12;
         let found = lab.search(Task::Ivif, Strategy::Collaborative, Some(charge))?;
-        let model = lab.train(Task::Ivif, &found.key, &found.genotype, &[])?;
-        rows.push(Row {
-            name: format!("lambda {lambda}"),
-            size: Some(size(lab, &found.genotype, "")?),
-            scores: Some(lab.score(Task::Ivif, &found.key, &model)?),
-            extra: vec![
-                ("charge", json!(charge)),
-                (
-                    "predicted (ms)",
-                    json!(round(found.table.predict(&found.genotype)?)),
-                ),
-            ],
-            genotype: Some(found.genotype),
-            ..Row::default()
-        });
-        models.push(model);
+        let (mut row, models) = trained(lab, Task::Ivif, &format!("lambda {lambda}"), &found)?;
+        row.extra = vec![("charge", json!(charge))];
+        rows.push((row, models));
     }
-    let networks: Vec<_> = models.iter().map(|m| (m, Part::Whole)).collect();
-    for (row, time) in rows.iter_mut().zip(lab.time(&networks)?) {
-        row.time = Some(time);
-    }
+    let rows = timed_models(lab, rows)?;
     let m = lab.config.measure;
     Ok(Table {
         name: "table3",
@@ -155,12 +148,13 @@ pub fn table3(lab: &Lab<'_>) -> Result<Table> {
             Column::Genotype,
             Column::Work,
             Column::Params,
-            Column::Extra("predicted (ms)"),
+            Column::Predicted,
             Column::Time,
             Column::Mean(Metric::SdU8sat),
             Column::Mean(Metric::VifU8sat),
             Column::Mean(Metric::Cc),
             Column::Mean(Metric::Scd),
+            Column::Mean(Metric::Qabf),
         ],
         rows,
         paper: [
@@ -189,7 +183,9 @@ pub fn table3(lab: &Lab<'_>) -> Result<Table> {
         .map(|(name, [cells, work, params, time, sd])| {
             (
                 name,
-                vec!["-", cells, "-", work, params, "-", time, sd, "-", "-", "-"],
+                vec![
+                    "-", cells, "-", work, params, "-", time, sd, "-", "-", "-", "-",
+                ],
             )
         })
         .collect(),
@@ -199,7 +195,7 @@ pub fn table3(lab: &Lab<'_>) -> Result<Table> {
 
 /// Table 4: what each group of losses is for.
 pub fn table4(lab: &Lab<'_>) -> Result<Table> {
-    let (key, genotype) = chosen(lab)?;
+    let found = chosen(lab)?;
     let variants: [(&str, &str, &[&str]); 3] = [
         (
             "w/o feature-level loss",
@@ -223,20 +219,14 @@ pub fn table4(lab: &Lab<'_>) -> Result<Table> {
     ];
     let mut rows = Vec::new();
     for (name, suffix, set) in variants {
-        let key = format!("{key}{suffix}");
-        let model = lab.train(Task::Ivif, &key, &genotype, set)?;
-        rows.push(Row {
-            name: name.into(),
-            genotype: Some(genotype.clone()),
-            scores: Some(lab.score(Task::Ivif, &key, &model)?),
-            ..Row::default()
-        });
+        let variant = |f: &Found| (suffix.to_string(), f.genotype.clone());
+        rows.push(trained_as(lab, Task::Ivif, name, &found, variant, set)?.0);
     }
     Ok(Table {
         name: "table4",
         title: "Table 4: losses",
         notes: vec![
-            "The same network trained three times by the paper's terms (`recipe = \"paper\"`): without stage 1 and L^F (the feature-level module is not trained first); \
+            "The same networks trained in three ways by the paper's terms (`recipe = \"paper\"`): without stage 1 and L^F (the feature-level module is not trained first); \
              without the losses on the rows, L_per(I_t) and L_grad(I_d) (those of the output stay); with all."
                 .into(),
         ],
@@ -252,28 +242,90 @@ pub fn table4(lab: &Lab<'_>) -> Result<Table> {
     })
 }
 
-/// The network that `genotype` of the configuration names, and a key for its models.
-pub fn chosen(lab: &Lab<'_>) -> Result<(String, Genotype)> {
+/// The networks, one for each seed, that `genotype` of the configuration names.
+pub fn chosen(lab: &Lab<'_>) -> Result<Vec<Found>> {
     let name = &lab.config.genotype;
     if name == "searched" {
-        let found = lab.search(Task::Ivif, Strategy::Collaborative, None)?;
-        return Ok((found.key, found.genotype));
+        return lab.search(Task::Ivif, Strategy::Collaborative, None);
     }
     let genotype = crate::cli::train::open_genotype(name)?;
     let stem = std::path::Path::new(name).file_stem();
-    Ok((
-        format!("ivif-of-{}", stem.unwrap_or_default().to_string_lossy()),
-        genotype,
-    ))
+    let stem = stem.unwrap_or_default().to_string_lossy();
+    let seeds = lab.config.seeds.iter();
+    let found = seeds.map(|&seed| Found {
+        key: format!("ivif-of-{stem}-seed{seed}"),
+        seed,
+        genotype: genotype.clone(),
+        predicted: None,
+        layers: Vec::new(),
+    });
+    Ok(found.collect())
+}
+
+/// A row of networks, trained and scored, and their models.
+pub fn trained(
+    lab: &Lab<'_>,
+    task: Task,
+    name: &str,
+    found: &[Found],
+) -> Result<(Row, Vec<Model>)> {
+    let variant = |f: &Found| (String::new(), f.genotype.clone());
+    trained_as(lab, task, name, found, variant, &[])
+}
+
+/// [`trained`] for what `variant` makes of each network, with an end for the names of its models, by training with `set` on top.
+pub fn trained_as(
+    lab: &Lab<'_>,
+    task: Task,
+    name: &str,
+    found: &[Found],
+    variant: impl Fn(&Found) -> (String, Genotype),
+    set: &[&str],
+) -> Result<(Row, Vec<Model>)> {
+    let (mut runs, mut models) = (Vec::new(), Vec::new());
+    for f in found {
+        let (suffix, genotype) = variant(f);
+        let key = format!("{}{suffix}", f.key);
+        let (key, model) = lab.train(task, &key, &genotype, set, f.seed)?;
+        runs.push(Run {
+            size: Some(size(lab, &genotype, "")?),
+            scores: Some(lab.score(task, &key, &model)?),
+            ..f.run(&genotype)
+        });
+        models.push(model);
+    }
+    let row = Row {
+        name: name.into(),
+        runs,
+        ..Row::default()
+    };
+    Ok((row, models))
+}
+
+/// Rows with times, all of whole networks in turns.
+pub fn timed_models(lab: &Lab<'_>, rows: Vec<(Row, Vec<Model>)>) -> Result<Vec<Row>> {
+    let networks = rows.iter().map(|(row, models)| {
+        let models = models.iter().map(|m| (m, Part::Whole)).collect();
+        (row.clone(), models)
+    });
+    timed(lab, networks.collect())
+}
+
+/// Rows with the times of their runs' networks, all in turns.
+fn timed(lab: &Lab<'_>, rows: Vec<(Row, Vec<(&Model, Part)>)>) -> Result<Vec<Row>> {
+    let networks: Vec<_> = rows.iter().flat_map(|(_, n)| n.iter().copied()).collect();
+    let mut times = lab.time(&networks)?.into_iter();
+    let with_times = rows.into_iter().map(|(mut row, _)| {
+        for (run, time) in row.runs.iter_mut().zip(&mut times) {
+            run.time = Some(time);
+        }
+        row
+    });
+    Ok(with_times.collect())
 }
 
 /// At the size of the measured times.
 pub fn size(lab: &Lab<'_>, genotype: &Genotype, prefix: &str) -> Result<Size> {
     let m = lab.config.measure;
     Size::of(genotype, prefix, (m.width, m.height))
-}
-
-/// To a microsecond.
-pub fn round(ms: f64) -> f64 {
-    (ms * 1e3).round() / 1e3
 }

@@ -18,7 +18,8 @@ pub const DEFAULT_CONFIG: &str = include_str!("default.toml");
 #[serde(deny_unknown_fields)]
 pub struct ExperimentConfig {
     pub out: PathBuf,
-    pub seed: u64,
+    pub seeds: Vec<u64>,
+    pub channels: usize,
     pub perceptual: Perceptual,
     pub features: PathBuf,
     pub genotype: String,
@@ -28,7 +29,6 @@ pub struct ExperimentConfig {
     pub table2: Table2,
     pub table3: Table3,
     pub fig4: Fig4,
-    pub terms: Terms,
     pub latency: Latency,
     pub search: toml::Table,
     pub train: toml::Table,
@@ -42,6 +42,8 @@ pub struct Folders {
     pub train_b: data::Folders,
     pub test_a: PathBuf,
     pub test_b: PathBuf,
+    pub search: toml::Table,
+    pub train: toml::Table,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,12 +72,6 @@ pub struct Table3 {
 #[serde(deny_unknown_fields)]
 pub struct Fig4 {
     pub operators: Vec<OpKind>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Terms {
-    pub seeds: Vec<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,12 +107,13 @@ impl ExperimentConfig {
             ("measure.height", m.height as f64, MAX_SIDE as f64),
             ("measure.runs", m.runs as f64, 65_536.0),
             ("latency.networks", self.latency.networks as f64, 65_536.0),
+            ("channels", self.channels as f64, 512.0),
         ])?;
         let lambdas = self.table3.lambdas.iter().map(|&l| ("table3.lambdas", l));
         require("0 or above", |v| v >= 0.0, lambdas)?;
         let networks = [("latency.networks", self.latency.networks as f64)];
         require("3 or above", |v| v >= 3.0, networks)?;
-        let seeds = [("number of terms.seeds", self.terms.seeds.len() as f64)];
+        let seeds = [("number of seeds", self.seeds.len() as f64)];
         require("1 or above", |v| v >= 1.0, seeds)?;
         for task in [Task::Ivif, Task::Mif] {
             let f = self.folders(task);
@@ -131,8 +128,10 @@ impl ExperimentConfig {
                 return Err(Error::config(format!("{}.train_a", task.name()), detail));
             }
         }
-        self.search_config(Task::Ivif)?;
-        self.train_config(Task::Ivif, &[])?;
+        for task in [Task::Ivif, Task::Mif] {
+            self.search_config(task)?;
+            self.train_config(task, &[])?;
+        }
         Ok(())
     }
 
@@ -143,9 +142,18 @@ impl ExperimentConfig {
         }
     }
 
-    /// `[search]` on the search's own defaults.
+    /// Channels that a network found with so many is trained with.
+    pub fn channels_of(&self, found: usize) -> usize {
+        match self.channels {
+            0 => found,
+            channels => channels,
+        }
+    }
+
+    /// `[search]` on the search's own defaults, that of the task on top.
     pub fn search_config(&self, task: Task) -> Result<SearchConfig> {
         let mut set = overrides("search", &self.search)?;
+        set.extend(overrides("search", &self.folders(task).search)?);
         // Some defaults depend on the task.
         set.push(format!("task={}", task.name()));
         let mut config = SearchConfig::load(None, &set)?;
@@ -153,9 +161,10 @@ impl ExperimentConfig {
         Ok(config)
     }
 
-    /// `[train]` on training's own defaults, with `extra` (`key=value`) on top.
+    /// `[train]` on training's own defaults, that of the task and `extra` (`key=value`) on top.
     pub fn train_config(&self, task: Task, extra: &[&str]) -> Result<TrainConfig> {
         let mut set = overrides("train", &self.train)?;
+        set.extend(overrides("train", &self.folders(task).train)?);
         set.extend(extra.iter().map(|s| s.to_string()));
         set.push(format!("task={}", task.name()));
         let mut config = TrainConfig::load(None, &set)?;
@@ -163,14 +172,13 @@ impl ExperimentConfig {
         Ok(config)
     }
 
-    /// What the experiment decides; the folder of the run is left to [`Lab`](super::runs::Lab).
+    /// What the experiment decides; folder and seed of the run are left to [`Lab`](super::runs::Lab).
     fn fill(&self, task: Task, keys: Keys<'_>) {
         let folders = self.folders(task);
         keys.features.clone_from(&self.features);
         keys.data.a = folders.train_a.clone();
         keys.data.b = folders.train_b.clone();
         *keys.perceptual = self.perceptual;
-        *keys.seed = self.seed;
     }
 
     /// As TOML, for the record in the output folder.
@@ -231,18 +239,19 @@ mod tests {
             "search.space.channels=8",
             "search.latency.lambda=0.5",
             "train.stage2.epochs=3",
-            "seed=7",
         ])
         .unwrap();
         let s = c.search_config(Task::Mif).unwrap();
         assert_eq!(
-            (s.space.channels, s.seed, s.latency.lambda, s.task),
-            (8, 7, 0.5, Task::Mif)
+            (s.space.channels, s.latency.lambda, s.task),
+            (8, 0.5, Task::Mif)
         );
         assert_eq!(c.train_config(Task::Ivif, &[]).unwrap().stage2.epochs, 3);
         for bad in [
             "search.space.chanels=8",
             "train.seed=3",
+            "mif.search.seed=3",
+            "seeds=[]",
             "table3.lambdas=[-1.0]",
             "fig4.operators=[\"7-XX\"]",
             "tabel3.factor=1",

@@ -1,12 +1,11 @@
 //! Figures 3, 4 and 5.
 
-use super::ablations::{chosen, round, size};
-use super::runs::Lab;
-use super::table::{Column, Row, Table};
+use super::ablations::{chosen, size, timed_models, trained, trained_as};
+use super::runs::{Found, Lab, METRICS};
+use super::table::{Column, Row, Run, Table};
 use crate::Result;
 use crate::infer::Model;
 use crate::metrics::Metric;
-use crate::net::Part;
 use crate::report::chart::{Area, Bar, BarChart, Group};
 use crate::report::heatmap;
 use crate::report::svg::{Figure, WIDTH};
@@ -30,33 +29,22 @@ pub fn fig3(lab: &Lab<'_>) -> Result<Table> {
     for task in [Task::Ivif, Task::Mif] {
         for strategy in [Strategy::Naive, Strategy::Collaborative] {
             let found = lab.search(task, strategy, None)?;
-            let model = lab.train(task, &found.key, &found.genotype, &[])?;
-            let svg = heatmap::final_svg(&found.layers, Some(&found.genotype));
-            let file = lab.config.out.join(format!("fig3-{}.svg", found.key));
-            write_atomic(&file, svg.as_bytes())?;
-            rows.push(Row {
-                name: format!("{} {}", task.name(), strategy.name()),
-                size: Some(size(lab, &found.genotype, "")?),
-                scores: Some(lab.score(task, &found.key, &model)?),
-                extra: vec![
-                    (
-                        "predicted (ms)",
-                        json!(round(found.table.predict(&found.genotype)?)),
-                    ),
-                    ("heatmap", json!(format!("fig3-{}.svg", found.key))),
-                ],
-                genotype: Some(found.genotype),
-                ..Row::default()
-            });
+            let mut heatmaps = Vec::new();
+            for f in &found {
+                let svg = heatmap::final_svg(&f.layers, Some(&f.genotype));
+                let name = format!("fig3-{}.svg", f.key);
+                write_atomic(&lab.config.out.join(&name), svg.as_bytes())?;
+                heatmaps.push(name);
+            }
+            let name = format!("{} {}", task.name(), strategy.name());
+            let (mut row, _) = trained(lab, task, &name, &found)?;
+            row.extra = vec![("heatmaps", json!(heatmaps.join(" ")))];
+            rows.push(row);
         }
     }
-    let mut columns = vec![
-        Column::Genotype,
-        Column::Params,
-        Column::Extra("predicted (ms)"),
-    ];
+    let mut columns = vec![Column::Genotype, Column::Params, Column::Predicted];
     columns.extend(Metric::PAPER.map(Column::Mean));
-    columns.push(Column::Extra("heatmap"));
+    columns.push(Column::Extra("heatmaps"));
     Ok(Table {
         name: "fig3",
         title: "Fig. 3: naive and collaborative search",
@@ -73,34 +61,17 @@ pub fn fig3(lab: &Lab<'_>) -> Result<Table> {
 
 /// Fig. 4: the cells of a network, all blocks filled with one operator.
 pub fn fig4(lab: &Lab<'_>) -> Result<Table> {
-    let (key, genotype) = chosen(lab)?;
-    let mut variants = vec![("as it is".to_string(), key.clone(), genotype.clone())];
+    let found = chosen(lab)?;
+    let mut rows = vec![trained(lab, Task::Ivif, "as it is", &found)?];
     for &operator in &lab.config.fig4.operators {
-        variants.push((
-            operator.name().to_string(),
-            format!("{key}-only-{}", operator.name()),
-            genotype.of_one(operator),
-        ));
+        let name = operator.name();
+        let of_one = |f: &Found| (format!("-only-{name}"), f.genotype.of_one(operator));
+        rows.push(trained_as(lab, Task::Ivif, name, &found, of_one, &[])?);
     }
-    let (mut rows, mut models) = (Vec::new(), Vec::new());
-    for (name, key, genotype) in variants {
-        let model = lab.train(Task::Ivif, &key, &genotype, &[])?;
-        rows.push(Row {
-            name,
-            size: Some(size(lab, &genotype, "")?),
-            scores: Some(lab.score(Task::Ivif, &key, &model)?),
-            genotype: Some(genotype),
-            ..Row::default()
-        });
-        models.push(model);
-    }
-    let networks: Vec<_> = models.iter().map(|m| (m, Part::Whole)).collect();
-    for (row, time) in rows.iter_mut().zip(lab.time(&networks)?) {
-        row.time = Some(time);
-    }
+    let rows = timed_models(lab, rows)?;
     plot(lab, "fig4", &rows, &Metric::PAPER)?;
     let mut columns = vec![Column::Genotype, Column::Params, Column::Work, Column::Time];
-    columns.extend(Metric::PAPER.map(Column::Mean));
+    columns.extend(METRICS.map(Column::Mean));
     Ok(Table {
         name: "fig4",
         title: "Fig. 4: one operator in all blocks",
@@ -117,21 +88,18 @@ pub fn fig4(lab: &Lab<'_>) -> Result<Table> {
 /// Fig. 5: MRI and PET, mean and variance over the test pairs.
 pub fn fig5(lab: &Lab<'_>) -> Result<Table> {
     let found = lab.search(Task::Mif, Strategy::Collaborative, None)?;
-    let trained = lab.train(Task::Mif, &found.key, &found.genotype, &[])?;
-    let models = [
-        ("searched", found.key.as_str(), trained),
-        ("built-in mif", "mif-built-in", Model::builtin("mif")?),
-    ];
-    let mut rows = Vec::new();
-    for (name, key, model) in models {
-        rows.push(Row {
-            name: name.into(),
+    let mut rows = vec![trained(lab, Task::Mif, "searched", &found)?.0];
+    let model = Model::builtin("mif")?;
+    rows.push(Row {
+        name: "built-in mif".into(),
+        runs: vec![Run {
             size: Some(size(lab, &model.genotype, "")?),
-            scores: Some(lab.score(Task::Mif, key, &model)?),
+            scores: Some(lab.score(Task::Mif, "mif-built-in", &model)?),
             genotype: Some(model.genotype),
-            ..Row::default()
-        });
-    }
+            ..Run::default()
+        }],
+        ..Row::default()
+    });
     plot(lab, "fig5", &rows, &FIG5)?;
     let mut columns = vec![Column::Genotype];
     columns.extend(FIG5.map(Column::MeanVariance));
@@ -148,19 +116,19 @@ pub fn fig5(lab: &Lab<'_>) -> Result<Table> {
     })
 }
 
-/// Bars of the means with the standard deviations over the pairs, one chart for each metric.
+/// Bars of the means over the pairs, with the standard deviations over the runs, one chart for each metric.
 fn plot(lab: &Lab<'_>, name: &str, rows: &[Row], metrics: &[Metric]) -> Result<()> {
     const HEIGHT: f64 = 360.0;
     let width = WIDTH / metrics.len() as f64;
     let mut figure = Figure::new();
     for (k, metric) in metrics.iter().enumerate() {
         let groups = rows.iter().filter_map(|row| {
-            let (mean, std) = row.scores.as_ref()?.mean_std(*metric)?;
+            let (mean, std) = row.mean_std(*metric)?;
             Some(Group {
                 name: row.name.clone(),
                 bars: vec![Bar {
                     value: mean,
-                    error: Some((mean - std, mean + std)),
+                    error: (row.runs.len() > 1).then_some((mean - std, mean + std)),
                 }],
             })
         });
@@ -177,7 +145,7 @@ fn plot(lab: &Lab<'_>, name: &str, rows: &[Row], metrics: &[Metric]) -> Result<(
         };
         chart.draw(&mut figure, area);
     }
-    let title = "means over the test pairs, bars of one standard deviation";
+    let title = "means over the test pairs, bars of one standard deviation over the seeds";
     let file = lab.config.out.join(format!("{name}.svg"));
     write_atomic(&file, figure.finish(HEIGHT, title).as_bytes())
 }

@@ -1,8 +1,8 @@
 //! How well LAT predicts the time of networks.
 
-use super::ablations::{round, size};
+use super::ablations::size;
 use super::runs::Lab;
-use super::table::{Column, Row, Table};
+use super::table::{Column, Row, Run, Table};
 use crate::Result;
 use crate::cli::search::open_table;
 use crate::infer::Model;
@@ -24,7 +24,7 @@ use serde_json::json;
 pub fn run(lab: &Lab<'_>) -> Result<Table> {
     let config = lab.config.search_config(Task::Ivif)?;
     let table = open_table(&config, &lab.device)?;
-    let mut rng = Pcg64Mcg::seed_from_u64(lab.config.seed);
+    let mut rng = Pcg64Mcg::seed_from_u64(lab.config.seeds[0]);
     let count = lab.config.latency.networks;
     let models = (0..count)
         .map(|_| random_model(&config, &mut rng))
@@ -46,17 +46,20 @@ pub fn run(lab: &Lab<'_>) -> Result<Table> {
     let errors: Vec<f64> = errors.collect();
     let mut rows = Vec::new();
     for (i, model) in models.iter().enumerate() {
-        let mut extra = vec![("predicted (ms)", json!(round(predicted[i])))];
+        let mut extra = Vec::new();
         if differs.is_none() {
             extra.push((ERROR, json!((errors[i] * 1e3).round() / 10.0)));
         }
         rows.push(Row {
             name: format!("random {}", i + 1),
-            size: Some(size(lab, &model.genotype, "")?),
-            genotype: Some(model.genotype.clone()),
-            time: Some(times[i]),
+            runs: vec![Run {
+                size: Some(size(lab, &model.genotype, "")?),
+                genotype: Some(model.genotype.clone()),
+                predicted: Some(predicted[i]),
+                time: Some(times[i]),
+                ..Run::default()
+            }],
             extra,
-            ..Row::default()
         });
     }
     let svg = scatter(&predicted, &measured).svg(520.0);
@@ -67,7 +70,7 @@ pub fn run(lab: &Lab<'_>) -> Result<Table> {
         false => format!("{rho:.4}"),
     };
     let mut columns = vec![Column::Genotype, Column::Work];
-    columns.extend([Column::Extra("predicted (ms)"), Column::Time]);
+    columns.extend([Column::Predicted, Column::Time]);
     let mut numbers = vec![("spearman", json!(rho))];
     let size_of_errors = match differs {
         Some((what, theirs, ours)) => {

@@ -40,8 +40,7 @@ The experiments:
   fig3      naive and collaborative search of both tasks: heatmaps, SD, SCD
   fig4      the same cells filled with one operator
   fig5      MRI and PET: mean and variance of the metrics
-  terms     beyond the paper: the objective without each of its terms, several seeds
-  operators beyond the paper: fig4 with several seeds
+  terms     beyond the paper: the objective without each of its terms
   latency   beyond the paper: LAT against the measured time of random networks
   all       one after the other
 
@@ -97,7 +96,6 @@ pub enum Name {
     Fig4,
     Fig5,
     Terms,
-    Operators,
     Latency,
 }
 
@@ -151,7 +149,7 @@ pub fn run(args: &ExperimentArgs) -> Result<()> {
 }
 
 /// All of them, what needs no training first.
-const ALL: [Name; 10] = [
+const ALL: [Name; 9] = [
     Name::Latency,
     Name::Table1,
     Name::Table3,
@@ -160,7 +158,6 @@ const ALL: [Name; 10] = [
     Name::Fig4,
     Name::Table2,
     Name::Table4,
-    Name::Operators,
     Name::Terms,
 ];
 
@@ -183,7 +180,6 @@ fn experiment(lab: &Lab<'_>, name: Name) -> Result<()> {
         Name::Fig4 => figures::fig4(lab)?,
         Name::Fig5 => figures::fig5(lab)?,
         Name::Terms => terms::terms(lab)?,
-        Name::Operators => terms::operators(lab)?,
         Name::Latency => latency::run(lab)?,
     };
     // Models that are there already have scales of their own.
@@ -202,11 +198,7 @@ fn check(lab: &Lab<'_>, name: Name) -> Result<()> {
             open_model(model)?;
         }
     }
-    if matches!(
-        name,
-        Name::Table4 | Name::Fig4 | Name::Terms | Name::Operators
-    ) && config.genotype != "searched"
-    {
+    if matches!(name, Name::Table4 | Name::Fig4 | Name::Terms) && config.genotype != "searched" {
         open_genotype(&config.genotype)?;
     }
     if name == Name::Table1 {

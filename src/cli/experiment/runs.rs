@@ -1,6 +1,7 @@
 //! Searches, trainings and measurements that experiments share, each skipped where it is done.
 
 use super::config::ExperimentConfig;
+use super::table::Run;
 use crate::cli::fuser::Fuser;
 use crate::cli::stop::Stop;
 use crate::cli::{folder, memory, open_model, output, search, terminal, train};
@@ -54,13 +55,28 @@ pub struct Lab<'a> {
     pub until: Option<Instant>,
 }
 
-/// A search that has ended.
-pub struct Searched {
-    /// Of its folder, `<task>-<strategy>-lambda<x>`.
+/// A network to train, of a search that has ended or as it was given.
+pub struct Found {
+    /// Begins the names of its models, `<task>-<strategy>-lambda<x>-seed<n>`.
     pub key: String,
+    pub seed: u64,
+    /// As it is trained, with `channels`.
     pub genotype: Genotype,
-    pub table: LatencyTable,
+    /// Milliseconds by the table, as it was searched.
+    pub predicted: Option<f64>,
     pub layers: Vec<LayerWeights>,
+}
+
+impl Found {
+    /// A row's run of this network or of one made from it.
+    pub fn run(&self, genotype: &Genotype) -> Run {
+        Run {
+            seed: Some(self.seed),
+            genotype: Some(genotype.clone()),
+            predicted: self.predicted.filter(|_| *genotype == self.genotype),
+            ..Run::default()
+        }
+    }
 }
 
 /// Values of [`METRICS`] for each test pair.
@@ -87,14 +103,32 @@ impl Lab<'_> {
         &self.config.out
     }
 
-    /// Searches, goes on searching, or reads what an earlier call found. `lambda`: `None` is that of
-    /// `[search]`.
-    pub fn search(&self, task: Task, strategy: Strategy, lambda: Option<f64>) -> Result<Searched> {
+    /// Of each seed: searches, goes on searching, or reads what an earlier call found. `lambda`: `None` is that of `[search]`.
+    pub fn search(
+        &self,
+        task: Task,
+        strategy: Strategy,
+        lambda: Option<f64>,
+    ) -> Result<Vec<Found>> {
+        let seeds = self.config.seeds.iter();
+        seeds
+            .map(|&seed| self.search_from(task, strategy, lambda, seed))
+            .collect()
+    }
+
+    fn search_from(
+        &self,
+        task: Task,
+        strategy: Strategy,
+        lambda: Option<f64>,
+        seed: u64,
+    ) -> Result<Found> {
         let mut config = self.config.search_config(task)?;
+        config.seed = seed;
         config.strategy = strategy;
         config.latency.lambda = lambda.unwrap_or(config.latency.lambda);
         let (what, way) = (task.name(), strategy.name());
-        let key = format!("{what}-{way}-lambda{}", config.latency.lambda);
+        let key = format!("{what}-{way}-lambda{}-seed{seed}", config.latency.lambda);
         config.out = self.out().join("searches").join(&key);
         let out = config.out.clone();
         let file = |name: &str| out.join(name);
@@ -110,10 +144,14 @@ impl Lab<'_> {
             search::execute(config, resume, Stop::at(self.until), &self.device)?;
         }
         let (record, table) = SearchRun::load(&out)?.found()?;
-        Ok(Searched {
+        let mut genotype = record.genotype;
+        let predicted = Some(table.predict(&genotype)?);
+        genotype.channels = self.config.channels_of(genotype.channels);
+        Ok(Found {
             key,
-            genotype: record.genotype,
-            table,
+            seed,
+            genotype,
+            predicted,
             layers: record.layers,
         })
     }
@@ -138,27 +176,20 @@ impl Lab<'_> {
         Err(Error::config("out", detail))
     }
 
-    /// Trains, goes on training, or finds what an earlier call trained.
+    /// Trains, goes on training, or finds what an earlier call trained: the model and the name of its folder.
     pub fn train(
         &self,
         task: Task,
         key: &str,
         genotype: &Genotype,
         extra: &[&str],
-    ) -> Result<Model> {
-        self.train_seeded(task, key, genotype, extra, self.config.seed)
-    }
-
-    /// [`Lab::train`] with another seed than the experiment's.
-    pub fn train_seeded(
-        &self,
-        task: Task,
-        key: &str,
-        genotype: &Genotype,
-        extra: &[&str],
         seed: u64,
-    ) -> Result<Model> {
-        let out = self.out().join("models").join(key);
+    ) -> Result<(String, Model)> {
+        let key = match self.config.channels {
+            0 => key.to_string(),
+            channels => format!("{key}-c{channels}"),
+        };
+        let out = self.out().join("models").join(&key);
         let mut config = self.config.train_config(task, extra)?;
         config.seed = seed;
         config.out.clone_from(&out);
@@ -185,7 +216,8 @@ impl Lab<'_> {
             let resume = out.join("checkpoint.safetensors").exists();
             train::execute(config, resume, Stop::at(self.until), &self.device)?;
         }
-        open_model(&out.join("model.safetensors").to_string_lossy())
+        let model = open_model(&out.join("model.safetensors").to_string_lossy())?;
+        Ok((key, model))
     }
 
     /// What a task's searches, trainings and scores read is named and there.

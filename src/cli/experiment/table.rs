@@ -6,6 +6,7 @@ use crate::Result;
 use crate::metrics::Metric;
 use crate::net::{Genotype, count_parts};
 use crate::search::{Timing, brief};
+use crate::stats::mean_std;
 use crate::train::Task;
 use serde_json::{Value, json};
 
@@ -38,24 +39,30 @@ impl Size {
     }
 }
 
-/// One network of an experiment.
+/// One network of a row: that of a seed, where there are several.
 #[derive(Clone, Debug, Default)]
-pub struct Row {
-    pub name: String,
+pub struct Run {
+    pub seed: Option<u64>,
     pub genotype: Option<Genotype>,
+    /// By the latency table of the search, in milliseconds.
+    pub predicted: Option<f64>,
     pub size: Option<Size>,
     pub time: Option<Timing>,
     pub scores: Option<Scores>,
-    /// Cells of this experiment alone, by column.
-    pub extra: Vec<(&'static str, Value)>,
 }
 
-impl Row {
+impl Run {
     fn json(&self) -> Value {
-        let mut v = json!({"name": self.name});
+        let mut v = json!({});
         let mut put = |key: &str, value: Value| v[key] = value;
+        if let Some(seed) = self.seed {
+            put("seed", json!(seed));
+        }
         if let Some(g) = &self.genotype {
             put("genotype", json!(g));
+        }
+        if let Some(predicted) = self.predicted {
+            put("predicted_ms", json!(predicted));
         }
         if let Some(size) = &self.size {
             put("size", json!(size));
@@ -74,10 +81,63 @@ impl Row {
             });
             put("metrics", Value::Object(mean.collect()));
         }
+        v
+    }
+
+    fn mean(&self, metric: Metric) -> Option<f64> {
+        Some(self.scores.as_ref()?.mean_std(metric)?.0)
+    }
+}
+
+/// The networks that are compared with the other rows.
+#[derive(Clone, Debug, Default)]
+pub struct Row {
+    pub name: String,
+    pub runs: Vec<Run>,
+    /// Cells of this experiment alone, by column.
+    pub extra: Vec<(&'static str, Value)>,
+}
+
+impl Row {
+    fn json(&self) -> Value {
+        let runs: Vec<Value> = self.runs.iter().map(Run::json).collect();
+        let mut v = json!({"name": self.name, "runs": runs});
         for (key, value) in &self.extra {
-            put(key, value.clone());
+            v[*key] = value.clone();
         }
         v
+    }
+
+    /// Mean and standard deviation over the runs of the mean over the test pairs.
+    pub fn mean_std(&self, metric: Metric) -> Option<(f64, f64)> {
+        let means: Vec<f64> = self.runs.iter().filter_map(|r| r.mean(metric)).collect();
+        mean_std(&means)
+    }
+
+    /// Over the runs: the mean, with the standard deviation where they differ.
+    fn number(&self, of: impl Fn(&Run) -> Option<f64>, digits: usize) -> String {
+        let values: Vec<f64> = self.runs.iter().filter_map(of).collect();
+        match mean_std(&values) {
+            None => "-".into(),
+            Some((mean, std)) if values.len() > 1 && std > 0.0 => {
+                format!("{mean:.digits$} ± {std:.digits$}")
+            }
+            Some((mean, _)) => format!("{mean:.digits$}"),
+        }
+    }
+
+    /// What the networks of the runs are, each once.
+    fn networks(&self, of: impl Fn(&Genotype) -> String) -> String {
+        let mut found: Vec<String> = Vec::new();
+        for name in self.runs.iter().filter_map(|r| r.genotype.as_ref()).map(of) {
+            if !found.contains(&name) {
+                found.push(name);
+            }
+        }
+        match found.is_empty() {
+            true => "-".into(),
+            false => found.join("; "),
+        }
     }
 }
 
@@ -89,6 +149,7 @@ pub enum Column {
     Cells,
     /// Cells and operators.
     Genotype,
+    Predicted,
     Params,
     Work,
     Time,
@@ -102,6 +163,7 @@ impl Column {
             Column::Extra(name) => name.into(),
             Column::Cells => "cells".into(),
             Column::Genotype => "genotype".into(),
+            Column::Predicted => "predicted (ms)".into(),
             Column::Params => "parameters (M)".into(),
             Column::Work => "G multiply-adds".into(),
             Column::Time => "time (ms)".into(),
@@ -111,39 +173,35 @@ impl Column {
     }
 
     fn cell(self, row: &Row) -> String {
-        let none = || "-".to_string();
+        let size = |of: fn(&Size) -> f64| move |r: &Run| r.size.as_ref().map(of);
         match self {
             Column::Extra(name) => {
                 let found = row.extra.iter().find(|(key, _)| *key == name);
-                found.map_or_else(none, |(_, v)| match v {
+                found.map_or("-".into(), |(_, v)| match v {
                     Value::String(s) => s.clone(),
                     v => v.to_string(),
                 })
             }
-            Column::Cells => row.genotype.as_ref().map_or_else(none, |g| {
+            Column::Cells => row.networks(|g| {
                 let cells: Vec<&str> = g.cells().map(|(_, c)| c.cell.name()).collect();
                 format!("{{{}}}", cells.join(", "))
             }),
-            Column::Genotype => row.genotype.as_ref().map_or_else(none, |g| {
+            Column::Genotype => row.networks(|g| {
                 let cells: Vec<String> = g.cells().map(|(_, c)| brief(c)).collect();
                 cells.join(", ")
             }),
-            Column::Params => row
-                .size
-                .map_or_else(none, |s| format!("{:.3}", s.params as f64 / 1e6)),
-            Column::Work => row
-                .size
-                .map_or_else(none, |s| format!("{:.2}", s.multiply_adds as f64 / 1e9)),
-            Column::Time => row
-                .time
-                .map_or_else(none, |t| format!("{:.1}", t.median_ms)),
-            Column::Mean(m) => {
-                let found = row.scores.as_ref().and_then(|s| s.mean_std(m));
-                found.map_or_else(none, |(mean, _)| format!("{mean:.3}"))
-            }
+            Column::Predicted => row.number(|r| r.predicted, 1),
+            Column::Params => row.number(size(|s| s.params as f64 / 1e6), 3),
+            Column::Work => row.number(size(|s| s.multiply_adds as f64 / 1e9), 2),
+            Column::Time => row.number(|r| Some(r.time?.median_ms), 1),
+            Column::Mean(m) => row.number(|r| r.mean(m), 3),
             Column::MeanVariance(m) => {
-                let found = row.scores.as_ref().and_then(|s| s.mean_std(m));
-                found.map_or_else(none, |(mean, std)| format!("{mean:.3}, {:.4}", std * std))
+                let variance = |r: &Run| Some(r.scores.as_ref()?.mean_std(m)?.1.powi(2));
+                format!(
+                    "{}, {}",
+                    row.number(|r| r.mean(m), 3),
+                    row.number(variance, 4)
+                )
             }
         }
     }
@@ -222,20 +280,27 @@ pub fn scale(config: &ExperimentConfig, task: Task) -> Result<String> {
     let t = config.train_config(task, &[])?;
     let e = s.epochs;
     Ok(format!(
-        "Scale ({}): C = {}, {} patches of {} x {}; search: {} rounds of {} + {} inner epochs (the paper: 24 of 5 + 5); \
-         training: {} + {} epochs (the paper: 100 + 1000); latency table at {} x {}; seed {}.",
+        "Scale ({}): search: C = {}, {} patches of {} x {}, {} of each pair, {} + {} x ({} + {}) inner epochs in each stage (the paper: \
+         C = 32, 64 x 64, 12 x (5 + 5)); latency table at {} x {}; training: C = {}, {} patches of {} x {}, {} + {} epochs (the \
+         paper: 100 + 1000); seeds {:?}.",
         task.name(),
         s.space.channels,
         s.batch,
         s.patch,
         s.patch,
-        e.n,
+        s.data.patches_per_pair,
+        e.warmup,
+        e.m,
         e.t,
         e.s,
-        t.stage1.epochs,
-        t.stage2.epochs,
         s.latency.width,
         s.latency.height,
-        config.seed
+        config.channels_of(s.space.channels),
+        t.batch,
+        t.patch,
+        t.patch,
+        t.stage1.epochs,
+        t.stage2.epochs,
+        config.seeds
     ))
 }
