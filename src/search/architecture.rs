@@ -51,18 +51,29 @@ impl LayerWeights {
 
     /// All weights to a power, and their sums 1 again.
     pub fn sharpened(&self, power: f64) -> Self {
-        let sharp = |v: &Vec<f64>| {
+        self.each(|v| {
             let raised: Vec<f64> = v.iter().map(|w| w.powf(power)).collect();
             let sum: f64 = raised.iter().sum();
             raised.into_iter().map(|w| w / sum).collect()
-        };
+        })
+    }
+
+    /// All weights with this share of equal ones.
+    pub fn evened(&self, share: f64) -> Self {
+        self.each(|v| {
+            let there: Vec<bool> = v.iter().map(|&w| w > 0.0).collect();
+            let both = v.iter().zip(equal(&there));
+            both.map(|(w, e)| (1.0 - share) * w + share * e).collect()
+        })
+    }
+
+    fn each(&self, of: impl Fn(&[f64]) -> Vec<f64>) -> Self {
+        let alpha = self.alpha.iter();
         Self {
             layer: self.layer.clone(),
-            beta: sharp(&self.beta),
-            alpha: self
-                .alpha
-                .iter()
-                .map(|a| a.iter().map(sharp).collect())
+            beta: of(&self.beta),
+            alpha: alpha
+                .map(|blocks| blocks.iter().map(|a| of(a)).collect())
                 .collect(),
         }
     }

@@ -127,6 +127,7 @@ pub struct WeightsConfig {
 pub struct ArchitectureConfig {
     pub estimator: Estimator,
     pub samples: usize,
+    pub explore: f64,
     pub travel: f64,
     pub lr: f64,
     pub average: u64,
@@ -194,6 +195,8 @@ impl SearchConfig {
             ("architecture.beta2", a.beta2),
         ];
         require("in [0, 1)", |v| (0.0..1.0).contains(&v), below_one)?;
+        let shares = [("architecture.explore", a.explore)];
+        require("in [0, 1]", |v| (0.0..=1.0).contains(&v), shares)?;
         // No product of these numbers overflows.
         let bounded = [
             ("space.channels", s.channels as f64, 512.0),

@@ -47,7 +47,7 @@ impl Searcher {
         rng
     }
 
-    /// A network of a stage: its searched layers drawn by their weights, those before them as they were chosen.
+    /// A network of a stage: its searched layers drawn by these weights, those before them as they were chosen.
     pub(super) fn draw(
         &self,
         stage: u8,
@@ -287,5 +287,196 @@ impl LayerWeights {
             blocks: blocks.collect(),
             cell: CellKind::ALL[cell],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::EpochSampler;
+    use crate::data::dataset::{PairDataset, Scene};
+    use crate::device::Device;
+    use crate::search::{Effort, LatencyKey, SearchConfig};
+    use crate::tensor::Tensor;
+
+    /// One cell of one block, two kinds of cells and two operators: four networks.
+    fn searcher() -> Searcher {
+        let keys = [
+            "perceptual=none",
+            "patch=16",
+            "batch=2",
+            "space.channels=2",
+            "space.cells=1",
+            "space.blocks=1",
+            "space.kinds=[\"SC\", \"MS\"]",
+            "space.operators=[\"3-RB\", \"CA\"]",
+            "architecture.samples=3",
+        ];
+        let config = SearchConfig::load(None, &keys.map(String::from)).unwrap();
+        let key = LatencyKey {
+            device: "cpu".into(),
+            dtype: "f32".into(),
+            width: 16,
+            height: 16,
+            channels: 2,
+            version: "0".into(),
+        };
+        let effort = Effort {
+            runs: 1,
+            cold: false,
+        };
+        let table = LatencyTable::measure(&Device::Cpu, key, effort, |_| {}).unwrap();
+        let scene = |i: usize| {
+            let wave = |k: usize| (0..400).map(|j| (j * k % 97) as f32 / 97.0).collect();
+            Scene {
+                name: format!("waves{i}"),
+                width: 20,
+                height: 20,
+                a: wave(5 + i),
+                b: wave(11 + i),
+            }
+        };
+        let data = PairDataset::from_scenes((0..4).map(scene).collect()).unwrap();
+        let s = Searcher::new(config, table, None, &data, None, &Device::Cpu).unwrap();
+        let set = |name: &str, v: [f32; 2]| {
+            let v = Tensor::from_vec([2], v.to_vec()).unwrap();
+            s.store().set(name, &v).unwrap();
+        };
+        set("beta.ffm.cell0", [0.4, -0.3]);
+        set("alpha.ffm.cell0.SC.block0", [-0.5, 0.2]);
+        set("alpha.ffm.cell0.MS.block0", [0.1, 0.6]);
+        s
+    }
+
+    /// By the phase, what `judge_draws` gives on average over many batches of draws, with its standard error.
+    fn on_average(s: &Searcher, phase: Phase, charge: f64, patches: &Batch) -> Vec<(f64, f64)> {
+        const TIMES: usize = 250;
+        let mut rng = Pcg64Mcg::seed_from_u64(7);
+        let mut all: Vec<Vec<f64>> = Vec::new();
+        for _ in 0..TIMES {
+            let judged = s.judge_draws((1, phase), charge, patches, &mut rng);
+            let gradients = judged.unwrap().gradients.into_values().flatten();
+            all.push(gradients.collect());
+        }
+        let of = |i: usize| {
+            let values: Vec<f64> = all.iter().map(|g| g[i]).collect();
+            let (mean, std) = crate::stats::mean_std(&values).unwrap();
+            (mean, std / (TIMES as f64).sqrt())
+        };
+        (0..all[0].len()).map(of).collect()
+    }
+
+    /// The expected loss of all four networks, differentiated by hand, is what drawn networks estimate.
+    #[test]
+    fn draws_estimate_the_gradient_of_the_expected_loss() {
+        let s = searcher();
+        let mut patches = Batch::new(2, 16).unwrap();
+        let (_, val) = s.halves();
+        let mut sampler = EpochSampler::new(val.len(), 3).unwrap();
+        val.sample_batch(&mut sampler, None, &mut patches).unwrap();
+        let layers = s.layers().unwrap();
+        let (kinds, ops) = ([0, 2], [OpKind::Residual3, OpKind::ChannelAttention]);
+        let beta = kinds.map(|k| layers[0].beta[k]);
+        let alpha = kinds.map(|k| ops.map(|op| layers[0].alpha[k][0][op as usize]));
+        let loss = kinds.map(|k| {
+            ops.map(|op| {
+                let gene = CellGene {
+                    cell: CellKind::ALL[k],
+                    blocks: vec![op],
+                };
+                let mut network = s.chosen().unwrap();
+                network[0] = gene;
+                s.loss_of(&network, 1, &patches).unwrap()
+            })
+        });
+        let of_cell = [0, 1].map(|k| (0..2).map(|i| alpha[k][i] * loss[k][i]).sum::<f64>());
+        let expected: f64 = (0..2).map(|k| beta[k] * of_cell[k]).sum();
+        let d_beta = [0, 1].map(|k| beta[k] * (of_cell[k] - expected));
+        let d_alpha =
+            [0, 1].map(|k| [0, 1].map(|i| beta[k] * alpha[k][i] * (loss[k][i] - of_cell[k])));
+        // By name: MS stands before SC.
+        let d_alpha = [d_alpha[1], d_alpha[0]].concat();
+        for (phase, exact) in [
+            (Phase::Cells, &d_beta[..]),
+            (Phase::Operators, &d_alpha[..]),
+        ] {
+            let found = on_average(&s, phase, 0.0, &patches);
+            assert_eq!(found.len(), exact.len());
+            let largest = exact.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            for (&(mean, error), exact) in found.iter().zip(exact) {
+                assert!(
+                    (mean - exact).abs() < 4.0 * error,
+                    "{phase:?}: {found:?} for {exact}"
+                );
+                assert!(error < 0.3 * largest, "too coarse to tell: {found:?}");
+            }
+        }
+    }
+
+    /// lambda LAT needs no draw: its gradient is that of Eq. 3 by reverse mode.
+    #[test]
+    fn latency_is_charged_exactly() {
+        let s = searcher();
+        let patches = Batch::new(2, 16).unwrap();
+        for phase in [Phase::Cells, Phase::Operators] {
+            let with = |charge: f64| {
+                let judged = s.judge_draws((1, phase), charge, &patches, &mut s.chance(0, 1));
+                let judged = judged.unwrap();
+                (
+                    judged.lat,
+                    judged
+                        .gradients
+                        .into_values()
+                        .flatten()
+                        .collect::<Vec<f64>>(),
+                )
+            };
+            let ((lat, free), (_, charged)) = (with(0.0), with(2.0));
+            let tape = s.record_step(1, Update::Architecture(phase)).unwrap();
+            let mut session = Session::new(&tape, s.store()).unwrap();
+            let mut mix = |charge: f64| {
+                let judged = s
+                    .judge_mix(&mut session, (1, phase), charge, &patches)
+                    .unwrap();
+                (
+                    judged.lat,
+                    judged
+                        .gradients
+                        .into_values()
+                        .flatten()
+                        .collect::<Vec<f64>>(),
+                )
+            };
+            let ((lat_of_mix, free_mix), (_, charged_mix)) = (mix(0.0), mix(2.0));
+            assert!((lat / lat_of_mix - 1.0).abs() < 1e-6);
+            for i in 0..free.len() {
+                let (drawn, mixed) = (charged[i] - free[i], charged_mix[i] - free_mix[i]);
+                assert!(
+                    drawn.abs() > 0.0 && (drawn - mixed).abs() < 1e-4 * lat,
+                    "{drawn} {mixed}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_network_is_drawn_as_often_as_its_weights_say() {
+        let s = searcher();
+        let layers = s.layers().unwrap();
+        let mut rng = Pcg64Mcg::seed_from_u64(5);
+        let drawn: Vec<CellGene> = (0..4000).map(|_| layers[0].draw(&mut rng)).collect();
+        let share = |of: &dyn Fn(&CellGene) -> bool| {
+            drawn.iter().filter(|g| of(g)).count() as f64 / drawn.len() as f64
+        };
+        let successive = share(&|g| g.cell == CellKind::Successive);
+        assert!(
+            (successive - layers[0].beta[0]).abs() < 0.03,
+            "{successive}"
+        );
+        let both =
+            share(&|g| g.cell == CellKind::MultiScale && g.blocks[0] == OpKind::ChannelAttention);
+        let exact = layers[0].beta[2] * layers[0].alpha[2][0][OpKind::ChannelAttention as usize];
+        assert!((both - exact).abs() < 0.03, "{both} for {exact}");
+        assert_eq!(share(&|g| g.cell == CellKind::Decomposition), 0.0);
     }
 }

@@ -373,7 +373,10 @@ impl Searcher {
 
     /// A step of the weights of a network that is drawn.
     fn draw_weights(&self, stage: u8, step: u64) -> Result<Session> {
-        let network = self.draw(stage, &self.layers()?, &mut self.chance(step, 0))?;
+        let explore = self.config.architecture.explore;
+        let layers = self.layers()?;
+        let layers: Vec<_> = layers.iter().map(|l| l.evened(explore)).collect();
+        let network = self.draw(stage, &layers, &mut self.chance(step, 0))?;
         Session::new(&self.record_network(&network, stage, true)?, &self.store)
     }
 

@@ -3,6 +3,8 @@
 use super::world::{World, colour, grey, text};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::time::Duration;
 
 /// A laboratory so small that a search takes a second. The test pairs are the training pairs.
 const LAB: &str = r#"
@@ -229,7 +231,7 @@ fn outcomes(world: &World, out: &str) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn all_experiments_stopped_again_and_again_end_with_the_same_bits() {
+fn all_experiments_killed_and_stopped_again_and_again_end_with_the_same_bits() {
     let world = lab();
     let run = "experiment all --config lab.toml \
                --set fig4.operators=['3-RB'] --set table3.lambdas=[0.2] --set search.latency.lambda=0.2";
@@ -238,6 +240,18 @@ fn all_experiments_stopped_again_and_again_end_with_the_same_bits() {
     let again = format!("{run} --set search.latency.table=t.json");
     let said = world.good(&format!("{again} --out once"));
     assert!(said.contains("written: once/terms.md"), "{said}");
+    // Killed five times, at times that fall anywhere.
+    for k in 0..5 {
+        let mut child = world
+            .command(&format!("{again} --out often"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(150 + 397 * k));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
     let mut stops = 0;
     loop {
         let ran = world.run(&format!("{again} --out often --budget 1s"));
