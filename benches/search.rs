@@ -30,6 +30,8 @@ fn searcher(device: &Device, [channels, batch, patch]: [usize; 3]) -> Result<Sea
         "space.frame.levels=false".to_string(),
         "space.frame.border=0".to_string(),
         "latency.unit=ms".to_string(),
+        "weights.optimizer=sgd".to_string(),
+        "architecture.estimator=relaxed".to_string(),
         "space.frame.ends=0".to_string(),
         format!("space.channels={channels}"),
         format!("batch={batch}"),

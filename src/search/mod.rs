@@ -17,8 +17,8 @@ mod verdict;
 
 pub use architecture::{LayerWeights, brief, derive, read_layers};
 pub use config::{
-    ArchitectureConfig, DEFAULT_CONFIG, EpochsConfig, LatencyConfig, LatencyPrecision, LatencyUnit,
-    SearchConfig, SpaceConfig, Strategy, WeightsConfig,
+    ArchitectureConfig, DEFAULT_CONFIG, EpochsConfig, Estimator, LatencyConfig, LatencyPrecision,
+    LatencyUnit, SearchConfig, SpaceConfig, Strategy, WeightsConfig,
 };
 pub use descent::Gradient;
 pub use key::LatencyKey;

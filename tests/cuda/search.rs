@@ -3,7 +3,9 @@
 use crate::card::{card, fault};
 use hafuse::data::dataset::{PairDataset, Scene};
 use hafuse::device::Device;
-use hafuse::search::{Effort, LatencyKey, LatencyTable, SearchConfig, Searcher, Update};
+use hafuse::search::{
+    Effort, LatencyKey, LatencyTable, SearchConfig, SearchEvent, Searcher, Update,
+};
 use hafuse::{Session, Tensor};
 use std::collections::BTreeMap;
 
@@ -16,6 +18,8 @@ fn config(more: &[&str]) -> SearchConfig {
         "space.cells=1",
         "space.blocks=1",
         "architecture.beta_std=0.1",
+        // Adam makes a step of any gradient, also of what rounding left.
+        "weights.optimizer=sgd",
     ];
     let keys: Vec<String> = keys.iter().chain(more).map(|k| k.to_string()).collect();
     SearchConfig::load(None, &keys).expect("is valid")
@@ -44,8 +48,7 @@ fn table() -> LatencyTable {
 /// Outputs by their step and name.
 type Outputs = BTreeMap<String, f64>;
 
-/// Outputs, parameters and first moments after one step of each kind, in a stage of a search.
-fn steps(device: &Device, keys: &[&str], stage: u8) -> (Outputs, BTreeMap<String, Tensor>) {
+fn pictures() -> PairDataset {
     let wave = |k: usize| (0..20 * 20).map(|i| (i * k % 97) as f32 / 97.0).collect();
     let scene = |i: usize| Scene {
         name: i.to_string(),
@@ -54,7 +57,12 @@ fn steps(device: &Device, keys: &[&str], stage: u8) -> (Outputs, BTreeMap<String
         a: wave(5 + i),
         b: wave(11 + i),
     };
-    let data = PairDataset::from_scenes(vec![scene(0), scene(1)]).expect("are scenes");
+    PairDataset::from_scenes(vec![scene(0), scene(1)]).expect("are scenes")
+}
+
+/// Outputs, parameters and first moments after one step of each kind, in a stage of a search.
+fn steps(device: &Device, keys: &[&str], stage: u8) -> (Outputs, BTreeMap<String, Tensor>) {
+    let data = pictures();
     let s = Searcher::new(config(keys), table(), None, &data, None, device).expect("starts");
     let schedule = s.schedule();
     let phases = schedule.phases().iter();
@@ -135,6 +143,44 @@ fn steps_of_a_naive_search_are_those_of_the_cpu() {
 #[test]
 fn steps_that_recompute_are_those_of_the_cpu() {
     compare(&["space.recompute=true"], 1);
+}
+
+/// A search from beginning to end: drawn networks have other sessions in every step.
+#[test]
+fn a_search_of_drawn_networks_decides_as_on_the_cpu() {
+    let Some(device) = card() else { return };
+    let found = [&Device::Cpu, &device].map(|device| {
+        let keys = [
+            "epochs.n=2",
+            "epochs.m=2",
+            "epochs.t=1",
+            "epochs.s=1",
+            "epochs.warmup=1",
+            "space.operators=[\"3-SC\", \"3-RB\", \"CA\"]",
+            "weights.optimizer=adam",
+        ];
+        let mut s =
+            Searcher::new(config(&keys), table(), None, &pictures(), None, device).expect("starts");
+        let mut losses = Vec::new();
+        let ran = s.run(|event| {
+            if let SearchEvent::Step(step) = event {
+                losses.extend([Some(step.train), step.val].into_iter().flatten());
+            }
+            Ok(())
+        });
+        ran.unwrap_or_else(|e| panic!("{e} {}", fault()));
+        (losses, s.layers().expect("are finite"))
+    });
+    let [(on_cpu, layers), (on_card, others)] = found;
+    assert!(on_cpu.len() > 5);
+    for (a, b) in on_cpu.iter().zip(&on_card) {
+        assert!((a / b - 1.0).abs() < 1e-3, "{on_cpu:?} {on_card:?}");
+    }
+    for (a, b) in layers.iter().zip(&others) {
+        for (a, b) in a.beta.iter().zip(&b.beta) {
+            assert!((a - b).abs() < 1e-3, "{layers:?} {others:?}");
+        }
+    }
 }
 
 fn compare(keys: &[&str], stage: u8) {
