@@ -340,7 +340,7 @@ impl Plot {
 }
 
 /// Names of series at the top right, each with what `sample` draws in a width of 24.
-fn legend(
+pub(super) fn legend(
     fig: &mut Figure,
     area: Area,
     names: &[&str],

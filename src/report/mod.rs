@@ -21,6 +21,7 @@ mod raster;
 pub mod run;
 #[cfg(test)]
 mod samples;
+pub mod scatter;
 pub mod scores;
 pub mod search;
 pub mod sheet;

@@ -42,6 +42,8 @@ lambdas = [0.0, 0.2]
 models = ["tiny.safetensors"]
 [latency]
 networks = 3
+[target]
+ms = [100.0]
 "#;
 
 fn lab() -> World {

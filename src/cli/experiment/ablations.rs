@@ -1,5 +1,6 @@
 //! Tables 1 to 4.
 
+use super::peers::{self, PYTORCH};
 use super::runs::{Found, Lab, METRICS};
 use super::table::{Column, Row, Run, Size, Table};
 use crate::Result;
@@ -31,6 +32,11 @@ pub fn table1(lab: &Lab<'_>) -> Result<Table> {
             });
         }
     }
+    rows.extend(
+        peers::rows(&lab.config.peers)?
+            .into_iter()
+            .filter(|r| !r.runs[0].given.is_empty()),
+    );
     Ok(Table {
         name: "table1",
         title: "Table 1: the feature-level module and the whole network",
@@ -95,26 +101,34 @@ pub fn table2(lab: &Lab<'_>) -> Result<Table> {
             rows.push((row, models.iter().map(|m| (m, part)).collect()));
         }
     }
-    let rows = timed(lab, rows)?;
+    let mut rows = timed(lab, rows)?;
+    rows.extend(peers::rows(&lab.config.peers)?);
     let m = lab.config.measure;
     Ok(Table {
         name: "table2",
         title: "Table 2: parameters, work and time",
         notes: vec![format!(
-            "Work and time at {} x {}; median of {} runs, all networks in turns. F is the feature-level module, F+O the \
-             whole network. The paper's times are of a GTX 1070, its FLOPs read like multiply-adds.",
+            "Work and time at {} x {}; median of {} runs, all of our networks in turns. F is the feature-level module, F+O the \
+             whole network. The paper's times are of a GTX 1070; what it prints for its own networks are multiply-adds, for DenseFuse and U2Fusion twice that, halved here. Times of others are of PyTorch with two threads on another \
+             machine: the order of magnitude is meant.",
             m.width, m.height, m.runs
         )],
-        columns: vec![Column::Genotype, Column::Params, Column::Work, Column::Time],
+        columns: vec![
+            Column::Genotype,
+            Column::Params,
+            Column::Work,
+            Column::Time,
+            Column::Extra(PYTORCH),
+        ],
         rows,
         paper: vec![
-            ("Ours F", vec!["-", "0.941", "125.94", "75"]),
+            ("Ours F", vec!["-", "0.941", "125.94", "75", "-"]),
             (
                 "Ours F+O",
-                vec!["{SC, MS, SC, SC}", "1.131", "181.86", "121"],
+                vec!["{SC, MS, SC, SC}", "1.131", "181.86", "121", "-"],
             ),
-            ("DenseFuse", vec!["-", "0.074", "48.96", "251"]),
-            ("U2Fusion", vec!["-", "0.659", "366.34", "123"]),
+            ("DenseFuse", vec!["-", "0.074", "24.48", "251", "-"]),
+            ("U2Fusion", vec!["-", "0.659", "183.17", "123", "-"]),
         ],
         ..Table::default()
     })
@@ -125,8 +139,7 @@ pub fn table3(lab: &Lab<'_>) -> Result<Table> {
     let t = &lab.config.table3;
     let mut rows = Vec::new();
     for &lambda in &t.lambdas {
-        // 0.05 * 0.006 is 0.00030000000000000003; the product names a folder.
-        let charge = (lambda * t.factor * 1e12).round() / 1e12;
+        let charge = lab.charge(lambda);
         let found = lab.search(Task::Ivif, Strategy::Collaborative, Some(charge))?;
         let (mut row, models) = trained(lab, Task::Ivif, &format!("lambda {lambda}"), &found)?;
         row.extra = vec![("charge", json!(charge))];
@@ -255,6 +268,7 @@ pub fn chosen(lab: &Lab<'_>) -> Result<Vec<Found>> {
     let found = seeds.map(|&seed| Found {
         key: format!("ivif-of-{stem}-seed{seed}"),
         seed,
+        channels: genotype.channels,
         genotype: genotype.clone(),
         predicted: None,
         layers: Vec::new(),

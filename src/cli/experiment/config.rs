@@ -23,11 +23,13 @@ pub struct ExperimentConfig {
     pub perceptual: Perceptual,
     pub features: PathBuf,
     pub genotype: String,
+    pub peers: PathBuf,
     pub ivif: Folders,
     pub mif: Folders,
     pub measure: Measure,
     pub table2: Table2,
     pub table3: Table3,
+    pub target: Target,
     pub fig4: Fig4,
     pub latency: Latency,
     pub search: toml::Table,
@@ -74,6 +76,12 @@ pub struct Fig4 {
     pub operators: Vec<OpKind>,
 }
 
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    pub ms: Vec<f64>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Latency {
@@ -111,6 +119,8 @@ impl ExperimentConfig {
         ])?;
         let lambdas = self.table3.lambdas.iter().map(|&l| ("table3.lambdas", l));
         require("0 or above", |v| v >= 0.0, lambdas)?;
+        let targets = self.target.ms.iter().map(|&ms| ("target.ms", ms));
+        require("above 0", |v| v > 0.0, targets)?;
         let networks = [("latency.networks", self.latency.networks as f64)];
         require("3 or above", |v| v >= 3.0, networks)?;
         let seeds = [("number of seeds", self.seeds.len() as f64)];

@@ -156,12 +156,17 @@ fn random_model(config: &SearchConfig, rng: &mut Pcg64Mcg) -> Result<Model> {
         guided_filter: GuidedFilterGene::default(),
         frame: config.space.frame,
     };
+    untrained("random", &genotype, config.seed)
+}
+
+/// A model with random weights, to be timed.
+pub fn untrained(name: &str, genotype: &Genotype, seed: u64) -> Result<Model> {
     let store = ParamStore::default();
-    initial_params(&param_specs(&genotype)?, config.seed, DType::F32, &store)?;
+    initial_params(&param_specs(genotype)?, seed, DType::F32, &store)?;
     Ok(Model {
-        name: "random".into(),
+        name: name.into(),
         about: String::new(),
         weights: store.export(|_| true)?,
-        genotype,
+        genotype: genotype.clone(),
     })
 }

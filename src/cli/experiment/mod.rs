@@ -3,9 +3,12 @@
 mod ablations;
 mod config;
 mod figures;
+mod frontier;
 mod latency;
+mod peers;
 mod runs;
 mod table;
+mod target;
 mod terms;
 
 use super::device::DeviceArg;
@@ -42,6 +45,8 @@ The experiments:
   fig5      MRI and PET: mean and variance of the metrics
   terms     beyond the paper: the objective without each of its terms
   latency   beyond the paper: LAT against the measured time of random networks
+  target    beyond the paper: searches for given latencies, and the times that came out
+  frontier  beyond the paper: quality against latency of searched networks, models and others
   all       one after the other
 
 What an experiment writes into its folder:
@@ -97,6 +102,8 @@ pub enum Name {
     Fig5,
     Terms,
     Latency,
+    Target,
+    Frontier,
 }
 
 /// Runs an experiment, or what is left of it.
@@ -149,7 +156,7 @@ pub fn run(args: &ExperimentArgs) -> Result<()> {
 }
 
 /// All of them, what needs no training first.
-const ALL: [Name; 9] = [
+const ALL: [Name; 11] = [
     Name::Latency,
     Name::Table1,
     Name::Table3,
@@ -159,6 +166,8 @@ const ALL: [Name; 9] = [
     Name::Table2,
     Name::Table4,
     Name::Terms,
+    Name::Target,
+    Name::Frontier,
 ];
 
 fn tasks(name: Name) -> &'static [Task] {
@@ -181,6 +190,8 @@ fn experiment(lab: &Lab<'_>, name: Name) -> Result<()> {
         Name::Fig5 => figures::fig5(lab)?,
         Name::Terms => terms::terms(lab)?,
         Name::Latency => latency::run(lab)?,
+        Name::Target => target::run(lab)?,
+        Name::Frontier => frontier::run(lab)?,
     };
     // Models that are there already have scales of their own.
     let trained = match name {
@@ -193,7 +204,8 @@ fn experiment(lab: &Lab<'_>, name: Name) -> Result<()> {
 /// What an experiment needs is there: said before the hours that come first.
 fn check(lab: &Lab<'_>, name: Name) -> Result<()> {
     let config = lab.config;
-    if matches!(name, Name::Table1 | Name::Table2) {
+    if matches!(name, Name::Table1 | Name::Table2 | Name::Frontier) {
+        peers::rows(&config.peers)?;
         for model in &config.table2.models {
             open_model(model)?;
         }

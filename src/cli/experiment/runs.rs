@@ -60,8 +60,10 @@ pub struct Found {
     /// Begins the names of its models, `<task>-<strategy>-lambda<x>-seed<n>`.
     pub key: String,
     pub seed: u64,
-    /// As it is trained, with `channels`.
+    /// As it is trained, with the channels of the configuration.
     pub genotype: Genotype,
+    /// As it was searched.
+    pub channels: usize,
     /// Milliseconds by the table, as it was searched.
     pub predicted: Option<f64>,
     pub layers: Vec<LayerWeights>,
@@ -110,25 +112,45 @@ impl Lab<'_> {
         strategy: Strategy,
         lambda: Option<f64>,
     ) -> Result<Vec<Found>> {
+        let mut config = self.config.search_config(task)?;
+        config.strategy = strategy;
+        config.latency.lambda = lambda.unwrap_or(config.latency.lambda);
+        let key = format!(
+            "{}-{}-lambda{}",
+            task.name(),
+            strategy.name(),
+            config.latency.lambda
+        );
+        self.search_all(&config, &key)
+    }
+
+    /// [`Lab::search`] for a latency in milliseconds.
+    pub fn search_within(&self, task: Task, ms: f64) -> Result<Vec<Found>> {
+        let mut config = self.config.search_config(task)?;
+        config.strategy = Strategy::Collaborative;
+        config.latency.target = format!("{ms} ms");
+        self.search_all(
+            &config,
+            &format!("{}-collaborative-target{ms}ms", task.name()),
+        )
+    }
+
+    /// What is charged for the paper's `lambda`.
+    pub fn charge(&self, lambda: f64) -> f64 {
+        // 0.05 * 0.006 is 0.00030000000000000003; the product names a folder.
+        (lambda * self.config.table3.factor * 1e12).round() / 1e12
+    }
+
+    fn search_all(&self, config: &SearchConfig, key: &str) -> Result<Vec<Found>> {
         let seeds = self.config.seeds.iter();
         seeds
-            .map(|&seed| self.search_from(task, strategy, lambda, seed))
+            .map(|&seed| self.search_from(config.clone(), key, seed))
             .collect()
     }
 
-    fn search_from(
-        &self,
-        task: Task,
-        strategy: Strategy,
-        lambda: Option<f64>,
-        seed: u64,
-    ) -> Result<Found> {
-        let mut config = self.config.search_config(task)?;
+    fn search_from(&self, mut config: SearchConfig, key: &str, seed: u64) -> Result<Found> {
         config.seed = seed;
-        config.strategy = strategy;
-        config.latency.lambda = lambda.unwrap_or(config.latency.lambda);
-        let (what, way) = (task.name(), strategy.name());
-        let key = format!("{what}-{way}-lambda{}-seed{seed}", config.latency.lambda);
+        let key = format!("{key}-seed{seed}");
         config.out = self.out().join("searches").join(&key);
         let out = config.out.clone();
         let file = |name: &str| out.join(name);
@@ -146,10 +168,12 @@ impl Lab<'_> {
         let (record, table) = SearchRun::load(&out)?.found()?;
         let mut genotype = record.genotype;
         let predicted = Some(table.predict(&genotype)?);
-        genotype.channels = self.config.channels_of(genotype.channels);
+        let channels = genotype.channels;
+        genotype.channels = self.config.channels_of(channels);
         Ok(Found {
             key,
             seed,
+            channels,
             genotype,
             predicted,
             layers: record.layers,
