@@ -9,6 +9,7 @@ use crate::search::{SearchConfig, Verdict, brief};
 use crate::tensor::io::write_atomic;
 use crate::{Error, Result};
 use serde::Serialize;
+use std::path::{Path, PathBuf};
 
 /// Choices of the seeds at one place.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -16,8 +17,11 @@ struct Place {
     place: String,
     /// Choice of each seed; `None` where a seed chose another cell with fewer blocks.
     chosen: Vec<Option<String>>,
-    /// Ratio of best to second, of each seed.
+    /// Ratio of best to second, and what speaks for the best by its error, of each seed.
     ratios: Vec<Option<f64>>,
+    t: Vec<Option<f64>>,
+    /// Whether each seed calls its choice a near tie.
+    near_tie: Vec<bool>,
     agree: bool,
 }
 
@@ -40,8 +44,7 @@ struct Agreement {
 pub fn run(config: SearchConfig, count: u64, device: &Device) -> Result<()> {
     let out = config.out.clone();
     let seeds: Vec<u64> = (0..count).map(|i| config.seed + i).collect();
-    let mut verdicts = Vec::new();
-    let (mut networks, mut predicted_ms) = (Vec::new(), Vec::new());
+    let mut runs = Vec::new();
     for &seed in &seeds {
         let mut config = config.clone();
         config.seed = seed;
@@ -53,7 +56,24 @@ pub fn run(config: SearchConfig, count: u64, device: &Device) -> Result<()> {
             let resume = dir.join("checkpoint.safetensors").exists();
             execute(config, resume, Stop::default(), device)?;
         }
-        let run = SearchRun::load(&dir)?;
+        runs.push((seed, dir));
+    }
+    let text = compare(&runs, &out, "agreement")?;
+    terminal::print(&format!(
+        "{text}\nwritten: {}",
+        out.join("agreement.md").display()
+    ))
+}
+
+/// Where searches agree that have ended, by their seeds and folders: NAME.md, whose text is returned, and NAME.json in `out`.
+///
+/// # Errors
+/// Those of reading a search, and of writing.
+pub fn compare(runs: &[(u64, PathBuf)], out: &Path, name: &str) -> Result<String> {
+    let mut verdicts = Vec::new();
+    let (mut networks, mut predicted_ms) = (Vec::new(), Vec::new());
+    for (_, dir) in runs {
+        let run = SearchRun::load(dir)?;
         verdicts.push(Verdict::of(&run.config, &run.epochs));
         let (found, table) = run.found()?;
         let cells = found.genotype.cells().map(|(_, gene)| brief(gene));
@@ -63,20 +83,18 @@ pub fn run(config: SearchConfig, count: u64, device: &Device) -> Result<()> {
     let agreement = Agreement {
         places: places(&verdicts),
         warnings: verdicts.into_iter().map(|v| v.warnings).collect(),
-        seeds,
+        seeds: runs.iter().map(|(seed, _)| *seed).collect(),
         networks,
         predicted_ms,
     };
     let json = serde_json::to_string_pretty(&agreement)
-        .map_err(|e| Error::Internal(format!("agreement.json: {e}")))?;
+        .map_err(|e| Error::Internal(format!("{name}.json: {e}")))?;
     let text = agreement.markdown();
-    output::make_parent(&out.join("agreement.json"))?;
-    write_atomic(&out.join("agreement.json"), json.as_bytes())?;
-    write_atomic(&out.join("agreement.md"), text.as_bytes())?;
-    terminal::print(&format!(
-        "{text}\nwritten: {}",
-        out.join("agreement.md").display()
-    ))
+    let file = |end: &str| out.join(format!("{name}.{end}"));
+    output::make_parent(&file("json"))?;
+    write_atomic(&file("json"), json.as_bytes())?;
+    write_atomic(&file("md"), text.as_bytes())?;
+    Ok(text)
 }
 
 /// Every place that the first seed decided at.
@@ -95,6 +113,10 @@ fn places(verdicts: &[Verdict]) -> Vec<Place> {
             ratios: { found.iter() }
                 .map(|d| d.as_ref().map(|d| d.weights[0] / d.weights[1]))
                 .collect(),
+            t: found.iter().map(|d| d.as_ref().and_then(|d| d.t)).collect(),
+            near_tie: { found.iter() }
+                .map(|d| d.as_ref().is_some_and(|d| d.near_tie()))
+                .collect(),
             chosen,
         }
     };
@@ -108,16 +130,20 @@ impl Agreement {
         let heads = self
             .seeds
             .iter()
-            .map(|s| format!("seed {s}, best / second"));
+            .map(|s| format!("seed {s}: best / second, t"));
         let heads: Vec<String> = heads.collect();
         out += &format!("| place | {} | agree |\n", heads.join(" | "));
         out += &format!("|{}\n", "---|".repeat(heads.len() + 2));
         for p in &self.places {
-            let cells = p.chosen.iter().zip(&p.ratios).map(|(c, r)| match (c, r) {
-                (Some(c), Some(r)) => format!("{c}, {r:.2}"),
+            let cell = |i: usize| match (&p.chosen[i], p.ratios[i]) {
+                (Some(c), Some(r)) => {
+                    let t = p.t[i].map_or("-".into(), |t| format!("{t:.1}"));
+                    let tie = if p.near_tie[i] { ", near tie" } else { "" };
+                    format!("{c}: {r:.2}, {t}{tie}")
+                }
                 _ => "-".into(),
-            });
-            let cells: Vec<String> = cells.collect();
+            };
+            let cells: Vec<String> = (0..p.chosen.len()).map(cell).collect();
             let agree = if p.agree { "yes" } else { "no" };
             out += &format!("| {} | {} | {agree} |\n", p.place, cells.join(" | "));
         }

@@ -4,6 +4,7 @@ use super::architecture::{LayerWeights, read_layers};
 use super::config::{SearchConfig, Strategy};
 use super::descent::{Descent, Gradient, MEAN};
 use super::latency::LatencyTable;
+use super::sampled::Together;
 use super::schedule::{Phase, Place, Schedule};
 use super::step::{COUNT, Update, supernet_specs};
 use crate::data::{Batch, EpochSampler, PairDataset};
@@ -90,6 +91,9 @@ pub struct EpochReport {
     /// Of L_val + lambda LAT, for what was updated.
     #[serde(default)]
     pub gradients: Vec<Gradient>,
+    /// Drawn networks by their cells; none of a mix.
+    #[serde(default)]
+    pub together: Vec<Together>,
     /// Softmax of alpha and beta of every layer searched so far.
     pub layers: Vec<LayerWeights>,
 }
@@ -392,18 +396,18 @@ impl Searcher {
         let mut patches = Batch::new(self.config.batch, self.config.patch)?;
         let augment = self.config.augment;
         let augment = augment.active();
-        let (mut train, mut val) = (Vec::new(), Vec::new());
+        let (mut train, mut val, mut drawn) = (Vec::new(), Vec::new(), Vec::new());
         let mut lr = 0.0;
         let (lambda, charge) = (self.progress.lambda, self.charge()?);
         if self.config.architecture.fixed_patches {
             self.progress.val = start_of(stage, &self.train, &self.val, &self.config)?.val;
         }
         for step in 0..steps {
-            let mut drawn = match weights {
+            let mut alone = match weights {
                 Some(_) => None,
                 None => Some(self.draw_weights(stage, step)?),
             };
-            let weights = weights.as_deref_mut().or(drawn.as_mut());
+            let weights = weights.as_deref_mut().or(alone.as_mut());
             let weights =
                 weights.ok_or_else(|| Error::Internal("no step of the weights".into()))?;
             let sampler = &mut self.progress.train;
@@ -434,6 +438,7 @@ impl Searcher {
                 self.check_finite(judged.loss + charge * judged.lat, total, step)?;
                 descent.take(&judged.gradients, step + 1 == steps)?;
                 val.push(judged.loss);
+                drawn.extend(judged.drawn);
                 lat = Some(judged.lat);
             }
 
@@ -477,6 +482,7 @@ impl Searcher {
             alpha_entropy: of(LayerWeights::alpha_entropy),
             beta_entropy: of(LayerWeights::beta_entropy),
             gradients: architecture.map_or(Vec::new(), |(_, descent)| descent.gradients()),
+            together: Together::of(drawn),
             layers,
         })
     }

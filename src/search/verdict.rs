@@ -2,6 +2,7 @@
 
 use super::architecture::{LayerWeights, best_but, entropy};
 use super::config::SearchConfig;
+use super::sampled::Together;
 use super::schedule::Phase;
 use super::searcher::EpochReport;
 use crate::net::{CellKind, OpKind, alpha_name, beta_name};
@@ -17,6 +18,8 @@ pub const SIGNIFICANT: f64 = 2.0;
 const EARLY: f64 = 0.1;
 /// Share of the final margin that such a decision has by then.
 const FROZEN: f64 = 0.8;
+/// Networks of an inner epoch whose mean says something.
+const ENOUGH: u64 = 8;
 /// Logits that a schedule should be able to move.
 pub const TRAVEL: f64 = 3.0;
 
@@ -34,6 +37,10 @@ pub struct Decision {
     /// Sum over the rounds of the gradient of the second less that of the best, by its standard error: above 0 the loss itself wants
     /// the best. `None` with fewer than three rounds, or without spread.
     pub t: Option<f64>,
+    /// Of a cell that was chosen beside another one: what speaks for this order and not the exchanged one, by its error. Given the one, the
+    /// other follows, and each alone looks certain. `None` without another cell, or without enough networks of either order.
+    #[serde(default)]
+    pub order: Option<f64>,
     /// Inner epochs of the stage after which the best was the best to the end.
     pub decided: u64,
     pub epochs: u64,
@@ -45,7 +52,8 @@ impl Decision {
     /// Whether the other candidate would do as well: hardly behind, or behind by chance.
     pub fn near_tie(&self) -> bool {
         let [best, second] = self.weights;
-        best < TIE * second || self.t.is_some_and(|t| t < SIGNIFICANT)
+        let doubted = |t: Option<f64>| t.is_some_and(|t| t < SIGNIFICANT);
+        best < TIE * second || doubted(self.t) || doubted(self.order)
     }
 }
 
@@ -72,9 +80,15 @@ impl Verdict {
             let beta = beta_name(&layer.layer);
             let cells = CellKind::ALL.map(CellKind::name);
             if several(&space.kinds) {
-                let decision =
-                    history.decide(&layer.layer, &beta, &cells, &mut warnings, |l| &l.beta);
-                decisions.extend(decision);
+                let order = history.order();
+                decisions.extend(history.decide(
+                    &layer.layer,
+                    &beta,
+                    &cells,
+                    order,
+                    &mut warnings,
+                    |l| &l.beta,
+                ));
             }
             let blocks = match several(&space.operators) {
                 true => layer.alpha[kind].len(),
@@ -84,9 +98,11 @@ impl Verdict {
                 let place = format!("{} block {block}", layer.layer);
                 let alpha = alpha_name(&layer.layer, CellKind::ALL[kind], block);
                 let ops = OpKind::ALL.map(OpKind::name);
-                decisions.extend(history.decide(&place, &alpha, &ops, &mut warnings, |l| {
-                    &l.alpha[kind][block]
-                }));
+                decisions.extend(
+                    history.decide(&place, &alpha, &ops, None, &mut warnings, |l| {
+                        &l.alpha[kind][block]
+                    }),
+                );
             }
         }
         let mut chosen = last.layers.iter().map(|l| l.chosen().cell);
@@ -149,12 +165,53 @@ impl<'a> History<'a> {
         }
     }
 
+    /// The least that speaks for the chosen order of this layer's cell and that of another layer of its stage. Both orders were drawn most
+    /// often while neither was decided, and these inner epochs count most.
+    fn order(&self) -> Option<f64> {
+        let (first, own) = self.epochs.first()?;
+        // The layers that this stage searches are the last ones of its records.
+        let drawn = self.epochs.iter().flat_map(|(e, _)| &e.together).next()?;
+        let from = first.layers.len() - drawn.cells.len();
+        let (last, _) = self.epochs.last()?;
+        let chosen = last.layers[from..].iter().map(|l| l.chosen().cell);
+        let chosen: Vec<CellKind> = chosen.collect();
+        let at = first.layers.iter().position(|l| l.layer == own.layer)? - from;
+        let each = (0..chosen.len()).filter(|&other| chosen[other] != chosen[at]);
+        let against = each.filter_map(|other| {
+            let mut exchanged = chosen.clone();
+            exchanged.swap(at, other);
+            self.compare(&chosen, &exchanged)
+        });
+        against.min_by(f64::total_cmp)
+    }
+
+    /// Mean loss of the networks of some cells less that of the networks of others, by its standard error, above 0 where the first
+    /// are better.
+    fn compare(&self, cells: &[CellKind], others: &[CellKind]) -> Option<f64> {
+        let (mut sum, mut weights) = (0.0, 0.0);
+        for (epoch, _) in &self.epochs {
+            let find = |cells: &[CellKind]| epoch.together.iter().find(|t| t.cells == cells);
+            let (Some(a), Some(b)) = (find(cells), find(others)) else {
+                continue;
+            };
+            let variance = |t: &Together| t.std * t.std / (t.draws - 1) as f64;
+            if a.draws.min(b.draws) < ENOUGH || a.std.min(b.std) == 0.0 {
+                continue;
+            }
+            let weight = 1.0 / (variance(a) + variance(b));
+            sum += weight * (b.mean - a.mean);
+            weights += weight;
+        }
+        (weights > 0.0).then(|| sum / weights.sqrt())
+    }
+
     /// The best of a softmax; `None` if nothing is on record.
     fn decide(
         &self,
         place: &str,
         param: &str,
         names: &[&str],
+        order: Option<f64>,
         warnings: &mut Vec<String>,
         of: impl for<'l> Fn(&'l LayerWeights) -> &'l Vec<f64>,
     ) -> Option<Decision> {
@@ -191,6 +248,7 @@ impl<'a> History<'a> {
             weights: [weights[best], weights[second]],
             entropy: entropy(weights),
             t,
+            order,
             decided,
             epochs: self.epochs.len() as u64,
             moved: moved_by.first().and_then(|w| best_but(w, None)) != Some(best),
@@ -198,8 +256,11 @@ impl<'a> History<'a> {
         let [p, q] = decision.weights;
         let pair = format!("{} {p:.3}, {} {q:.3}", decision.best, decision.second);
         if decision.near_tie() {
-            let t = t.map_or(String::new(), |t| format!(", t {t:.1}"));
-            warnings.push(format!("near tie: {place}: {pair}{t}"));
+            let number = |what: &str, t: Option<f64>| {
+                t.map_or(String::new(), |t| format!(", {what} {t:.1}"))
+            };
+            let (t, order) = (number("t", t), number("exchanged with another cell", order));
+            warnings.push(format!("near tie: {place}: {pair}{t}{order}"));
         } else if let Some(after) = frozen(&moved_by, best, second) {
             warnings.push(format!(
                 "decided early: {place}: {pair}, and {after} of {} rounds had made it",
@@ -281,6 +342,7 @@ mod tests {
                 mean: vec![gradient[0], gradient[1], 0.0],
                 std: vec![0.0, noise * 13f64.sqrt(), 0.0],
             }],
+            together: Vec::new(),
             layers: vec![layer("ffm.cell0", *beta), layer("ffm.cell1", second)],
         };
         epochs.iter().enumerate().map(one).collect()
@@ -337,6 +399,24 @@ mod tests {
             "near tie: ffm.cell0: DC ",
         );
         one(&grown(|i| 0.2 * i as f64, 2.0), "near tie: ffm.cell0: DC ");
+        // Networks of DC and SC, the cells chosen, are no better than those of SC and DC.
+        let both = |better: f64| {
+            let mut epochs = grown(|i| 0.2 * i as f64 - 0.5, 0.02);
+            for epoch in &mut epochs {
+                let cells = [CellKind::Decomposition, CellKind::Successive];
+                let group = |cells: Vec<CellKind>, mean| Together {
+                    cells,
+                    draws: 17,
+                    mean,
+                    std: 0.4,
+                };
+                let exchanged = cells.iter().rev().copied().collect();
+                epoch.together = vec![group(cells.into(), 0.0), group(exchanged, better)];
+            }
+            epochs
+        };
+        one(&both(0.01), "near tie: ffm.cell0: DC ");
+        assert_eq!(said(&both(0.2)).1, [""; 0]);
         one(&grown(|_| 2.0, 0.02), "decided early: ffm.cell0: DC ");
         let mut alike = grown(|i| 0.2 * i as f64 - 0.5, 0.02);
         for epoch in &mut alike {

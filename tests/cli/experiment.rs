@@ -194,6 +194,9 @@ fn both_strategies_and_both_tasks_are_searched() {
             assert_eq!(run["genotype"]["channels"], 6);
         }
     }
+    let agreement = world.at("lab/agreement-mif-naive-lambda0.02.md");
+    let agreement = std::fs::read_to_string(agreement).unwrap();
+    assert!(agreement.contains("| ffm.cell0 |") && agreement.contains("seed 2: best / second, t"));
     let edges = |task: &str| {
         let config = format!("lab/models/{task}-naive-lambda0.02-seed2-c6/config.toml");
         let config = std::fs::read_to_string(world.at(&config)).unwrap();

@@ -52,6 +52,7 @@ The experiments:
 What an experiment writes into its folder:
   NAME.md, NAME.json           the table, and everything that it was made from
   NAME.svg                     a plot, where the paper has one
+  agreement-*.md, .json        where the seeds of a search agree, and what each calls a near tie
   searches/*, models/*         as `hafuse search` and `hafuse train` write them; shared by all experiments
   scores/*.json                metrics of each test pair
 

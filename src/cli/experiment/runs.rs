@@ -4,7 +4,7 @@ use super::config::ExperimentConfig;
 use super::table::Run;
 use crate::cli::fuser::Fuser;
 use crate::cli::stop::Stop;
-use crate::cli::{folder, memory, open_model, output, search, terminal, train};
+use crate::cli::{folder, memory, open_model, output, search, search_seeds, terminal, train};
 use crate::data::{list_all, list_pairs};
 use crate::device::Device;
 use crate::hash::Fnv1a;
@@ -24,7 +24,7 @@ use crate::train::Task;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// The metrics of the experiments: those of the paper's tables in its conventions, entropy for Fig. 5, and what tells
@@ -142,16 +142,27 @@ impl Lab<'_> {
     }
 
     fn search_all(&self, config: &SearchConfig, key: &str) -> Result<Vec<Found>> {
-        let seeds = self.config.seeds.iter();
-        seeds
+        let seeds = &self.config.seeds;
+        let each = seeds.iter();
+        let found = each
             .map(|&seed| self.search_from(config.clone(), key, seed))
-            .collect()
+            .collect::<Result<Vec<_>>>()?;
+        if seeds.len() > 1 {
+            let folders = found.iter().map(|f| (f.seed, self.searches().join(&f.key)));
+            let name = format!("agreement-{key}");
+            search_seeds::compare(&folders.collect::<Vec<_>>(), self.out(), &name)?;
+        }
+        Ok(found)
+    }
+
+    fn searches(&self) -> PathBuf {
+        self.out().join("searches")
     }
 
     fn search_from(&self, mut config: SearchConfig, key: &str, seed: u64) -> Result<Found> {
         config.seed = seed;
         let key = format!("{key}-seed{seed}");
-        config.out = self.out().join("searches").join(&key);
+        config.out = self.searches().join(&key);
         let out = config.out.clone();
         let file = |name: &str| out.join(name);
         let done = folder::finished(&out, "genotype.json", &config.to_toml()?, ASKED)?;
