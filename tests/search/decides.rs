@@ -36,7 +36,8 @@ fn drawn(count: usize) -> PairDataset {
 }
 
 /// What goes beyond Algorithm 1.
-const BEYOND: [&str; 5] = [
+const BEYOND: [&str; 6] = [
+    "weights.optimizer=adam",
     "epochs.warmup=8",
     "architecture.estimator=sampled",
     "architecture.travel=8",

@@ -115,6 +115,8 @@ pub fn config(keys: &[&str]) -> Result<SearchConfig> {
         "architecture.average=1",
         "architecture.fixed_patches=false",
         "architecture.estimator=relaxed",
+        "weights.optimizer=sgd",
+        "space.frame.border=0",
         "latency.unit=ms",
     ];
     let keys: Vec<String> = base.iter().chain(keys).map(|k| k.to_string()).collect();
