@@ -15,11 +15,13 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Place {
     place: String,
-    /// Choice of each seed; `None` where a seed chose another cell with fewer blocks.
+    /// Choice of each seed.
     chosen: Vec<Option<String>>,
     /// Ratio of best to second, and what speaks for the best by its error, of each seed.
     ratios: Vec<Option<f64>>,
     t: Vec<Option<f64>>,
+    /// What speaks for the order of two cells, see [`crate::search::Decision`].
+    order: Vec<Option<f64>>,
     /// Whether each seed calls its choice a near tie.
     near_tie: Vec<bool>,
     agree: bool,
@@ -113,6 +115,9 @@ fn places(verdicts: &[Verdict]) -> Vec<Place> {
             ratios: { found.iter() }
                 .map(|d| d.as_ref().map(|d| d.weights[0] / d.weights[1]))
                 .collect(),
+            order: { found.iter() }
+                .map(|d| d.as_ref().and_then(|d| d.order))
+                .collect(),
             t: found.iter().map(|d| d.as_ref().and_then(|d| d.t)).collect(),
             near_tie: { found.iter() }
                 .map(|d| d.as_ref().is_some_and(|d| d.near_tie()))
@@ -138,8 +143,9 @@ impl Agreement {
             let cell = |i: usize| match (&p.chosen[i], p.ratios[i]) {
                 (Some(c), Some(r)) => {
                     let t = p.t[i].map_or("-".into(), |t| format!("{t:.1}"));
+                    let order = p.order[i].map_or(String::new(), |o| format!(", order {o:.1}"));
                     let tie = if p.near_tie[i] { ", near tie" } else { "" };
-                    format!("{c}: {r:.2}, {t}{tie}")
+                    format!("{c}: {r:.2}, {t}{order}{tie}")
                 }
                 _ => "-".into(),
             };

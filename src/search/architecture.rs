@@ -92,13 +92,19 @@ impl LayerWeights {
     }
 
     /// Entropy of beta as a share of that of equal weights: 1 undecided, 0 decided.
-    pub fn beta_entropy(&self) -> f64 {
-        entropy(&self.beta)
+    pub fn beta_entropy(&self, space: &SearchSpace) -> f64 {
+        entropy(&self.beta, count(&space.kinds))
     }
 
-    /// Mean over all blocks of all cells of the entropy of alpha, as [`LayerWeights::beta_entropy`].
-    pub fn alpha_entropy(&self) -> f64 {
-        let each: Vec<f64> = self.alpha.iter().flatten().map(|a| entropy(a)).collect();
+    /// Mean over all blocks of all candidate cells of the entropy of alpha, as [`LayerWeights::beta_entropy`].
+    pub fn alpha_entropy(&self, space: &SearchSpace) -> f64 {
+        let cells = self
+            .alpha
+            .iter()
+            .zip(space.kinds)
+            .filter(|(_, there)| *there);
+        let n = count(&space.operators);
+        let each: Vec<f64> = cells.flat_map(|(a, _)| a).map(|a| entropy(a, n)).collect();
         mean(&each)
     }
 }
@@ -137,7 +143,7 @@ pub(super) fn spread(values: &[f64], candidates: &[bool]) -> Vec<f64> {
 }
 
 fn equal(candidates: &[bool]) -> Vec<f64> {
-    let n = candidates.iter().filter(|&&there| there).count();
+    let n = count(candidates);
     spread(&vec![1.0 / n as f64; n], candidates)
 }
 
@@ -159,9 +165,18 @@ pub(super) fn best_but(values: &[f64], not: Option<usize>) -> Option<usize> {
     best
 }
 
-pub(super) fn entropy(p: &[f64]) -> f64 {
+/// As a share of that of `candidates` equal weights; 0 of a single one.
+pub(super) fn entropy(p: &[f64], candidates: usize) -> f64 {
     let sum: f64 = p.iter().filter(|&&p| p > 0.0).map(|p| p * p.ln()).sum();
-    -sum / (p.len() as f64).ln()
+    match candidates {
+        0 | 1 => 0.0,
+        n => -sum / (n as f64).ln(),
+    }
+}
+
+/// How many of these are candidates.
+pub(super) fn count(candidates: &[bool]) -> usize {
+    candidates.iter().filter(|&&there| there).count()
 }
 
 /// Weights of all these layers.
@@ -207,8 +222,17 @@ mod tests {
             ],
         };
         assert_eq!(brief(&weights.chosen()), "DC(3-SC 3-SC)");
-        assert!((weights.alpha_entropy() - 0.5 * (1.0 + 2f64.ln() / 10f64.ln())).abs() < 1e-12);
-        assert!(weights.beta_entropy() < 1.0);
-        assert_eq!(entropy(&softmax(&[1e4, 0.0, 0.0])), 0.0);
+        let space = crate::search::SearchConfig::load(None, &[])
+            .unwrap()
+            .space();
+        assert!(
+            (weights.alpha_entropy(&space) - 0.5 * (1.0 + 2f64.ln() / 10f64.ln())).abs() < 1e-12
+        );
+        assert!(weights.beta_entropy(&space) < 1.0);
+        assert_eq!(entropy(&softmax(&[1e4, 0.0, 0.0]), 3), 0.0);
+        // Three equal ones of ten are undecided, a single one is decided.
+        let third = 1.0 / 3.0;
+        assert!((entropy(&[third, 0.0, third, third], 3) - 1.0).abs() < 1e-12);
+        assert_eq!(entropy(&[0.0, 1.0], 1), 0.0);
     }
 }

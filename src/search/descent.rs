@@ -4,10 +4,10 @@ use super::architecture::spread;
 use super::schedule::Phase;
 use super::searcher::Searcher;
 use super::step::gradient_name;
-use crate::Result;
 use crate::tape::{ParamStore, Session};
 use crate::tensor::Tensor;
 use crate::train::moment_name;
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -97,7 +97,9 @@ impl Descent {
     /// Takes the gradients of a batch; a step where that makes enough of them, or where it is the `last` of an inner epoch.
     pub fn take(&mut self, gradients: &BTreeMap<String, Vec<f64>>, last: bool) -> Result<()> {
         for sums in &mut self.sums {
-            let gradient = gradients.get(&sums.name).map_or(&[][..], Vec::as_slice);
+            let gradient = gradients
+                .get(&sums.name)
+                .ok_or_else(|| Error::Internal(format!("{} has no gradient", sums.name)))?;
             for (i, &g) in gradient.iter().enumerate() {
                 sums.step[i] += g;
                 sums.epoch[i] += g;

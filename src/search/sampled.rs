@@ -6,15 +6,16 @@ use super::latency::LatencyTable;
 use super::schedule::Phase;
 use super::searcher::Searcher;
 use super::step::{Update, gradient_name};
-use crate::Result;
 use crate::data::Batch;
 use crate::net::{
-    Builder, CellGene, CellKind, LayerPlan, NetworkPlan, OpKind, alpha_name, beta_name,
+    Builder, CellGene, CellKind, GuidedFilterGene, LayerPlan, NetworkPlan, OpKind, alpha_name,
+    beta_name,
 };
 use crate::stats::mean_std;
 use crate::tape::{Session, Tape};
 use crate::tensor::DType;
 use crate::train::{record_loss, record_patches, set_patches};
+use crate::{Error, Result};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
@@ -89,9 +90,11 @@ impl Searcher {
         layers: &[LayerWeights],
         rng: &mut Pcg64Mcg,
     ) -> Result<Network> {
-        let chosen = self.genotype()?;
         let fixed = self.searched(stage).start;
-        let mut network: Network = chosen.ffm.iter().take(fixed).cloned().collect();
+        let mut network = match fixed {
+            0 => Network::new(),
+            _ => self.genotype()?.ffm[..fixed].to_vec(),
+        };
         network.extend(layers[fixed..].iter().map(|layer| layer.draw(rng)));
         Ok(network)
     }
@@ -124,12 +127,21 @@ impl Searcher {
 
     /// With the names that parameters have in the supernet.
     fn plan_of(&self, network: &[CellGene]) -> Result<NetworkPlan> {
-        let mut plan = NetworkPlan::from(&self.genotype()?).without_border();
-        let (ffm, rows) = network.split_at(self.config().space.cells);
-        plan.ffm = ffm.iter().map(LayerPlan::from).collect();
-        (plan.target, plan.detail) = ((&rows[0]).into(), (&rows[1]).into());
-        plan.candidate_names = true;
-        Ok(plan)
+        let space = &self.config().space;
+        let [ffm @ .., target, detail] = network else {
+            return Err(Error::Internal("a network without rows".into()));
+        };
+        let plan = NetworkPlan {
+            channels: space.channels,
+            guided_filter: GuidedFilterGene::default(),
+            frame: space.frame,
+            ffm: ffm.iter().map(LayerPlan::from).collect(),
+            target: target.into(),
+            detail: detail.into(),
+            candidate_names: true,
+            recompute: false,
+        };
+        Ok(plan.without_border())
     }
 
     /// What a batch says of the mix: reverse mode through all candidates.
@@ -156,8 +168,8 @@ impl Searcher {
         })
     }
 
-    /// What a batch says of the distribution: the score-function estimate of the gradient of the expected loss,
-    /// `mean over networks n of (L_n - b_n) d log p(n)`, `b_n` the mean loss of the other networks on the same patches, which
+    /// What a batch says of the distribution: REINFORCE with a leave-one-out baseline, the score-function estimate of the gradient of
+    /// the expected loss, `mean over networks n of (L_n - b_n) d log p(n)`, `b_n` the mean loss of the other networks on the same patches, which
     /// leaves it unbiased. The gradient of the expected LAT is exact.
     pub(super) fn judge_draws(
         &self,
@@ -200,13 +212,15 @@ impl Searcher {
                 true => &space.kinds[..],
                 false => &space.operators[..],
             };
-            let of_all = all.get(&spec.name).map_or(&[][..], Vec::as_slice);
+            let of_all: &Vec<f64> = all
+                .get(&spec.name)
+                .ok_or_else(|| Error::Internal(format!("{} was not judged", spec.name)))?;
             let there = of_all.iter().zip(candidates).filter(|(_, there)| **there);
             gradients.insert(spec.name.clone(), there.map(|(g, _)| *g).collect());
         }
         Ok(Judged {
             loss: sum / samples as f64,
-            lat: self.table.relaxed(now)?,
+            lat: self.lat_of(stage, now)?,
             gradients,
             drawn: apart,
         })
@@ -221,8 +235,8 @@ impl Searcher {
         session.scalar("loss")
     }
 
-    /// What of a stage can be sessions at once, each with its bytes: of the mix a step of the weights and one for each phase; of drawn networks
-    /// one at a time, of which the largest counts.
+    /// The steps of a stage, those of the weights and those of the architecture: of the mix one of either can be in memory at once,
+    /// of drawn networks, here those of a single cell and operator, one at all.
     pub(super) fn record_stage(&self, stage: u8) -> Result<(Vec<Tape>, Vec<Tape>)> {
         if self.draws() {
             let mut tapes = (Vec::new(), Vec::new());

@@ -11,7 +11,8 @@ use crate::data::{Batch, EpochSampler, PairDataset};
 use crate::device::{Device, cpu};
 use crate::loss::FeatureNet;
 use crate::net::{
-    Genotype, ParamSpec, derived_name, initial_params, is_architecture_param, layer_names,
+    Genotype, ParamSpec, SearchSpace, derived_name, initial_params, is_architecture_param,
+    layer_names,
 };
 use crate::stats::mean;
 use crate::tape::{ParamStore, Session};
@@ -257,7 +258,7 @@ impl Searcher {
         Ok(tensors)
     }
 
-    /// L_val, without lambda LAT, of the supernet as it is and of the network that it chooses, with the supernet's weights, on the
+    /// L_val, without lambda LAT, of the supernet as it is (where networks are drawn, of one for each batch) and of the network that it chooses, with the supernet's weights, on the
     /// same patches: what is lost where weights of candidates become a choice. For a search that has ended.
     ///
     /// # Errors
@@ -418,6 +419,8 @@ impl Searcher {
             weights.set_scalar("lr", lr)?;
             weights.run()?;
             let loss = weights.scalar("loss")?;
+            // Its memory is that of the networks of L_val.
+            drop(alone);
             self.check_finite(loss, ("training loss", "weights.lr"), step)?;
             train.push(loss);
 
@@ -458,11 +461,11 @@ impl Searcher {
         let searched = self.searched(stage);
         layers.truncate(searched.end);
         let now = &layers[searched.clone()];
-        let of = |f: fn(&LayerWeights) -> f64| mean(&now.iter().map(f).collect::<Vec<_>>());
-        let mut lat = self.table.relaxed(now)?;
-        for fixed in &layers[..searched.start] {
-            lat += self.table.gene_ms(&fixed.chosen())?;
-        }
+        let space = self.config.space();
+        let of = |f: fn(&LayerWeights, &SearchSpace) -> f64| {
+            mean(&now.iter().map(|l| f(l, &space)).collect::<Vec<_>>())
+        };
+        let lat = self.lat_of(stage, now)?;
         if place.phase != Phase::Weights {
             self.adapt_lambda(&layers)?;
         }
@@ -485,6 +488,18 @@ impl Searcher {
             together: Together::of(drawn),
             layers,
         })
+    }
+
+    /// LAT of the searched layers with these weights, and of those of stage 1 where they are fixed, in milliseconds.
+    pub(super) fn lat_of(&self, stage: u8, now: &[LayerWeights]) -> Result<f64> {
+        let mut lat = self.table.relaxed(now)?;
+        let fixed = self.searched(stage).start;
+        if fixed > 0 {
+            for gene in &self.genotype()?.ffm[..fixed] {
+                lat += self.table.gene_ms(gene)?;
+            }
+        }
+        Ok(lat)
     }
 
     fn check_finite(&self, value: f64, (what, key): (&str, &str), step: u64) -> Result<()> {

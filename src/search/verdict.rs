@@ -1,6 +1,6 @@
 //! What a search can say of its own decisions.
 
-use super::architecture::{LayerWeights, best_but, entropy};
+use super::architecture::{LayerWeights, best_but, count, entropy};
 use super::config::SearchConfig;
 use super::sampled::Together;
 use super::schedule::Phase;
@@ -10,7 +10,7 @@ use crate::stats::{mean, mean_std};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Ratio of best to second below which a decision is a near tie.
+/// Ratio of the softmax weights of best and second below which a decision is a near tie.
 pub const TIE: f64 = 1.25;
 /// t below which chance may have made a decision.
 pub const SIGNIFICANT: f64 = 2.0;
@@ -34,8 +34,8 @@ pub struct Decision {
     pub weights: [f64; 2],
     /// Entropy as a share of that of equal weights.
     pub entropy: f64,
-    /// Sum over the rounds of the gradient of the second less that of the best, by its standard error: above 0 the loss itself wants
-    /// the best. `None` with fewer than three rounds, or without spread.
+    /// Sum over the rounds of the gradient of the second less that of the best, by its standard error: above 0 L_val + lambda LAT wants
+    /// the best, on the patches of L_val and beside what the other places chose. `None` with fewer than three rounds, or without spread.
     pub t: Option<f64>,
     /// Of a cell that was chosen beside another one: what speaks for this order and not the exchanged one, by its error. Given the one, the
     /// other follows, and each alone looks certain. `None` without another cell, or without enough networks of either order.
@@ -71,7 +71,7 @@ impl Verdict {
             return Self::default();
         };
         let space = config.space();
-        let several = |candidates: &[bool]| candidates.iter().filter(|&&there| there).count() > 1;
+        let several = |candidates: &[bool]| count(candidates) > 1;
         let mut decisions = Vec::new();
         let mut warnings = Vec::new();
         for layer in &last.layers {
@@ -246,7 +246,7 @@ impl<'a> History<'a> {
             best: names[best].into(),
             second: names[second].into(),
             weights: [weights[best], weights[second]],
-            entropy: entropy(weights),
+            entropy: entropy(weights, weights.iter().filter(|&&w| w > 0.0).count()),
             t,
             order,
             decided,

@@ -125,6 +125,13 @@ impl ExperimentConfig {
         require("3 or above", |v| v >= 3.0, networks)?;
         let seeds = [("number of seeds", self.seeds.len() as f64)];
         require("1 or above", |v| v >= 1.0, seeds)?;
+        let mut once = self.seeds.clone();
+        once.sort_unstable();
+        once.dedup();
+        if once.len() < self.seeds.len() {
+            let detail = format!("{:?} names one twice; give each once", self.seeds);
+            return Err(Error::config("seeds", detail));
+        }
         for task in [Task::Ivif, Task::Mif] {
             let f = self.folders(task);
             // One that is not named is missed by those experiments alone that read it.
@@ -262,6 +269,7 @@ mod tests {
             "train.seed=3",
             "mif.search.seed=3",
             "seeds=[]",
+            "seeds=[1,1]",
             "table3.lambdas=[-1.0]",
             "fig4.operators=[\"7-XX\"]",
             "tabel3.factor=1",

@@ -49,8 +49,8 @@ pub fn fig3(lab: &Lab<'_>) -> Result<Table> {
         name: "fig3",
         title: "Fig. 3: naive and collaborative search",
         notes: vec![
-            "`naive` updates alpha and beta of both modules together in every step, for as many inner epochs as the \
-             collaborative search has; all networks are trained alike."
+            "`naive` updates alpha and beta of both modules together in every step, for as many rounds as the \
+             collaborative search has in both stages; all networks are trained alike."
                 .into(),
         ],
         columns,

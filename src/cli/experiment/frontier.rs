@@ -87,7 +87,7 @@ pub fn run(lab: &Lab<'_>) -> Result<Table> {
         title: "Quality against latency",
         notes: vec![
             "Ours in turns in one run. The times of others are of PyTorch with two threads on another machine: the order of magnitude is meant, not the ratio. \
-             Their metrics are of their published weights on the same test pairs."
+             Their metrics are of their published weights on the 37 pairs of TNO."
                 .into(),
         ],
         columns,

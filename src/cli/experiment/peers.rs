@@ -17,7 +17,17 @@ pub fn rows(path: &Path) -> Result<Vec<Row>> {
     }
     let text = std::fs::read_to_string(path).map_err(|e| Error::input(path, e))?;
     let mut lines = text.lines().filter(|l| !l.trim().is_empty());
-    let head: Vec<&str> = lines.next().unwrap_or_default().split(',').collect();
+    let head = lines.next().unwrap_or_default().split(',').map(str::trim);
+    let head: Vec<&str> = head.collect();
+    let metrics = METRICS.map(|m| format!("tno_{}", m.name()));
+    let known = |h: &&str| {
+        ["name", "parameters", "multiply_adds_g", "pytorch_ms"].contains(h)
+            || metrics.iter().any(|m| m == h)
+    };
+    if let Some(unknown) = head.iter().find(|h| !known(h)) {
+        let detail = format!("has an unknown column `{unknown}`; tno_METRIC is one of {metrics:?}");
+        return Err(Error::input(path, detail));
+    }
     let mut rows = Vec::new();
     for line in lines {
         let cells: Vec<&str> = line.split(',').map(str::trim).collect();
@@ -37,10 +47,13 @@ pub fn rows(path: &Path) -> Result<Vec<Row>> {
         let value = |name: &str| -> Result<Option<f64>> {
             match cell(name) {
                 "" => Ok(None),
-                text => text
-                    .parse()
-                    .map(Some)
-                    .map_err(|_| Error::input(path, format!("{name} of {} is `{text}`", cells[0]))),
+                text => {
+                    let number = text.parse::<f64>().ok().filter(|v| v.is_finite());
+                    let number = number.filter(|&v| v > 0.0 || name.starts_with("tno_"));
+                    number.map(Some).ok_or_else(|| {
+                        Error::input(path, format!("{name} of {} is `{text}`", cells[0]))
+                    })
+                }
             }
         };
         let mut run = Run::default();
@@ -92,10 +105,14 @@ mod tests {
         for (line, what) in [
             ("One,100,0.5,fast,0.5\n", "pytorch_ms of One is `fast`"),
             ("One,100\n", "has 2 cells"),
+            ("One,100,0.5,0,0.5\n", "pytorch_ms of One is `0`"),
+            ("One,100,0.5,1,NaN\n", "tno_cc of One is `NaN`"),
         ] {
             let e = read(&format!("{head}{line}")).unwrap_err();
             assert!(e.exit_code() == 3 && e.to_string().contains(what), "{e}");
         }
+        let e = read("name,tno_c\nOne,1\n").unwrap_err().to_string();
+        assert!(e.contains("unknown column `tno_c`"), "{e}");
         assert!(rows(Path::new("")).unwrap().is_empty());
         assert_eq!(rows(Path::new("no.csv")).unwrap_err().exit_code(), 3);
     }

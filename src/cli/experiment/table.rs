@@ -287,8 +287,8 @@ pub fn scale(config: &ExperimentConfig, task: Task) -> Result<String> {
     let t = config.train_config(task, &[])?;
     let e = s.epochs;
     Ok(format!(
-        "Scale ({}): search: C = {}, {} patches of {} x {}, {} of each pair, {} + {} x ({} + {}) inner epochs in each stage (the paper: \
-         C = 32, 64 x 64, 12 x (5 + 5)); latency table at {} x {}; training: C = {}, {} patches of {} x {}, {} + {} epochs (the \
+        "Scale ({}): search: C = {}, {} patches of {} x {}, {} of each pair, {} + {} x ({} + {}) and {} + {} x ({} + {}) inner epochs, \
+         {:?} networks (the paper: C = 32, 64 x 64, 12 x (5 + 5) twice, relaxed); latency table at {} x {}; training: C = {}, {} patches of {} x {}, {} + {} epochs (the \
          paper: 100 + 1000); seeds {:?}.",
         task.name(),
         s.space.channels,
@@ -300,6 +300,11 @@ pub fn scale(config: &ExperimentConfig, task: Task) -> Result<String> {
         e.m,
         e.t,
         e.s,
+        e.warmup,
+        e.n - e.m,
+        e.t,
+        e.s,
+        s.architecture.estimator,
         s.latency.width,
         s.latency.height,
         config.channels_of(s.space.channels),

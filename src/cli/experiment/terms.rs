@@ -34,7 +34,13 @@ pub fn terms(lab: &Lab<'_>) -> Result<Table> {
         let variant = |f: &Found| {
             let mut genotype = f.genotype.clone();
             genotype.frame.levels &= name != LEVELS;
-            (format!("-{}", name.replace(' ', "-")), genotype)
+            // What other experiments train too has their names.
+            let suffix = match name.as_str() {
+                "all" => String::new(),
+                "recipe paper" => "-paper".into(),
+                name => format!("-{}", name.replace(' ', "-")),
+            };
+            (suffix, genotype)
         };
         let set: Vec<&str> = set.iter().map(String::as_str).collect();
         rows.push(trained_as(lab, Task::Ivif, &name, &found, variant, &set)?.0);
