@@ -2,7 +2,6 @@
 
 use super::architecture::{LayerWeights, best_but, count, entropy};
 use super::config::SearchConfig;
-use super::sampled::Together;
 use super::schedule::Phase;
 use super::searcher::EpochReport;
 use crate::net::{CellKind, OpKind, alpha_name, beta_name};
@@ -165,8 +164,7 @@ impl<'a> History<'a> {
         }
     }
 
-    /// The least that speaks for the chosen order of this layer's cell and that of another layer of its stage. Both orders were drawn most
-    /// often while neither was decided, and these inner epochs count most.
+    /// The least that speaks for the chosen order of this layer's cell and that of another layer of its stage.
     fn order(&self) -> Option<f64> {
         let (first, own) = self.epochs.first()?;
         // The layers that this stage searches are the last ones of its records.
@@ -185,24 +183,23 @@ impl<'a> History<'a> {
         against.min_by(f64::total_cmp)
     }
 
-    /// Mean loss of the networks of some cells less that of the networks of others, by its standard error, above 0 where the first
-    /// are better.
+    /// Mean loss of the networks of some cells less that of the networks of others, by its standard error over the inner epochs that
+    /// drew about as many of both, above 0 where the first are better. Where one was drawn much more often its weights fit it.
     fn compare(&self, cells: &[CellKind], others: &[CellKind]) -> Option<f64> {
-        let (mut sum, mut weights) = (0.0, 0.0);
-        for (epoch, _) in &self.epochs {
+        let difference = |epoch: &EpochReport| {
             let find = |cells: &[CellKind]| epoch.together.iter().find(|t| t.cells == cells);
-            let (Some(a), Some(b)) = (find(cells), find(others)) else {
-                continue;
-            };
-            let variance = |t: &Together| t.std * t.std / (t.draws - 1) as f64;
-            if a.draws.min(b.draws) < ENOUGH || a.std.min(b.std) == 0.0 {
-                continue;
-            }
-            let weight = 1.0 / (variance(a) + variance(b));
-            sum += weight * (b.mean - a.mean);
-            weights += weight;
+            let (a, b) = (find(cells)?, find(others)?);
+            let (few, many) = (a.draws.min(b.draws), a.draws.max(b.draws));
+            (few >= ENOUGH && many <= 2 * few).then_some(b.mean - a.mean)
+        };
+        let each = self.epochs.iter().filter_map(|(e, _)| difference(e));
+        let each: Vec<f64> = each.collect();
+        let n = each.len() as f64;
+        match mean_std(&each) {
+            // mean_std is of the whole, not of a sample.
+            Some((mean, std)) if n > 2.0 && std > 0.0 => Some(mean / std * (n - 1.0).sqrt()),
+            _ => None,
         }
-        (weights > 0.0).then(|| sum / weights.sqrt())
     }
 
     /// The best of a softmax; `None` if nothing is on record.
@@ -311,7 +308,7 @@ fn frozen(weights: &[&Vec<f64>], best: usize, second: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::search::Gradient;
+    use crate::search::{Gradient, Together};
 
     /// A stage of ten inner epochs for beta of `ffm.cell0` and `ffm.cell1`, of which each has these weights, and the gradients of
     /// the first two cells.
@@ -402,7 +399,8 @@ mod tests {
         // Networks of DC and SC, the cells chosen, are no better than those of SC and DC.
         let both = |better: f64| {
             let mut epochs = grown(|i| 0.2 * i as f64 - 0.5, 0.02);
-            for epoch in &mut epochs {
+            for (i, epoch) in epochs.iter_mut().enumerate() {
+                let noise = if i.is_multiple_of(2) { 0.05 } else { -0.05 };
                 let cells = [CellKind::Decomposition, CellKind::Successive];
                 let group = |cells: Vec<CellKind>, mean| Together {
                     cells,
@@ -411,7 +409,7 @@ mod tests {
                     std: 0.4,
                 };
                 let exchanged = cells.iter().rev().copied().collect();
-                epoch.together = vec![group(cells.into(), 0.0), group(exchanged, better)];
+                epoch.together = vec![group(cells.into(), 0.0), group(exchanged, better + noise)];
             }
             epochs
         };
