@@ -477,34 +477,19 @@ mod tests {
         let s = searcher();
         let patches = Batch::new(2, 16).unwrap();
         for phase in [Phase::Cells, Phase::Operators] {
-            let with = |charge: f64| {
-                let judged = s.judge_draws((1, phase), charge, &patches, &mut s.chance(0, 1));
+            let told = |judged: Result<Judged>| {
                 let judged = judged.unwrap();
-                (
-                    judged.lat,
-                    judged
-                        .gradients
-                        .into_values()
-                        .flatten()
-                        .collect::<Vec<f64>>(),
-                )
+                let gradients = judged.gradients.into_values().flatten();
+                (judged.lat, gradients.collect::<Vec<f64>>())
+            };
+            let with = |charge: f64| {
+                told(s.judge_draws((1, phase), charge, &patches, &mut s.chance(0, 1)))
             };
             let ((lat, free), (_, charged)) = (with(0.0), with(2.0));
             let tape = s.record_step(1, Update::Architecture(phase)).unwrap();
             let mut session = Session::new(&tape, s.store()).unwrap();
-            let mut mix = |charge: f64| {
-                let judged = s
-                    .judge_mix(&mut session, (1, phase), charge, &patches)
-                    .unwrap();
-                (
-                    judged.lat,
-                    judged
-                        .gradients
-                        .into_values()
-                        .flatten()
-                        .collect::<Vec<f64>>(),
-                )
-            };
+            let mut mix =
+                |charge: f64| told(s.judge_mix(&mut session, (1, phase), charge, &patches));
             let ((lat_of_mix, free_mix), (_, charged_mix)) = (mix(0.0), mix(2.0));
             assert!((lat / lat_of_mix - 1.0).abs() < 1e-6);
             for i in 0..free.len() {

@@ -162,15 +162,10 @@ impl Searcher {
         let (architecture, weights): (Vec<_>, Vec<_>) = supernet_specs(&config)?
             .into_iter()
             .partition(|s| is_architecture_param(&s.name));
-        let optimizer = config.weights.optimizer;
-        for (specs, moments) in [
-            (&weights, optimizer.moments()),
-            (&architecture, ARCHITECTURE),
-        ] {
+        for specs in [&weights, &architecture] {
             initial_params(specs, config.seed, DType::F32, &store)?;
-            zero_moments(&store, specs, moments)?;
         }
-        zero_counts(&store, &weights)?;
+        begin_optimisers(&store, &config, &weights, &architecture)?;
         if let Some(net) = &features {
             net.install(&store, DType::F32)?;
         }
@@ -258,8 +253,8 @@ impl Searcher {
         Ok(tensors)
     }
 
-    /// L_val, without lambda LAT, of the supernet as it is (where networks are drawn, of one for each batch) and of the network that it chooses, with the supernet's weights, on the
-    /// same patches: what is lost where weights of candidates become a choice. For a search that has ended.
+    /// L_val, without lambda LAT, of the supernet as it is (where networks are drawn, of one for each batch) and of the network that
+    /// it chooses, with the supernet's weights, on the same patches: what is lost where weights of candidates become a choice. For a search that has ended.
     ///
     /// # Errors
     /// Those of the device, and of planning.
@@ -321,10 +316,7 @@ impl Searcher {
             while self.progress.stage <= self.schedule().stages() {
                 self.run_stage(&mut on_event)?;
                 // The next stage counts its steps from 1, so its moments must begin at zero too.
-                let moments = self.config.weights.optimizer.moments();
-                zero_moments(&self.store, &self.weights, moments)?;
-                zero_counts(&self.store, &self.weights)?;
-                zero_moments(&self.store, &self.architecture, ARCHITECTURE)?;
+                begin_optimisers(&self.store, &self.config, &self.weights, &self.architecture)?;
                 let stage = self.progress.stage + 1;
                 self.progress = start_of(stage, &self.train, &self.val, &self.config)?;
             }
@@ -556,13 +548,16 @@ fn start_of(
     })
 }
 
-/// Begins the steps of all weights at 1.
-fn zero_counts(store: &ParamStore, weights: &[ParamSpec]) -> Result<()> {
+/// Zero moments of weights and architecture, and no step done.
+fn begin_optimisers(
+    store: &ParamStore,
+    config: &SearchConfig,
+    weights: &[ParamSpec],
+    architecture: &[ParamSpec],
+) -> Result<()> {
+    zero_moments(store, weights, config.weights.optimizer.moments())?;
+    zero_moments(store, architecture, ARCHITECTURE)?;
     let zero = Tensor::scalar(DType::F32, 0.0);
-    let names = weights
-        .iter()
-        .flat_map(|s| COUNT.map(|name| moment_name(name, &s.name)));
-    names
-        .into_iter()
-        .try_for_each(|name| store.set(&name, &zero))
+    let mut names = { weights.iter() }.flat_map(|s| COUNT.map(|n| moment_name(n, &s.name)));
+    names.try_for_each(|name| store.set(&name, &zero))
 }

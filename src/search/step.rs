@@ -125,7 +125,11 @@ impl Searcher {
     /// Records every step that is to come: what the last stage cannot do is said before the first.
     pub(super) fn check_steps(&self) -> Result<()> {
         self.stages_to_come()
-            .try_for_each(|stage| self.record_stage(stage).map(drop))
+            .try_for_each(|stage| match self.draws() {
+                // All networks have the same losses; none is too large to be recorded.
+                true => self.record_network(&self.chosen()?, stage, true).map(drop),
+                false => self.record_stage(stage).map(drop),
+            })
     }
 
     /// Bytes that the search will hold at once on the CPU beside parameters and pictures: the sessions of

@@ -333,7 +333,7 @@ pub(crate) fn load_toml<C: DeserializeOwned>(
     overlay(&mut value, given);
     toml::Value::Table(value)
         .try_into()
-        .map_err(|e: toml::de::Error| Error::config(source, one_line(e.message())))
+        .map_err(|e: toml::de::Error| Error::config(source, one_line(&e.to_string())))
 }
 
 /// What the recipe that is asked for lays over the defaults, in order. An unknown name is refused with the other keys.

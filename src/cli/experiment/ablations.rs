@@ -318,11 +318,11 @@ pub fn trained_as(
 
 /// Rows with times, all of whole networks in turns.
 pub fn timed_models(lab: &Lab<'_>, rows: Vec<(Row, Vec<Model>)>) -> Result<Vec<Row>> {
-    let networks = rows.iter().map(|(row, models)| {
-        let models = models.iter().map(|m| (m, Part::Whole)).collect();
-        (row.clone(), models)
-    });
-    timed(lab, networks.collect())
+    let (rows, models): (Vec<Row>, Vec<Vec<Model>>) = rows.into_iter().unzip();
+    let networks = models
+        .iter()
+        .map(|models| models.iter().map(|m| (m, Part::Whole)).collect());
+    timed(lab, rows.into_iter().zip(networks).collect())
 }
 
 /// Rows with the times of their runs' networks, all in turns.

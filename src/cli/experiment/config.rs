@@ -189,7 +189,7 @@ impl ExperimentConfig {
         Ok(config)
     }
 
-    /// What the experiment decides; folder and seed of the run are left to [`Lab`](super::runs::Lab).
+    /// Keys that the experiment decides; folder and seed of the run are left to [`Lab`](super::runs::Lab).
     fn fill(&self, task: Task, keys: Keys<'_>) {
         let folders = self.folders(task);
         keys.features.clone_from(&self.features);

@@ -14,7 +14,7 @@ use crate::search::Strategy;
 use crate::tensor::io::write_atomic;
 use crate::train::Task;
 
-/// What is drawn over the time.
+/// Metrics that are drawn over the time.
 const DRAWN: [Metric; 4] = [Metric::VifU8sat, Metric::Cc, Metric::Scd, Metric::Qabf];
 
 /// Searched networks of every lambda and seed, models that are there already, and other people's networks.
@@ -26,9 +26,9 @@ pub fn run(lab: &Lab<'_>) -> Result<Table> {
             Strategy::Collaborative,
             Some(lab.charge(lambda)),
         )?;
-        for f in found.chunks(1) {
-            let name = format!("lambda {lambda} seed {}", f[0].seed);
-            rows.push(trained(lab, Task::Ivif, &name, f)?);
+        for f in &found {
+            let name = format!("lambda {lambda} seed {}", f.seed);
+            rows.push(trained(lab, Task::Ivif, &name, std::slice::from_ref(f))?);
         }
     }
     let searched = rows.len();

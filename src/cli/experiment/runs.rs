@@ -43,7 +43,7 @@ pub const METRICS: [Metric; 11] = [
     Metric::ToneDetail,
 ];
 
-/// What was done in a folder, and who asks, for refusals.
+/// Names of the deed in a folder and of the one who asks, for refusals.
 const ASKED: (&str, &str) = ("run", "this experiment");
 
 /// The folder of all experiments and what runs in it.
@@ -60,9 +60,9 @@ pub struct Found {
     /// Begins the names of its models, `<task>-<strategy>-lambda<x>-seed<n>`.
     pub key: String,
     pub seed: u64,
-    /// As it is trained, with the channels of the configuration.
+    /// The network as it is trained, with the channels of the configuration.
     pub genotype: Genotype,
-    /// As it was searched.
+    /// Channels of the search.
     pub channels: usize,
     /// Milliseconds by the table, as it was searched.
     pub predicted: Option<f64>,
@@ -105,7 +105,7 @@ impl Lab<'_> {
         &self.config.out
     }
 
-    /// Of each seed: searches, goes on searching, or reads what an earlier call found. `lambda`: `None` is that of `[search]`.
+    /// The networks of all seeds: searches, goes on searching, or reads what an earlier call found. `lambda`: `None` is that of `[search]`.
     pub fn search(
         &self,
         task: Task,
@@ -135,7 +135,7 @@ impl Lab<'_> {
         )
     }
 
-    /// What is charged for the paper's `lambda`.
+    /// The charge for the paper's `lambda`.
     pub fn charge(&self, lambda: f64) -> f64 {
         // 0.05 * 0.006 is 0.00030000000000000003; the product names a folder.
         (lambda * self.config.table3.factor * 1e12).round() / 1e12

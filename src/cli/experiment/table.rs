@@ -133,7 +133,7 @@ impl Row {
         }
     }
 
-    /// What the networks of the runs are, each once.
+    /// Descriptions of the runs' networks, each once.
     fn networks(&self, of: impl Fn(&Genotype) -> String) -> String {
         let mut found: Vec<String> = Vec::new();
         for name in self.runs.iter().filter_map(|r| r.genotype.as_ref()).map(of) {
