@@ -165,7 +165,7 @@ pub fn execute(config: SearchConfig, resume: bool, stop: Stop, device: &Device) 
     result?;
 
     let genotype = searcher.genotype()?;
-    let verdict = Verdict::of(&config, &SearchRun::load(&out)?.epochs);
+    let verdict = Verdict::of(&config, &SearchRun::load(&out)?.epochs, Some(&genotype));
     for warning in &verdict.warnings {
         terminal::say(&format!("warning: {warning}"));
     }

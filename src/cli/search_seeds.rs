@@ -5,7 +5,7 @@ use super::stop::Stop;
 use super::{folder, output, terminal};
 use crate::device::Device;
 use crate::report::run::SearchRun;
-use crate::search::{SearchConfig, Verdict, brief};
+use crate::search::{Contest, SearchConfig, Verdict, brief};
 use crate::tensor::io::write_atomic;
 use crate::{Error, Result};
 use serde::Serialize;
@@ -32,6 +32,8 @@ struct Place {
 struct Agreement {
     seeds: Vec<u64>,
     places: Vec<Place>,
+    /// Cells in which they differ, judged by all of them.
+    contests: Vec<Contest>,
     /// Cells and operators of each seed.
     networks: Vec<String>,
     predicted_ms: Vec<f64>,
@@ -74,16 +76,21 @@ pub fn run(config: SearchConfig, count: u64, device: &Device) -> Result<()> {
 pub fn compare(runs: &[(u64, PathBuf)], out: &Path, name: &str) -> Result<String> {
     let mut verdicts = Vec::new();
     let (mut networks, mut predicted_ms) = (Vec::new(), Vec::new());
+    let mut searches = Vec::new();
     for (_, dir) in runs {
-        let run = SearchRun::load(dir)?;
-        verdicts.push(Verdict::of(&run.config, &run.epochs));
+        let mut run = SearchRun::load(dir)?;
+        verdicts.push(Verdict::of(&run.config, &run.epochs, run.genotype()));
+        let epochs = std::mem::take(&mut run.epochs);
         let (found, table) = run.found()?;
         let cells = found.genotype.cells().map(|(_, gene)| brief(gene));
         networks.push(cells.collect::<Vec<_>>().join(", "));
         predicted_ms.push(table.predict(&found.genotype)?);
+        searches.push((epochs, found.genotype));
     }
+    let searches: Vec<_> = searches.iter().map(|(e, g)| (&e[..], g)).collect();
     let agreement = Agreement {
         places: places(&verdicts),
+        contests: Contest::of(&searches),
         warnings: verdicts.into_iter().map(|v| v.warnings).collect(),
         seeds: runs.iter().map(|(seed, _)| *seed).collect(),
         networks,
@@ -130,6 +137,38 @@ fn places(verdicts: &[Verdict]) -> Vec<Place> {
 }
 
 impl Agreement {
+    /// A contest in one line.
+    fn line(&self, contest: &Contest) -> String {
+        let seeds = |places: &[usize]| {
+            let of = places.iter().map(|&i| self.seeds[i].to_string());
+            of.collect::<Vec<_>>().join(", ")
+        };
+        let cells = |cells: &[crate::net::CellKind]| {
+            let names: Vec<&str> = cells.iter().map(|c| c.name()).collect();
+            names.join(", ")
+        };
+        let verdict = match contest.t {
+            Some(t) => format!(
+                "better by {:.4} in the mean of {} seeds, t {t:.1}{}",
+                contest.mean(),
+                contest.better.len(),
+                if contest.near_tie() { ": near tie" } else { "" }
+            ),
+            None => format!(
+                "{} of the seeds drew both alike, so that nothing can be said",
+                contest.better.len()
+            ),
+        };
+        format!(
+            "- cells of {}: {} (seed {}) against {} (seed {}): {verdict}\n",
+            contest.layers.join(", "),
+            cells(&contest.cells),
+            seeds(&contest.seeds),
+            cells(&contest.others),
+            seeds(&contest.other_seeds),
+        )
+    }
+
     fn markdown(&self) -> String {
         let mut out = String::from("# The same search from several seeds\n\n");
         let heads = self
@@ -154,6 +193,9 @@ impl Agreement {
             out += &format!("| {} | {} | {agree} |\n", p.place, cells.join(" | "));
         }
         out += "\n";
+        for contest in &self.contests {
+            out += &self.line(contest);
+        }
         for (i, seed) in self.seeds.iter().enumerate() {
             out += &format!(
                 "- seed {seed}: {}, predicted {:.3} ms, {} warnings\n",

@@ -261,7 +261,7 @@ fn network(report: &mut Report, run: &SearchRun, genotype: Option<&Genotype>) ->
 
 /// What was decided, how surely, and what is to be said against it.
 fn decisions(run: &SearchRun) -> String {
-    let verdict = Verdict::of(&run.config, &run.epochs);
+    let verdict = Verdict::of(&run.config, &run.epochs, run.genotype());
     if verdict.decisions.is_empty() {
         return paragraph("No inner epoch is on record yet.");
     }

@@ -75,6 +75,7 @@ pub struct SearchConfig {
     pub strategy: Strategy,
     pub out: PathBuf,
     pub seed: u64,
+    pub split: u64,
     pub batch: usize,
     pub patch: usize,
     pub perceptual: Perceptual,
@@ -164,7 +165,11 @@ impl SearchConfig {
         Ok(config)
     }
 
-    fn check(&self) -> Result<()> {
+    /// What [`SearchConfig::load`] refuses, of a configuration that was changed.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a bad value.
+    pub fn check(&self) -> Result<()> {
         let (e, s, a, l) = (self.epochs, &self.space, self.architecture, &self.latency);
         let positive = [
             ("checkpoint_every", self.checkpoint_every as f64),

@@ -1,5 +1,6 @@
 //! The architecture search: configuration, latency table, Algorithm 1 on the supernet.
 
+mod agreement;
 mod architecture;
 mod budget;
 mod charge;
@@ -15,6 +16,7 @@ mod step;
 mod timing;
 mod verdict;
 
+pub use agreement::Contest;
 pub use architecture::{LayerWeights, brief, derive, read_layers};
 pub use config::{
     ArchitectureConfig, DEFAULT_CONFIG, EpochsConfig, Estimator, LatencyConfig, LatencyPrecision,

@@ -361,6 +361,7 @@ mod tests {
     fn searcher() -> Searcher {
         let keys = [
             "perceptual=none",
+            "split=1",
             "patch=16",
             "batch=2",
             "space.channels=2",

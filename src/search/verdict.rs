@@ -4,7 +4,7 @@ use super::architecture::{LayerWeights, best_but, count, entropy};
 use super::config::SearchConfig;
 use super::schedule::Phase;
 use super::searcher::EpochReport;
-use crate::net::{CellKind, OpKind, alpha_name, beta_name};
+use crate::net::{CellGene, CellKind, Genotype, OpKind, alpha_name, beta_name};
 use crate::stats::{mean, mean_std};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -27,6 +27,7 @@ pub const TRAVEL: f64 = 3.0;
 pub struct Decision {
     /// `ffm.cell0`, `ffm.cell0 block 1`.
     pub place: String,
+    /// The choice, and the likeliest other candidate.
     pub best: String,
     pub second: String,
     /// Their softmax weights.
@@ -48,8 +49,16 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Whether `latency.target` chose it, and another one is likelier.
+    pub fn for_time(&self) -> bool {
+        self.weights[0] < self.weights[1]
+    }
+
     /// Whether the other candidate would do as well: hardly behind, or behind by chance.
     pub fn near_tie(&self) -> bool {
+        if self.for_time() {
+            return false;
+        }
         let [best, second] = self.weights;
         let doubted = |t: Option<f64>| t.is_some_and(|t| t < SIGNIFICANT);
         best < TIE * second || doubted(self.t) || doubted(self.order)
@@ -64,27 +73,32 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Of the inner epochs on record, the last of which has the final weights.
-    pub fn of(config: &SearchConfig, epochs: &[EpochReport]) -> Self {
+    /// Of the inner epochs on record, the last of which has the final weights, and of the network that was found; `None`: that of
+    /// the largest weights, as it would be without `latency.target`.
+    pub fn of(config: &SearchConfig, epochs: &[EpochReport], found: Option<&Genotype>) -> Self {
         let Some(last) = epochs.last() else {
             return Self::default();
         };
         let space = config.space();
         let several = |candidates: &[bool]| count(candidates) > 1;
+        let chosen: Vec<CellGene> = match found {
+            Some(found) => found.cells().map(|(_, gene)| gene.clone()).collect(),
+            None => last.layers.iter().map(LayerWeights::chosen).collect(),
+        };
         let mut decisions = Vec::new();
         let mut warnings = Vec::new();
-        for layer in &last.layers {
+        for (layer, gene) in last.layers.iter().zip(&chosen) {
             let history = History::of(&layer.layer, epochs);
-            let kind = layer.chosen().cell as usize;
+            let kind = gene.cell as usize;
             let beta = beta_name(&layer.layer);
             let cells = CellKind::ALL.map(CellKind::name);
             if several(&space.kinds) {
-                let order = history.order();
+                let order = history.order(&chosen);
                 decisions.extend(history.decide(
                     &layer.layer,
                     &beta,
                     &cells,
-                    order,
+                    (kind, order),
                     &mut warnings,
                     |l| &l.beta,
                 ));
@@ -93,22 +107,25 @@ impl Verdict {
                 true => layer.alpha[kind].len(),
                 false => 0,
             };
-            for block in 0..blocks {
+            for (block, &operator) in gene.blocks.iter().enumerate().take(blocks) {
                 let place = format!("{} block {block}", layer.layer);
                 let alpha = alpha_name(&layer.layer, CellKind::ALL[kind], block);
                 let ops = OpKind::ALL.map(OpKind::name);
-                decisions.extend(
-                    history.decide(&place, &alpha, &ops, None, &mut warnings, |l| {
-                        &l.alpha[kind][block]
-                    }),
-                );
+                decisions.extend(history.decide(
+                    &place,
+                    &alpha,
+                    &ops,
+                    (operator as usize, None),
+                    &mut warnings,
+                    |l| &l.alpha[kind][block],
+                ));
             }
         }
-        let mut chosen = last.layers.iter().map(|l| l.chosen().cell);
-        if let Some(first) = chosen.next()
+        let mut kinds = chosen.iter().map(|gene| gene.cell);
+        if let Some(first) = kinds.next()
             && last.layers.len() > 1
             && several(&space.kinds)
-            && chosen.all(|c| c == first)
+            && kinds.all(|c| c == first)
         {
             warnings.push(format!(
                 "all cells alike: every layer chose {}",
@@ -165,14 +182,13 @@ impl<'a> History<'a> {
     }
 
     /// The least that speaks for the chosen order of this layer's cell and that of another layer of its stage.
-    fn order(&self) -> Option<f64> {
+    fn order(&self, network: &[CellGene]) -> Option<f64> {
         let (first, own) = self.epochs.first()?;
         // The layers that this stage searches are the last ones of its records.
         let drawn = self.epochs.iter().flat_map(|(e, _)| &e.together).next()?;
         let from = first.layers.len() - drawn.cells.len();
-        let (last, _) = self.epochs.last()?;
-        let chosen = last.layers[from..].iter().map(|l| l.chosen().cell);
-        let chosen: Vec<CellKind> = chosen.collect();
+        let chosen = network.get(from..first.layers.len())?;
+        let chosen: Vec<CellKind> = chosen.iter().map(|gene| gene.cell).collect();
         let at = first.layers.iter().position(|l| l.layer == own.layer)? - from;
         let each = (0..chosen.len()).filter(|&other| chosen[other] != chosen[at]);
         let against = each.filter_map(|other| {
@@ -183,38 +199,24 @@ impl<'a> History<'a> {
         against.min_by(f64::total_cmp)
     }
 
-    /// Mean loss of the networks of some cells less that of the networks of others, by its standard error over the inner epochs that
-    /// drew about as many of both, above 0 where the first are better. Where one was drawn much more often its weights fit it.
+    /// What the inner epochs say for networks of `cells` and against those of `others`: see [`advantages`].
     fn compare(&self, cells: &[CellKind], others: &[CellKind]) -> Option<f64> {
-        let difference = |epoch: &EpochReport| {
-            let find = |cells: &[CellKind]| epoch.together.iter().find(|t| t.cells == cells);
-            let (a, b) = (find(cells)?, find(others)?);
-            let (few, many) = (a.draws.min(b.draws), a.draws.max(b.draws));
-            (few >= ENOUGH && many <= 2 * few).then_some(b.mean - a.mean)
-        };
-        let each = self.epochs.iter().filter_map(|(e, _)| difference(e));
-        let each: Vec<f64> = each.collect();
-        let n = each.len() as f64;
-        match mean_std(&each) {
-            // mean_std is of the whole, not of a sample.
-            Some((mean, std)) if n > 2.0 && std > 0.0 => Some(mean / std * (n - 1.0).sqrt()),
-            _ => None,
-        }
+        let each = advantages(self.epochs.iter().map(|(e, _)| *e), cells, others);
+        over_error(&each).filter(|_| each.len() > 2)
     }
 
-    /// The best of a softmax; `None` if nothing is on record.
+    /// A choice of a softmax, and what speaks for its order; `None` if nothing is on record.
     fn decide(
         &self,
         place: &str,
         param: &str,
         names: &[&str],
-        order: Option<f64>,
+        (best, order): (usize, Option<f64>),
         warnings: &mut Vec<String>,
         of: impl for<'l> Fn(&'l LayerWeights) -> &'l Vec<f64>,
     ) -> Option<Decision> {
         let (_, last) = self.epochs.last()?;
         let weights = of(last);
-        let best = best_but(weights, None)?;
         let second = best_but(weights, Some(best))?;
         let ahead = |l: &LayerWeights| best_but(of(l), None);
         let wrong = self
@@ -252,7 +254,9 @@ impl<'a> History<'a> {
         };
         let [p, q] = decision.weights;
         let pair = format!("{} {p:.3}, {} {q:.3}", decision.best, decision.second);
-        if decision.near_tie() {
+        if decision.for_time() {
+            warnings.push(format!("chosen for its time: {place}: {pair}"));
+        } else if decision.near_tie() {
             let number = |what: &str, t: Option<f64>| {
                 t.map_or(String::new(), |t| format!(", {what} {t:.1}"))
             };
@@ -266,6 +270,30 @@ impl<'a> History<'a> {
         }
         Some(decision)
     }
+}
+
+/// Mean loss of the networks of `others` less that of `cells` in each inner epoch that drew about as many of both: where one was drawn
+/// much more often its weights fit it.
+pub(super) fn advantages<'a>(
+    epochs: impl Iterator<Item = &'a EpochReport>,
+    cells: &[CellKind],
+    others: &[CellKind],
+) -> Vec<f64> {
+    let difference = |epoch: &EpochReport| {
+        let find = |cells: &[CellKind]| epoch.together.iter().find(|t| t.cells == cells);
+        let (a, b) = (find(cells)?, find(others)?);
+        let (few, many) = (a.draws.min(b.draws), a.draws.max(b.draws));
+        (few >= ENOUGH && many <= 2 * few).then_some(b.mean - a.mean)
+    };
+    epochs.filter_map(difference).collect()
+}
+
+/// The mean by its standard error; `None` of fewer than two values, or without spread.
+pub(super) fn over_error(values: &[f64]) -> Option<f64> {
+    let (mean, std) = mean_std(values)?;
+    let n = values.len() as f64;
+    // mean_std is of the whole, not of a sample.
+    (n > 1.0 && std > 0.0).then(|| mean / std * (n - 1.0).sqrt())
 }
 
 /// The gradient of the second less that of the best, in an inner epoch, and its standard error by the batches.
@@ -352,7 +380,7 @@ mod tests {
 
     /// Of the cell of `ffm.cell0` alone: blocks have equal weights here.
     fn said(epochs: &[EpochReport]) -> (Decision, Vec<String>) {
-        let verdict = Verdict::of(&SearchConfig::load(None, &[]).unwrap(), epochs);
+        let verdict = Verdict::of(&SearchConfig::load(None, &[]).unwrap(), epochs, None);
         let of_cell = |w: &String| !w.contains("block") && !w.contains("ffm.cell1");
         let warnings = verdict.warnings.iter().filter(|w| of_cell(w)).cloned();
         (verdict.decisions[0].clone(), warnings.collect())

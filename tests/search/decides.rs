@@ -98,7 +98,7 @@ fn ended(keys: &[String], blind: bool) -> (Verdict, String) {
         Ok(())
     });
     ran.unwrap();
-    let verdict = Verdict::of(s.config(), &epochs);
+    let verdict = Verdict::of(s.config(), &epochs, Some(&s.genotype().unwrap()));
     let chosen = s.genotype().unwrap().ffm[0].blocks[0].name().to_string();
     (verdict, chosen)
 }

@@ -126,13 +126,20 @@ impl Lab<'_> {
 
     /// [`Lab::search`] for a latency in milliseconds.
     pub fn search_within(&self, task: Task, ms: f64) -> Result<Vec<Found>> {
+        let key = format!("{}-collaborative-target{ms}ms", task.name());
+        self.search_all(&self.config_within(task, ms)?, &key)
+    }
+
+    /// The search for a latency in milliseconds.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if its lambda cannot adapt.
+    pub fn config_within(&self, task: Task, ms: f64) -> Result<SearchConfig> {
         let mut config = self.config.search_config(task)?;
         config.strategy = Strategy::Collaborative;
         config.latency.target = format!("{ms} ms");
-        self.search_all(
-            &config,
-            &format!("{}-collaborative-target{ms}ms", task.name()),
-        )
+        config.check()?;
+        Ok(config)
     }
 
     /// The charge for the paper's `lambda`.
