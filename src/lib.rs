@@ -73,6 +73,7 @@ pub mod infer;
 pub mod loss;
 pub mod metrics;
 pub mod net;
+pub mod onnx;
 pub mod ops;
 pub mod report;
 pub mod search;

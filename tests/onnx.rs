@@ -2,12 +2,13 @@
 //!
 //! The Python is that of `HAFUSE_PYTHON`, which must have onnxruntime then, else `python3`.
 
-use hafuse::export::proto::{AttributeProto, DataType, Dimension, ModelProto, ValueInfoProto};
-use hafuse::export::{Dims, IR_VERSION, OPSET, onnx};
+use hafuse::export::{Dims, onnx};
 use hafuse::infer::{BUILTIN, Engine, Model};
 use hafuse::net::{
     CellGene, CellKind, FrameGene, Genotype, GuidedFilterGene, OpKind, initial_params, param_specs,
 };
+use hafuse::onnx::proto::{AttributeProto, DataType, Dimension, ModelProto, ValueInfoProto};
+use hafuse::onnx::{IR_VERSION, OPSET};
 use hafuse::tensor::io::{self, TensorMap};
 use hafuse::{DType, Error, ParamStore, Tensor};
 use prost::Message;
@@ -279,7 +280,7 @@ fn what_cannot_be_exported_says_why() {
     let cases = entries.iter().flat_map(|e| (e.cases)());
     let op = cases.map(|c| c.op).find(|op| op.name() == "max_pool2d");
     let op = op.unwrap();
-    let error = op.onnx(&mut hafuse::export::Graph::new(), &[]).unwrap_err();
+    let error = op.onnx(&mut hafuse::onnx::Graph::new(), &[]).unwrap_err();
     assert!(
         error.exit_code() == 2 && error.to_string().contains("max_pool2d"),
         "{error}"

@@ -2,7 +2,8 @@
 
 use super::device::place;
 use super::{cpu_features, terminal};
-use crate::device::cuda::{self, Card, Cuda};
+use crate::device::Card;
+use crate::device::cuda::{self, Cuda};
 use crate::device::simd::simd;
 use crate::device::{Device, kernels};
 use crate::infer::{DEFAULT_MODEL, Engine, Model, Precision};

@@ -3,8 +3,9 @@
 use super::info::parse_size;
 use super::{open_model, output, terminal};
 use crate::Result;
-use crate::export::{Dims, OPSET, onnx};
+use crate::export::{Dims, onnx};
 use crate::infer::DEFAULT_MODEL;
+use crate::onnx::OPSET;
 use crate::tensor::io::write_atomic;
 use prost::Message;
 use std::path::{Path, PathBuf};

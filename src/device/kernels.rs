@@ -1,6 +1,6 @@
 //! The kernel images that `build.rs` compiled into this binary, and those of a folder that take their place.
 
-use super::cuda::Card;
+use super::Card;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 

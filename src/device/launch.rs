@@ -3,7 +3,7 @@
 //! Shapes and addresses never change while a session lives, so an operator is asked once, when the
 //! session is made; runs only replay the list. Nothing here names the driver.
 
-use super::cuda::Card;
+use super::Card;
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result};
 use bytemuck::{Pod, Zeroable};

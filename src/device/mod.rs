@@ -1,11 +1,14 @@
 //! Where sessions run: the threads of this process, or an NVIDIA card.
 
+mod card;
 pub mod cpu;
 pub mod cuda;
 pub mod kernels;
 pub mod launch;
 pub(crate) mod simd;
 mod team;
+
+pub use card::Card;
 
 use crate::{Error, Result};
 use std::fmt;

@@ -3,27 +3,18 @@
 //! Each operator knows its own ONNX form ([`Operator::onnx`](crate::tape::Operator::onnx)); here the tape
 //! of a fusion is walked, node by node. `docs/onnx.md` has the table of forms.
 
-mod graph;
-pub mod proto;
-
-pub use graph::{Attribute, Graph, Operand, Slide, Value};
-
-use self::proto::{
+use crate::infer::Model;
+use crate::net::fusion_tape;
+use crate::onnx::proto::{
     DataType, Dimension, DimensionProto, ModelProto, OperatorSetIdProto, StringStringEntryProto,
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
-use crate::infer::Model;
-use crate::net::fusion_tape;
+use crate::onnx::{Graph, IR_VERSION, OPSET, Operand, Value};
 use crate::tape::{Node, Source, Tape, needed_nodes};
 use crate::tensor::DType;
 use crate::tensor::io::TensorMap;
 use crate::{Error, Result};
 use std::sync::Arc;
-
-/// The set of operators that is used, without a domain of its own.
-pub const OPSET: i64 = 17;
-/// Version of the file format that goes with it.
-pub const IR_VERSION: i64 = 8;
 
 /// What is fixed of the inputs `[batch, 1, height, width]`; the default leaves all three open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The pointwise functions that convolutions apply before they store.
 
-use crate::export::{Attribute, Graph, Value};
+use crate::onnx::{Attribute, Graph, Value};
 use crate::tensor::Real;
 
 /// A pointwise function with a derivative that its own output determines.

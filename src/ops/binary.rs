@@ -7,7 +7,7 @@ use super::registry::{Case, CaseInput, Fill};
 use super::unary::neg;
 use crate::device::cpu::CpuIo;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::export::{Graph, Operand, Value};
+use crate::onnx::{Graph, Operand, Value};
 use crate::tape::{Banded, Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::{Real, Shape};
 use crate::{Result, dispatch_real};

@@ -4,7 +4,7 @@ use super::lanes::group;
 use super::registry::{Case, CaseInput, Fill};
 use crate::device::cpu::{CpuIo, for_chunks, for_chunks_of_work};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::export::{Attribute, Graph, Operand, Value};
+use crate::onnx::{Attribute, Graph, Operand, Value};
 use crate::tape::{Banded, Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::Real;
 use crate::{Error, Result, dispatch_real};

@@ -8,7 +8,7 @@ use super::registry::{Case, CaseInput};
 use super::sum;
 use crate::device::cpu::CpuIo;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::export::{Graph, Operand, Value};
+use crate::onnx::{Graph, Operand, Value};
 use crate::tape::{Banded, Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::{DType, Real, Shape};
 use crate::{Error, Result, dispatch_real};

@@ -6,7 +6,7 @@ use super::{broadcast::Repeat, sqrt, square, sub};
 use super::{clamp, concat, div, exp, log, mean_samples, mul, offset, scale, slice_channels};
 use crate::device::cpu::{CpuIo, for_chunks};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::export::{Attribute, Graph, Operand, Value};
+use crate::onnx::{Attribute, Graph, Operand, Value};
 use crate::tape::{Banded, Meta, Operator, Tape, Var, check_inputs, expect_shape};
 use crate::tensor::{Element, Real, Shape};
 use crate::{Error, Result, dispatch_real};

@@ -3,7 +3,7 @@
 use super::registry::{Case, CaseInput};
 use crate::device::cpu::{CpuIo, for_chunks};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::export::{Attribute, Graph, Operand, Value};
+use crate::onnx::{Attribute, Graph, Operand, Value};
 use crate::tape::{Band, Banded, Meta, Operator, check_inputs};
 use crate::tensor::{Real, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};

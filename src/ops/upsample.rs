@@ -5,7 +5,7 @@ use super::registry::{Case, CaseInput};
 use super::resize::Maps;
 use crate::device::cpu::{ALIGN, CpuIo};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::export::{Attribute, Graph, Operand, Value};
+use crate::onnx::{Attribute, Graph, Operand, Value};
 use crate::tape::{Band, Banded, Meta, Operator, check_inputs, expect_shape};
 use crate::tensor::{DType, Real, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};

@@ -1,11 +1,14 @@
-//! The sum of cotangents that meet at a node.
+//! The sum of cotangents that meet at a node, and the launch that it shares with weighted sums.
 
 use super::{Meta, Operator, Tape, Var, check_inputs};
 use crate::device::cpu::{CpuIo, for_chunks};
-use crate::device::launch::{CudaIo, DevicePtr};
-use crate::ops::{MAX_TERMS, launch_sum};
+use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::tensor::Real;
 use crate::{Error, Result, dispatch_real};
+use bytemuck::{Pod, Zeroable};
+
+/// Most terms of a sum that one kernel takes.
+pub const MAX_TERMS: usize = 16;
 
 /// `y = x1 + x2 + ... + xk`, all of one shape, summed from left to right.
 #[derive(Debug)]
@@ -74,4 +77,36 @@ impl Operator for Accumulate {
     fn flops(&self, inputs: &[Meta], output: Meta) -> u64 {
         (inputs.len() as u64 - 1) * output.shape.len() as u64
     }
+}
+
+/// `WeightedSum` of `kernels/mixed.cu`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct WeightedSumParams {
+    x: [DevicePtr; MAX_TERMS],
+    w: DevicePtr,
+    y: DevicePtr,
+    n: i32,
+    count: i32,
+    onto: i32,
+    unused: i32,
+}
+
+/// Launches `y (+)= sum over terms of w_k x_k`, or the plain sum without `w`.
+pub(crate) fn launch_sum(
+    io: &mut CudaIo<'_>,
+    w: DevicePtr,
+    terms: &[DevicePtr],
+    onto: bool,
+) -> Result<()> {
+    let n = io.output_shape().len();
+    let mut params = WeightedSumParams::zeroed();
+    params.x[..terms.len()].copy_from_slice(terms);
+    params.w = w;
+    params.y = io.output();
+    params.n = io.int(n)?;
+    params.count = io.int(terms.len())?;
+    params.onto = i32::from(onto);
+    let blocks = io.blocks_for(n);
+    io.launch("mixed", "weighted_sum_fwd", blocks, THREADS, params)
 }

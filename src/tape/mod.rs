@@ -29,6 +29,8 @@ mod run_cuda;
 mod session;
 
 pub(crate) use accumulate::Accumulate;
+pub use accumulate::MAX_TERMS;
+pub(crate) use accumulate::launch_sum;
 pub use bands::{Band, BandSession, Banded};
 pub use dump::{NodeReport, format_table};
 pub(crate) use layout::needed_nodes;

@@ -3,7 +3,7 @@
 use super::{Banded, Tape, Var};
 use crate::device::cpu::CpuIo;
 use crate::device::launch::CudaIo;
-use crate::export::{Graph, Operand, Value};
+use crate::onnx::{Graph, Operand, Value};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result};
 use std::fmt::Debug;
@@ -66,7 +66,7 @@ pub trait Operator: Debug + Send + Sync {
     }
 
     /// Writes this into an ONNX graph, where pictures are `[N, C, H, W]`, with the standard operators of
-    /// opset [`OPSET`](crate::export::OPSET); gives the value that stands for the output.
+    /// opset [`OPSET`](crate::onnx::OPSET); gives the value that stands for the output.
     ///
     /// # Errors
     /// [`Error::Config`] where there is no ONNX form: for all operators that inference does without.

@@ -2,26 +2,27 @@
 //!
 //! Every call goes through `driver`, which has codes and missing functions as values.
 
-mod card;
+mod cards;
 mod driver;
 mod memory;
 mod modules;
 mod queue;
 mod wait;
 
-pub use card::{Card, cards, driver_version, has_driver};
+pub use cards::{cards, driver_version, has_driver};
 pub(crate) use memory::{Memory, Pinned};
 pub(crate) use modules::Prepared;
 pub(crate) use queue::{Event, Graph};
 pub(crate) use wait::check_wait;
 
-use card::{fail, no_card};
+use cards::{fail, no_card};
 use driver::Failure;
 use modules::Modules;
 use wait::Wait;
 
 use super::kernels;
 use super::launch::DevicePtr;
+use crate::device::Card;
 use crate::{Error, Result};
 use cudarc::driver::sys;
 use std::ffi::c_void;

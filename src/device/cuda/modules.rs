@@ -1,6 +1,6 @@
 //! Kernels of a card: images that were loaded, and functions that were found in them.
 
-use super::card::fail;
+use super::cards::fail;
 use super::{Cuda, driver, lock};
 use crate::device::kernels;
 use crate::device::launch::Launch;

@@ -3,7 +3,7 @@
 use super::{run, take, words};
 use crate::device::cpu::CpuIo;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::export::{Attribute, Graph, Operand, Value};
+use crate::onnx::{Attribute, Graph, Operand, Value};
 use crate::ops::broadcast::Repeat;
 use crate::ops::channel_conv::{ChannelConv, channel_conv1d};
 use crate::ops::gate::{Gate, gate};

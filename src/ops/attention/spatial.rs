@@ -3,7 +3,7 @@
 use super::{run, take, words};
 use crate::device::cpu::CpuIo;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::export::{Graph, Operand, Value};
+use crate::onnx::{Graph, Operand, Value};
 use crate::ops::channel_stats::{Stats, channel_stats};
 use crate::ops::conv::{Conv2d, ConvOptions, Convolve, Forward, Kernels, conv2d, rows_read};
 use crate::ops::gate::{Gate, gate};

@@ -24,7 +24,7 @@ use self::geometry::AxisSize;
 use super::{Activation, Padding};
 use crate::device::cpu::CpuIo;
 use crate::device::launch::CudaIo;
-use crate::export::{Graph, Operand, Slide, Value};
+use crate::onnx::{Graph, Operand, Slide, Value};
 use crate::tape::{Band, Banded, Meta, Operator, Tape, Var, check_inputs};
 use crate::tensor::{DType, Real};
 use crate::{Error, Result, dispatch_real};

@@ -11,7 +11,7 @@ use self::cpu::{Axis, Geometry};
 use super::Padding;
 use crate::device::cpu::CpuIo;
 use crate::device::launch::CudaIo;
-use crate::export::{Graph, Operand, Slide, Value};
+use crate::onnx::{Graph, Operand, Slide, Value};
 use crate::tape::{Meta, Operator, check_inputs, expect_shape};
 use crate::tensor::{Real, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};

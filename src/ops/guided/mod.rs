@@ -11,7 +11,7 @@ use super::registry::{Case, CaseInput, Fill};
 use super::window::{Reach, TileSizes, TilingParams, WindowParams};
 use crate::device::cpu::CpuIo;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::export::{Graph, Operand, Value};
+use crate::onnx::{Graph, Operand, Value};
 use crate::tape::{Band, Banded, Meta, Operator, check_inputs};
 use crate::tensor::Shape;
 use crate::{Error, Result, Tape, Var, dispatch_real};

@@ -1,7 +1,7 @@
 //! The guided filter as standard ONNX nodes, in f32.
 
 use super::{GuidedFilter, NAME, eps_f32};
-use crate::export::{Attribute, Graph, Value};
+use crate::onnx::{Attribute, Graph, Value};
 use crate::{Error, Result};
 
 /// `box(a) I + box(b)`. The guide is taken about its mean over the picture, which changes nothing but

@@ -1,9 +1,9 @@
 //! Parameters and launches of `kernels/mixed.cu`.
 
-use super::{MAX_TERMS, row_len};
+use super::row_len;
 use crate::Result;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::tape::Meta;
+use crate::tape::{MAX_TERMS, Meta};
 use bytemuck::{Pod, Zeroable};
 
 /// `Softmax` of `kernels/mixed.cu`.
@@ -15,19 +15,6 @@ pub(super) struct SoftmaxParams {
     pub y: DevicePtr,
     pub rows: i32,
     pub k: i32,
-}
-
-/// `WeightedSum` of `kernels/mixed.cu`.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub(super) struct WeightedSumParams {
-    pub x: [DevicePtr; MAX_TERMS],
-    pub w: DevicePtr,
-    pub y: DevicePtr,
-    pub n: i32,
-    pub count: i32,
-    pub onto: i32,
-    pub unused: i32,
 }
 
 /// `ScaleByElement` of `kernels/mixed.cu`.
@@ -58,25 +45,6 @@ pub(super) struct DotsParams {
 /// Parts of each dot product on CUDA, from the shape alone.
 pub(super) fn dot_parts(n: usize) -> usize {
     n.div_ceil(16 * THREADS).clamp(1, 256)
-}
-
-/// Launches `y (+)= sum over terms of w_k x_k`, or the plain sum without `w`.
-pub(crate) fn launch_sum(
-    io: &mut CudaIo<'_>,
-    w: DevicePtr,
-    terms: &[DevicePtr],
-    onto: bool,
-) -> Result<()> {
-    let n = io.output_shape().len();
-    let mut params = WeightedSumParams::zeroed();
-    params.x[..terms.len()].copy_from_slice(terms);
-    params.w = w;
-    params.y = io.output();
-    params.n = io.int(n)?;
-    params.count = io.int(terms.len())?;
-    params.onto = i32::from(onto);
-    let blocks = io.blocks_for(n);
-    io.launch("mixed", "weighted_sum_fwd", blocks, THREADS, params)
 }
 
 /// Launches a softmax or, with a cotangent, its gradient.

@@ -2,20 +2,15 @@
 
 mod cuda;
 
-pub(crate) use cuda::launch_sum;
-
 use self::cuda::{DotsParams, ScaleByElementParams, dot_parts, launch_softmax};
 use super::concat::PlaceChannels;
 use super::registry::{Case, CaseInput, Fill};
 use crate::device::cpu::{CpuIo, for_chunks, for_chunks_of_work};
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
-use crate::tape::{Meta, Operator, Tape, Var, check_inputs};
+use crate::tape::{MAX_TERMS, Meta, Operator, Tape, Var, check_inputs, launch_sum};
 use crate::tensor::Real;
 use crate::{Error, Result, dispatch_real};
 use bytemuck::Zeroable;
-
-/// Most terms of one [`weighted_sum`].
-pub const MAX_TERMS: usize = 16;
 
 /// Elements of one unit of work: its part of the result stays in the first-level cache.
 const CHUNK: usize = 4096;

@@ -11,7 +11,7 @@ use super::{Activation, Padding, leaky_relu};
 use crate::device::cpu::{CpuIo, SendPtr, for_chunks_of_work};
 use crate::device::launch::CudaIo;
 use crate::device::simd::simd_fn;
-use crate::export::{Graph, Operand, Value};
+use crate::onnx::{Graph, Operand, Value};
 use crate::tape::{Band, Banded, Meta, Operator, check_inputs, expect_shape};
 use crate::tensor::{DType, Shape};
 use crate::{Error, Result, Tape, Var, dispatch_real};

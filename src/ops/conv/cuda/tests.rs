@@ -1,7 +1,7 @@
 //! Which kernel runs where: the network's shapes on cards of different sizes.
 
 use super::*;
-use crate::device::cuda::Card;
+use crate::device::Card;
 use crate::device::launch::DeviceView;
 use crate::ops::ConvOptions;
 

@@ -85,7 +85,7 @@ pub struct Slide {
 /// A graph under construction. Nodes are named after the part of the network that they stand in.
 ///
 /// ```
-/// use hafuse::export::{Attribute, Graph};
+/// use hafuse::onnx::{Attribute, Graph};
 /// let mut g = Graph::new();
 /// let x = g.input("x");
 /// let y = g.node("LeakyRelu", &[&x], &[("alpha", Attribute::Float(0.2))]);

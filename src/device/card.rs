@@ -1,0 +1,33 @@
+//! A CUDA device, as far as its properties go.
+
+use std::fmt;
+
+/// A card, as far as its properties go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Card {
+    pub ordinal: usize,
+    pub name: String,
+    /// Compute capability, e.g. `(8, 6)`.
+    pub capability: (u32, u32),
+    /// Architecture of the code that it would run, e.g. 86; `None` if this binary has none for it.
+    pub code: Option<u32>,
+    pub multiprocessors: u32,
+    /// Bytes.
+    pub memory: usize,
+    /// Bytes of second-level cache.
+    pub l2: usize,
+}
+
+impl Card {
+    /// Whether the code it runs has tensor-core instructions: PTX of an older architecture does not.
+    pub fn tensor_cores(&self) -> bool {
+        self.code >= Some(75)
+    }
+}
+
+impl fmt::Display for Card {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (major, minor) = self.capability;
+        write!(f, "{} (sm_{major}{minor})", self.name)
+    }
+}
