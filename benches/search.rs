@@ -250,7 +250,7 @@ fn main() -> Result<()> {
         for stage in [1, 2] {
             measure_stage(&s, stage)?;
         }
-        if let Some(bytes) = hafuse::cli::peak_bytes() {
+        if let Some(bytes) = hafuse::device::memory::peak_bytes() {
             let mb = bytes as f64 / 1e6;
             println!("most memory held so far, by the whole process: {mb:.0} MB");
         }

@@ -2,12 +2,12 @@
 //!
 //! Every message is one line that names the thing, the value that was found and the way out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong in `hafuse`; [`Error::exit_code`] maps each to the process exit code.
+/// Everything that can go wrong in `hafuse`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -38,6 +38,13 @@ pub enum Error {
     /// A file could not be read or decoded.
     #[error("cannot read {}: {detail}", path.display())]
     Input { path: PathBuf, detail: String },
+    /// A picture takes more memory than there is, or than was allowed.
+    #[error("a picture of {width} x {height}: {detail}; downscale it")]
+    TooLarge {
+        width: usize,
+        height: usize,
+        detail: String,
+    },
     /// A file or folder could not be written; what was there before is untouched.
     #[error("cannot write {}: {detail}", path.display())]
     Output { path: PathBuf, detail: String },
@@ -49,9 +56,7 @@ pub enum Error {
         way_out: String,
     },
     /// A device works, but what was asked of it needs more memory than it has free.
-    #[error(
-        "device {device}: {detail}; use a smaller picture or batch, --precision f16, or --device cpu"
-    )]
+    #[error("device {device}: {detail}; use a smaller picture or batch, f16, or the CPU")]
     DeviceMemory { device: String, detail: String },
     /// Some items of a batch failed; each was reported by itself.
     #[error("{failed} of {total} {what} failed; see the messages above")]
@@ -60,31 +65,28 @@ pub enum Error {
         total: usize,
         what: &'static str,
     },
-    /// The run was cut short on purpose (Ctrl-C, `--stop-after`).
+    /// The run was cut short on purpose.
     #[error("{0}")]
     Stopped(String),
+    /// Training or search has values that are no numbers; checkpoints keep what was before.
+    #[error("{0}")]
+    Diverged(String),
     /// A bug in `hafuse` itself.
     #[error("internal error: {0}; please report this")]
     Internal(String),
 }
 
 impl Error {
-    /// Exit code of the command line: 1 some items failed, 2 wrong usage or configuration,
-    /// 3 unreadable or unfit input, 4 output not writable, 5 device not available, 6 stopped on
-    /// request, 70 a bug.
-    pub fn exit_code(&self) -> u8 {
+    /// An [`Error::TooLarge`] of the picture in this file; other errors as they are.
+    #[must_use]
+    pub fn of_file(self, path: &Path) -> Self {
         match self {
-            Error::Partial { .. } => 1,
-            Error::Config { .. } => 2,
-            Error::Input { .. } | Error::Weights(_) => 3,
-            Error::Output { .. } => 4,
-            Error::Device { .. } | Error::DeviceMemory { .. } => 5,
-            Error::Stopped(_) => 6,
-            Error::Shape { .. }
-            | Error::DType { .. }
-            | Error::NotDifferentiable { .. }
-            | Error::Tape(_)
-            | Error::Internal(_) => 70,
+            Error::TooLarge {
+                width,
+                height,
+                detail,
+            } => Error::input(path, format!("is {width}x{height}; {detail}; downscale it")),
+            other => other,
         }
     }
 

@@ -63,11 +63,13 @@
 //! ```
 
 pub mod baseline;
+mod batch;
 pub mod cli;
 pub mod data;
 pub mod device;
 pub mod error;
 pub mod export;
+mod fuser;
 mod hash;
 pub mod infer;
 pub mod loss;
@@ -75,6 +77,7 @@ pub mod metrics;
 pub mod net;
 pub mod onnx;
 pub mod ops;
+mod output;
 pub mod report;
 pub mod search;
 mod stats;
@@ -83,7 +86,14 @@ pub mod tape;
 pub mod tensor;
 pub mod tone;
 pub mod train;
+mod units;
 
+pub use batch::{FolderEvent, FolderOptions, FolderReport, StageSeconds, fuse_folder};
+pub use data::{Format, Picture};
+pub use device::Device;
 pub use error::{Error, Result};
+pub use fuser::{Fuser, FuserBuilder, fuse};
+pub use infer::{Model, Precision};
 pub use tape::{ParamStore, Session, SessionOptions, Tape, Var};
 pub use tensor::{DType, Real, Shape, Tensor};
+pub use tone::Tone;

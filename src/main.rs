@@ -6,7 +6,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             hafuse::cli::print_error(&e);
-            ExitCode::from(e.exit_code())
+            ExitCode::from(hafuse::cli::exit_code(&e))
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use super::eval::parse_metrics;
 use super::methods::{MethodArgs, Methods, report_problems};
-use super::{output, terminal};
+use super::terminal;
 use crate::data::{Pair, Picture, WriteOptions, read_pair};
+use crate::output;
 use crate::report::compare::{Shots, page, shows};
 use crate::report::scores::Scores;
 use crate::report::sheet::{Crop, MAX_CROPS, Scene, default_crops, sheet};
@@ -196,7 +197,7 @@ fn draw(
         };
         fused.push(match picture {
             // Its file has changed since.
-            Err(e) if e.exit_code() == 3 => {
+            Err(e) if super::exit_code(&e) == 3 => {
                 terminal::say(&format!("warning: {}, {}: {e}", row.name, pair.stem));
                 None
             }

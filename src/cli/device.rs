@@ -1,10 +1,11 @@
 //! The options that choose where and in which precision to compute.
 
 use super::terminal;
+use crate::baseline::Baseline;
 use crate::device::Device;
 use crate::device::cuda::has_driver;
 use crate::infer::Precision;
-use crate::{Error, Result};
+use crate::{Error, Fuser, FuserBuilder, Result};
 use clap::ValueEnum;
 
 /// `--device`.
@@ -51,15 +52,6 @@ impl DeviceArg {
     }
 }
 
-/// Device and precision of a network: `cpu in f32`.
-pub fn place(device: &Device, precision: Precision) -> String {
-    let without = match device {
-        Device::Cuda(cuda) if !cuda.card().tensor_cores() => " (no tensor cores)",
-        _ => "",
-    };
-    format!("{device} in {}{without}", precision.dtype())
-}
-
 /// `--precision`.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub struct PrecisionArg {
@@ -76,6 +68,32 @@ pub enum PrecisionName {
 }
 
 impl PrecisionArg {
+    /// A fuser of this precision or, if none was asked for, of what suits its device.
+    pub fn of(self, builder: FuserBuilder) -> FuserBuilder {
+        match self.precision {
+            None => builder,
+            Some(PrecisionName::F32) => builder.precision(Precision::F32),
+            Some(PrecisionName::F16) => builder.precision(Precision::F16),
+        }
+    }
+
+    /// The fuser of a rule; it runs on the CPU in f32 only, so nothing else may have been asked for.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it was.
+    pub fn of_rule(self, rule: Baseline, device: &DeviceArg) -> Result<FuserBuilder> {
+        if !matches!(device.device.as_str(), "auto" | "cpu") {
+            return Err(Error::config(
+                "--device",
+                format!(
+                    "{rule} runs on the CPU only, {} was asked for; leave --device out",
+                    device.device
+                ),
+            ));
+        }
+        Ok(self.of(Fuser::builder().rule(rule).device(Device::Cpu)))
+    }
+
     /// What was asked for, or what suits the device.
     pub fn on(self, device: &Device) -> Precision {
         match self.precision {

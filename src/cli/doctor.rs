@@ -1,6 +1,5 @@
 //! `hafuse doctor`: what this machine has and what this binary can use of it.
 
-use super::device::place;
 use super::{cpu_features, terminal};
 use crate::device::Card;
 use crate::device::cuda::{self, Cuda};
@@ -8,6 +7,7 @@ use crate::device::simd::simd;
 use crate::device::{Device, kernels};
 use crate::infer::{DEFAULT_MODEL, Engine, Model, Precision};
 use crate::tape::SessionOptions;
+use crate::units;
 use crate::{Error, Result};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -99,7 +99,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
                 text,
                 "cuda:{ordinal}   {card}, {} multiprocessors, {}\n         {}",
                 card.multiprocessors,
-                terminal::bytes(card.memory as u64),
+                units::bytes(card.memory as u64),
                 match trial {
                     Ok(t) => format!(
                         "{}: off from the CPU by {:.1e} in f32, {:.1e} in f16",
@@ -118,7 +118,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         };
     }
     let reason = reason.map_or(String::new(), |e| format!(" ({e})"));
-    let _ = writeln!(text, "auto     takes {}{reason}", place(&auto, precision));
+    let _ = writeln!(text, "auto     takes {}{reason}", precision.place(&auto));
     terminal::print(&text)?;
     verdict(args, &tried)
 }

@@ -1,8 +1,9 @@
 //! `hafuse eval`: fused pictures judged by the field's metrics.
 
 use super::methods::{MethodArgs, Sets, report_problems};
-use super::{output, terminal};
+use super::terminal;
 use crate::metrics::Metric;
+use crate::output;
 use crate::report::scores::Scores;
 use crate::tensor::io::write_atomic;
 use crate::{Error, Result};

@@ -1,12 +1,15 @@
 //! `hafuse export`: a model for other engines.
 
 use super::info::parse_size;
-use super::{open_model, output, terminal};
+use super::terminal;
 use crate::Result;
 use crate::export::{Dims, onnx};
 use crate::infer::DEFAULT_MODEL;
+use crate::infer::Model;
 use crate::onnx::OPSET;
+use crate::output;
 use crate::tensor::io::write_atomic;
+use crate::units;
 use prost::Message;
 use std::path::{Path, PathBuf};
 
@@ -49,7 +52,7 @@ pub struct ExportArgs {
 /// Those of reading the model; [`Error::Output`](crate::Error::Output) if the file cannot be written.
 pub fn run(args: &ExportArgs) -> Result<()> {
     output::check_file(&args.onnx, &[Path::new(&args.model)])?;
-    let model = open_model(&args.model)?;
+    let model = Model::open(&args.model)?;
     let dims = Dims {
         batch: args.batch.map(usize::from),
         size: args.size.map(|(width, height)| (height, width)),
@@ -67,6 +70,6 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         args.onnx.display(),
         model.name,
         file.graph.map_or(0, |g| g.node.len()),
-        terminal::bytes(bytes.len() as u64)
+        units::bytes(bytes.len() as u64)
     ))
 }

@@ -1,9 +1,10 @@
 //! What training and search share: a run in a folder, its data and its checkpoint.
 
 use super::device::DeviceArg;
-use super::{output, terminal};
+use super::terminal;
 use crate::data::{Folders, PairDataset};
 use crate::loss::FeatureNet;
+use crate::output;
 use crate::search::SearchConfig;
 use crate::train::{Checkpoint, DataConfig, Perceptual, Position, TrainConfig};
 use crate::{Error, Result};

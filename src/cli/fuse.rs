@@ -1,20 +1,19 @@
 //! `hafuse fuse`: one pair of pictures, or two folders of them.
 
-use super::batch::{self, Crew, Finish, Job, Outcome};
 use super::device::{DeviceArg, PrecisionArg};
-use super::fuser::Fuser;
-use super::memory::{self, Limit};
-use super::{output, terminal};
+use super::terminal;
 use crate::baseline::Baseline;
-use crate::data::{Picture, WriteOptions, check_output_path, list_pairs};
+use crate::batch::{self, Job};
+use crate::data::{Format, WriteOptions};
 use crate::infer::DEFAULT_MODEL;
-use crate::tensor::io::PART;
 use crate::tone::Tone;
-use crate::{Error, Result};
+use crate::{
+    Error, FolderEvent, FolderOptions, FolderReport, Fuser, FuserBuilder, Result, fuse_folder,
+    output, units,
+};
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
@@ -82,7 +81,7 @@ pub struct FuseArgs {
     #[arg(long)]
     pub resume: bool,
     /// Most memory to take, as in 4GiB or 500MB [default: what is free]
-    #[arg(long, value_name = "SIZE", value_parser = memory::parse_bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes)]
     pub max_memory: Option<usize>,
     /// Print a summary as JSON on stdout
     #[arg(long)]
@@ -107,12 +106,12 @@ pub enum FormatArg {
     Tif,
 }
 
-impl FormatArg {
-    fn extension(self) -> &'static str {
-        match self {
-            FormatArg::Png => "png",
-            FormatArg::Jpg => "jpg",
-            FormatArg::Tif => "tif",
+impl From<FormatArg> for Format {
+    fn from(arg: FormatArg) -> Self {
+        match arg {
+            FormatArg::Png => Format::Png,
+            FormatArg::Jpg => Format::Jpeg,
+            FormatArg::Tif => Format::Tiff,
         }
     }
 }
@@ -123,13 +122,9 @@ impl FormatArg {
 /// [`Error::Partial`] if some pairs of two folders failed; [`Error::Device`] if the device broke; else what went wrong
 /// with the only pair.
 pub fn run(args: &FuseArgs) -> Result<()> {
-    let options = WriteOptions {
+    let write = WriteOptions {
         quality: args.quality,
         bits: args.bits,
-    };
-    let finish = Finish {
-        tone: args.tone,
-        write: options,
     };
     let folders = match (is_folder(&args.a)?, is_folder(&args.b)?) {
         (false, false) => false,
@@ -137,70 +132,41 @@ pub fn run(args: &FuseArgs) -> Result<()> {
         (true, false) => return Err(mixed(&args.a, &args.b)),
         (false, true) => return Err(mixed(&args.b, &args.a)),
     };
-    let (jobs, unmatched) = if folders {
-        folder_jobs(args, options)?
-    } else {
-        (vec![file_job(args, options)?], [Vec::new(), Vec::new()])
+    let job = match folders {
+        false => Some(file_job(args, write)?),
+        true => None,
     };
-    for (dir, names) in [&args.a, &args.b].into_iter().zip(&unmatched) {
-        if !names.is_empty() {
-            terminal::say(&format!(
-                "warning: no partner for {} of the pictures in {}: {}",
-                names.len(),
-                dir.display(),
-                terminal::few(names)
-            ));
+    let (builder, no_card) = match args.method {
+        Some(rule) => (args.precision.of_rule(rule, &args.device)?, None),
+        None => {
+            let (device, why) = args.device.open_or_why()?;
+            let builder = Fuser::builder().model(&args.model).device(device);
+            (args.precision.of(builder), why)
         }
+    };
+    let mut builder = builder.tone(args.tone);
+    if let Some(bytes) = args.max_memory {
+        builder = builder.max_memory(bytes);
     }
-    let (jobs, whole) = if args.resume {
-        clear_parts(&args.out);
-        jobs.into_iter().partition(|job| !is_whole(job))
-    } else {
-        (jobs, Vec::new())
-    };
-    let device = match args.method {
-        Some(_) => None,
-        None => Some(args.device.open_or_why()?),
-    };
-    let make = || match (args.method, &device) {
-        (Some(rule), _) => Fuser::rule(rule, &args.device, args.precision),
-        (None, Some((device, _))) => Fuser::network(&args.model, device, args.precision),
-        (None, None) => Err(Error::Internal("a network without a device".into())),
-    };
-    let mut fuser = make()?;
-    let (name, place) = (fuser.name().to_string(), fuser.place());
     let start = Instant::now();
-    let mut outcome = if folders {
-        let threads = rayon::current_num_threads();
-        let wanted = args.jobs.map_or(threads, usize::from);
-        let crew = Crew::new(&jobs, fuser, make, (wanted, args.max_memory))?;
-        batch::run(&jobs, finish, &crew)?
-    } else {
-        if let Some(asked) = args.max_memory {
-            fuser.limit_memory(Limit::new(asked));
+    let report = match &job {
+        Some(job) => one(job, write, builder)?,
+        None => {
+            let mut options = FolderOptions::default();
+            options.fuser = builder;
+            options.format = args.format.unwrap_or(FormatArg::Png).into();
+            options.write = write;
+            options.jobs = args.jobs.map(usize::from);
+            options.resume = args.resume;
+            folder(args, &options)?
         }
-        let fuser = Mutex::new(fuser);
-        let mut outcome = Outcome::default();
-        for job in &jobs {
-            let (notes, stages, result) = batch::one(job, finish, &fuser);
-            (outcome.notes, outcome.stages, outcome.workers) = (notes, stages, 1);
-            result?;
-            outcome.outputs.push(job.out.clone());
-        }
-        outcome
     };
     let seconds = start.elapsed().as_secs_f64();
-    outcome.notes.say();
-    let total = jobs.len() + whole.len();
+    say_notes(&report);
     let said = Summary {
-        model: &name,
-        device: &place,
-        no_card: device.as_ref().and_then(|(_, why)| why.as_deref()),
+        no_card: no_card.as_deref(),
         tone: args.tone,
-        total,
-        whole: &whole,
-        outcome: &outcome,
-        unmatched: &unmatched,
+        report: &report,
         seconds,
     };
     if args.json {
@@ -215,17 +181,102 @@ pub fn run(args: &FuseArgs) -> Result<()> {
             said.no_card()
         ))?;
     }
-    if let Some(e) = outcome.broken {
-        return Err(goes_on(e, outcome.outputs.len() + whole.len(), total));
+    let total = report.total;
+    let written = report.outputs.len() + report.skipped;
+    if let Some(e) = report.broken {
+        return Err(goes_on(e, written, total));
     }
-    if outcome.failures.is_empty() {
+    if report.failures.is_empty() {
         return Ok(());
     }
     Err(Error::Partial {
-        failed: outcome.failures.len(),
+        failed: report.failures.len(),
         total,
         what: "pairs",
     })
+}
+
+/// Fuses the only pair.
+fn one(job: &Job, write: WriteOptions, builder: FuserBuilder) -> Result<FolderReport> {
+    let fuser = builder.build()?;
+    let mut report = FolderReport {
+        model: fuser.name().to_string(),
+        place: fuser.place(),
+        total: 1,
+        workers: 1,
+        ..FolderReport::default()
+    };
+    let (notes, result) = batch::one(job, write, &Mutex::new(fuser));
+    result?;
+    report.seconds = notes.seconds;
+    report.oriented = notes.oriented;
+    if notes.both_coloured {
+        report.both_coloured.push(job.name.clone());
+    }
+    report.outputs.push(job.out.clone());
+    Ok(report)
+}
+
+/// Fuses two folders, with a bar.
+fn folder(args: &FuseArgs, options: &FolderOptions) -> Result<FolderReport> {
+    let bar = terminal::bar(
+        0,
+        "{wide_bar} {pos}/{len} pairs  {per_sec}  {msg}  {eta} left",
+    );
+    let report = fuse_folder(&args.a, &args.b, &args.out, options, |event| {
+        match event {
+            FolderEvent::Begun {
+                pairs, unmatched, ..
+            } => {
+                bar.set_length(pairs as u64);
+                for (dir, names) in [&args.a, &args.b].into_iter().zip(unmatched) {
+                    if !names.is_empty() {
+                        terminal::say(&format!(
+                            "warning: no partner for {} of the pictures in {}: {}",
+                            names.len(),
+                            dir.display(),
+                            terminal::few(names)
+                        ));
+                    }
+                }
+            }
+            FolderEvent::Pair {
+                name,
+                failure,
+                seconds,
+            } => {
+                // A broken device is told at the end, once.
+                if let Some(e) = failure.filter(|e| !matches!(e, Error::Device { .. })) {
+                    bar.suspend(|| terminal::say(&format!("failed: pair {name}: {e}")));
+                }
+                let [decode, network, encode] = seconds.shares();
+                bar.set_message(format!(
+                    "read {decode:.0} %, network {network:.0} %, write {encode:.0} %"
+                ));
+                bar.inc(1);
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    bar.finish_and_clear();
+    report
+}
+
+/// Says once what was noticed on the way.
+fn say_notes(report: &FolderReport) {
+    let note = |what: &str, names: &[String]| {
+        if !names.is_empty() {
+            terminal::say(&format!("note: {what}: {}", terminal::few(names)));
+        }
+    };
+    note(
+        "turned upright, as the file asks by its orientation tag",
+        &report.oriented,
+    );
+    note(
+        "both sources are coloured, the colours of B are kept",
+        &report.both_coloured,
+    );
 }
 
 /// The end of a batch that broke, with what is left to do.
@@ -244,58 +295,6 @@ fn goes_on(error: Error, written: usize, total: usize) -> Error {
         },
         e => e,
     }
-}
-
-/// Whether the result of a pair is there, from its header to its end.
-fn is_whole(job: &Job) -> bool {
-    let sizes = [&job.out, &job.a].map(|path| Picture::size(path).ok());
-    sizes[0].is_some() && sizes[0] == sizes[1] && has_end(&job.out)
-}
-
-/// Whether a picture that we wrote is complete: by the mark at its end; a TIFF has none and is read.
-fn has_end(path: &Path) -> bool {
-    const PNG: &[u8] = b"IEND\xae\x42\x60\x82";
-    const JPEG: &[u8] = b"\xff\xd9";
-    let mut tail = [0; PNG.len()];
-    let read = File::open(path).and_then(|mut file| {
-        file.seek(SeekFrom::End(-(PNG.len() as i64)))?;
-        file.read_exact(&mut tail)
-    });
-    let marked = read.is_ok() && (tail == PNG || tail.ends_with(JPEG));
-    marked
-        || (path
-            .extension()
-            .is_some_and(|e| e == FormatArg::Tif.extension())
-            && Picture::read(path).is_ok())
-}
-
-/// Removes what a killed run left of files that it was about to write.
-fn clear_parts(folder: &Path) {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if is_part_of_the_dead(&name) {
-            // If it cannot be removed, it does no harm.
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
-}
-
-/// Whether a file is the beginning of one by a process that is no more: its number is in the name.
-fn is_part_of_the_dead(name: &str) -> bool {
-    let name = name.strip_prefix(PART.0);
-    let Some(name) = name.and_then(|name| name.strip_suffix(PART.1)) else {
-        return false;
-    };
-    // This process has begun none.
-    let process = name.split('-').next().and_then(|id| id.parse().ok());
-    let others = process.filter(|&id: &u32| id != std::process::id());
-    // Without /proc nobody can say; then it stays.
-    let lives = |id: u32| Path::new(&format!("/proc/{id}")).exists();
-    others.is_none_or(|id| lives(std::process::id()) && !lives(id))
 }
 
 fn is_folder(path: &Path) -> Result<bool> {
@@ -347,59 +346,19 @@ fn file_job(args: &FuseArgs, options: WriteOptions) -> Result<Job> {
     })
 }
 
-/// The pairs of two folders, and the names on both sides that have no partner.
-fn folder_jobs(args: &FuseArgs, options: WriteOptions) -> Result<(Vec<Job>, [Vec<String>; 2])> {
-    if !args.out.exists() && check_output_path(&args.out).is_ok() {
-        return Err(Error::config(
-            "--out",
-            format!(
-                "{} is the name of a picture, but A and B are folders; name a folder",
-                args.out.display()
-            ),
-        ));
-    }
-    output::check_folder(&args.out, &[&args.a, &args.b])?;
-    let list = list_pairs(&args.a, &args.b)?;
-    let extension = args.format.unwrap_or(FormatArg::Png).extension();
-    let mut jobs = Vec::with_capacity(list.pairs.len());
-    for pair in list.pairs {
-        let out = args.out.join(format!("{}.{extension}", pair.stem));
-        options.check(&out)?;
-        jobs.push(Job {
-            name: pair.stem,
-            a: pair.a,
-            b: pair.b,
-            out,
-        });
-    }
-    let names = |paths: &[PathBuf]| {
-        paths
-            .iter()
-            .filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned()))
-            .collect()
-    };
-    Ok((jobs, [names(&list.only_a), names(&list.only_b)]))
-}
-
 /// What is said at the end.
 struct Summary<'a> {
-    model: &'a str,
-    device: &'a str,
     /// Why `--device auto` took none.
     no_card: Option<&'a str>,
     tone: Tone,
-    total: usize,
-    /// Pairs that were fused before.
-    whole: &'a [Job],
-    outcome: &'a Outcome,
-    unmatched: &'a [Vec<String>; 2],
+    report: &'a FolderReport,
     seconds: f64,
 }
 
 impl Summary<'_> {
     /// Model, device and, if there is one, tone.
     fn means(&self) -> String {
-        let means = format!("{} on {}", self.model, self.device);
+        let means = format!("{} on {}", self.report.model, self.report.place);
         match self.tone {
             Tone::None => means,
             tone => format!("{means}, tone {tone},"),
@@ -412,14 +371,14 @@ impl Summary<'_> {
     }
 
     fn text(&self, out: &Path) -> String {
-        let fused = self.outcome.outputs.len();
-        let before = match self.whole.len() {
+        let fused = self.report.outputs.len();
+        let before = match self.report.skipped {
             0 => String::new(),
             n => format!(", {n} were there already"),
         };
         let said = format!(
             "{fused} of {} pairs fused with {} in {:.1} s{before}, written to {}{}",
-            self.total,
+            self.report.total,
             self.means(),
             self.seconds,
             out.display(),
@@ -428,46 +387,42 @@ impl Summary<'_> {
         if fused == 0 {
             return said;
         }
-        let [decode, network, encode] = self.outcome.stages.shares();
+        let [decode, network, encode] = self.report.seconds.shares();
         format!(
             "{said}\n{:.2} pairs/s with {} at a time; reading {decode:.0} %, network {network:.0} %, writing {encode:.0} % of their time",
             self.pairs_per_second(),
-            self.outcome.workers,
+            self.report.workers,
         )
     }
 
     fn pairs_per_second(&self) -> f64 {
-        self.outcome.outputs.len() as f64 / self.seconds.max(1e-9)
+        self.report.outputs.len() as f64 / self.seconds.max(1e-9)
     }
 
     fn json(&self) -> String {
-        let outcome = self.outcome;
-        let outputs: Vec<_> = outcome
-            .outputs
-            .iter()
+        let report = self.report;
+        let outputs: Vec<_> = { report.outputs.iter() }
             .map(|p| p.to_string_lossy())
             .collect();
-        let failures: Vec<_> = outcome
-            .failures
-            .iter()
+        let failures: Vec<_> = { report.failures.iter() }
             .map(|(pair, error)| serde_json::json!({"pair": pair, "error": error}))
             .collect();
         serde_json::json!({
-            "model": self.model,
-            "device": self.device,
+            "model": report.model,
+            "device": report.place,
             "no_card": self.no_card,
             "tone": self.tone.to_string(),
-            "pairs": self.total,
-            "skipped": self.whole.len(),
+            "pairs": self.report.total,
+            "skipped": report.skipped,
             "outputs": outputs,
             "failures": failures,
-            "broken": outcome.broken.as_ref().map(ToString::to_string),
-            "unmatched_a": self.unmatched[0],
-            "unmatched_b": self.unmatched[1],
+            "broken": report.broken.as_ref().map(ToString::to_string),
+            "unmatched_a": report.unmatched[0],
+            "unmatched_b": report.unmatched[1],
             "seconds": self.seconds,
             "pairs_per_second": self.pairs_per_second(),
-            "workers": outcome.workers,
-            "worker_seconds": outcome.stages,
+            "workers": report.workers,
+            "worker_seconds": report.seconds,
         })
         .to_string()
     }

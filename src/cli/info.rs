@@ -2,15 +2,17 @@
 
 use super::device::{DeviceArg, PrecisionArg};
 use super::mask;
-use super::memory::{lacking, peak_bytes};
-use super::{open_model, terminal};
+use super::terminal;
 use crate::device::Device;
+use crate::device::memory::peak_bytes;
+use crate::fuser::memory::lacking;
 use crate::infer::{BUILTIN, DEFAULT_MODEL, Engine, Model};
 use crate::net::{Genotype, count_parts, format_counts, initial_params, param_specs};
 use crate::search::{Timing, warm_up};
 use crate::tape::{NodeReport, format_table};
 use crate::tape::{ParamStore, SessionOptions};
 use crate::tensor::DType;
+use crate::units;
 use crate::{Error, Result};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -98,7 +100,7 @@ struct Measured {
 /// [`Error`] if the model, genotype or pictures cannot be read, or what was asked for does not fit in memory.
 pub fn run(args: &InfoArgs) -> Result<()> {
     let model = match (&args.model, &args.genotype) {
-        (Some(name), _) => open_model(name)?,
+        (Some(name), _) => Model::open(name)?,
         (None, Some(path)) => untrained(Genotype::load(path)?)?,
         (None, None) => Model::builtin(DEFAULT_MODEL)?,
     };
@@ -129,7 +131,7 @@ fn builtin_models() -> Result<(String, Value)> {
             text,
             "model {name:<12} {}  {:>10}  {}{}",
             hash(&model)?,
-            terminal::bytes(bytes.len() as u64),
+            units::bytes(bytes.len() as u64),
             model.about,
             if *name == DEFAULT_MODEL {
                 " (default)"
@@ -165,8 +167,8 @@ fn describe(args: &InfoArgs, model: &Model, text: &mut String, json: &mut Value)
         model.about,
         format_counts(&parts, height, width)
     );
-    let _ = writeln!(text, "arena    {:>10}", terminal::bytes(arena as u64));
-    let _ = writeln!(text, "weights  {:>10}", terminal::bytes(weights as u64));
+    let _ = writeln!(text, "arena    {:>10}", units::bytes(arena as u64));
+    let _ = writeln!(text, "weights  {:>10}", units::bytes(weights as u64));
     json["model"] = json!({
         "name": model.name, "hash": hash(model)?, "about": model.about, "genotype": model.genotype,
     });
@@ -201,8 +203,8 @@ fn describe(args: &InfoArgs, model: &Model, text: &mut String, json: &mut Value)
         let _ = writeln!(
             text,
             "peak     {:>10}   most memory of the process; arena and weights are {} of it",
-            m.peak.map_or("unknown".into(), terminal::bytes),
-            terminal::bytes((arena + weights) as u64)
+            m.peak.map_or("unknown".into(), units::bytes),
+            units::bytes((arena + weights) as u64)
         );
         let megapixels = (width * height) as f64 / 1e6;
         let _ = writeln!(

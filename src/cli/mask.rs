@@ -1,8 +1,8 @@
 //! Statistics of the aggregation: does the mask decide anything, and what do both rows give?
 
-use super::memory;
 use crate::data::{Picture, read_pair};
 use crate::device::Device;
+use crate::fuser::memory::check_bytes;
 use crate::infer::{Model, Precision};
 use crate::net::{PARTS, parts_tape};
 use crate::stats::{mean, mean_std, quantile};
@@ -132,7 +132,7 @@ pub fn describe(
     let tape = parts_tape(&model.genotype, [1, height, width], precision.dtype())?;
     if matches!(device, Device::Cpu) {
         let needed = Session::planned_bytes(&tape);
-        memory::check_bytes(needed, None, source.path(), (width, height))?;
+        check_bytes(needed, None, (width, height)).map_err(|e| e.of_file(source.path()))?;
     }
     let params = model.params_on(device, precision.dtype())?;
     let mut session = Session::new(&tape, &params)?;

@@ -1,17 +1,18 @@
 //! The methods that `hafuse eval` and `hafuse compare` set side by side.
 
+mod grey;
 mod judge;
 
+pub use grey::grey;
 pub use judge::Sets;
 
 use super::device::{DeviceArg, PrecisionArg};
-use super::fuser::Fuser;
 use super::terminal;
 use crate::baseline::Baseline;
 use crate::data::{Pair, Picture, list_pairs, match_names, sample_names};
 use crate::report::scores::Scores;
 use crate::tone::Tone;
-use crate::{Error, Result};
+use crate::{Error, Fuser, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -95,7 +96,9 @@ impl MethodArgs {
         let mut methods = Vec::new();
         for text in &self.method {
             let method = match split(text)? {
-                Named::Rule(rule) => Method::of(Fuser::rule(rule, &device, precision)?, tone)?,
+                Named::Rule(rule) => {
+                    Method::of(precision.of_rule(rule, &device)?.tone(tone).build()?)?
+                }
                 Named::Folder(name, dir) => Method {
                     // The pictures have had theirs unless another one is asked for.
                     tone: self.tone.unwrap_or(Tone::None),
@@ -108,8 +111,9 @@ impl MethodArgs {
             let device = self.device.open()?;
             for text in &self.model {
                 let (name, model) = split_model(text);
-                let fuser = Fuser::network(model, &device, self.precision)?;
-                let mut method = Method::of(fuser, tone)?;
+                let builder = Fuser::builder().model(model).device(device.clone());
+                let fuser = self.precision.of(builder).tone(tone).build()?;
+                let mut method = Method::of(fuser)?;
                 if let Some(name) = name {
                     method.name = name.to_string();
                 }
@@ -238,11 +242,11 @@ pub fn report_problems(scores: &Scores) -> Result<()> {
 
 impl Method {
     /// Fusion on the fly.
-    fn of(fuser: Fuser, tone: Tone) -> Result<Self> {
+    fn of(fuser: Fuser) -> Result<Self> {
         Ok(Self {
             name: fuser.name().to_string(),
             origin: fuser.origin()?,
-            tone,
+            tone: fuser.tone(),
             fused: Fused::Fuser(fuser),
         })
     }
@@ -271,9 +275,8 @@ impl Method {
                 Ok(Some(fused))
             }
             Fused::Fuser(fuser) => {
-                let mut luma = fuser.fuse(&pair.a, a, b)?;
-                self.tone.apply(&mut luma)?;
-                Ok(Some(Picture::with_chroma_of_either(luma, a, b)?))
+                let fused = fuser.fuse(a, b).map_err(|e| e.of_file(&pair.a))?;
+                Ok(Some(fused))
             }
         }
     }

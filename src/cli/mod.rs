@@ -1,6 +1,5 @@
 //! The command line: one file for each subcommand.
 
-mod batch;
 mod bench;
 mod compare;
 mod device;
@@ -10,12 +9,9 @@ mod experiment;
 mod export;
 mod folder;
 mod fuse;
-mod fuser;
 mod info;
 mod mask;
-mod memory;
 mod methods;
-mod output;
 mod preview;
 mod report;
 mod search;
@@ -27,12 +23,8 @@ mod terminal;
 mod train;
 mod train_log;
 
-pub use memory::peak_bytes;
-
-use crate::infer::{BUILTIN, Model};
 use crate::{Error, Result};
 use clap::{Parser, Subcommand};
-use std::path::Path;
 use std::sync::LazyLock;
 
 const AFTER_HELP: &str = "\
@@ -104,7 +96,7 @@ enum Command {
 /// Does what the command line asks for.
 ///
 /// # Errors
-/// Any [`Error`]; its [`Error::exit_code`] is meant for the process.
+/// Any [`Error`]; [`exit_code`] of it is meant for the process.
 pub fn run(cli: Cli) -> Result<()> {
     crate::device::simd::check_simd()?;
     crate::device::cuda::check_wait()?;
@@ -130,25 +122,36 @@ pub fn run(cli: Cli) -> Result<()> {
     }
 }
 
-/// [`Model::open`] with a word on what a missing file should have been.
-fn open_model(name: &str) -> Result<Model> {
-    let path = Path::new(name);
-    if path.extension().is_some() && !path.exists() {
-        let known: Vec<&str> = BUILTIN.iter().map(|(name, _)| *name).collect();
-        return Err(Error::input(
-            path,
-            format!(
-                "no such file; --model takes a file of `hafuse train` or a built-in model ({})",
-                known.join(", ")
-            ),
-        ));
-    }
-    Model::open(name)
+/// Prints an error as one line on stderr, with the options that set what it names.
+pub fn print_error(error: &Error) {
+    let text = error.to_string();
+    terminal::say(&match error {
+        Error::Config { what, .. } if ["model", "device", "precision"].contains(&&what[..]) => {
+            format!("error: --{text}")
+        }
+        Error::Device { .. } | Error::DeviceMemory { .. } if text.ends_with("the CPU") => {
+            format!("error: {text} (--device cpu)")
+        }
+        _ => format!("error: {text}"),
+    });
 }
 
-/// Prints an error as one line on stderr.
-pub fn print_error(error: &Error) {
-    terminal::say(&format!("error: {error}"));
+/// Exit code of the process: 1 some items failed, 2 wrong usage or configuration, 3 unreadable or unfit input, 4 output not
+/// writable, 5 device not available, 6 stopped on request or diverged, 70 a bug.
+pub fn exit_code(error: &Error) -> u8 {
+    match error {
+        Error::Partial { .. } => 1,
+        Error::Config { .. } => 2,
+        Error::Input { .. } | Error::TooLarge { .. } | Error::Weights(_) => 3,
+        Error::Output { .. } => 4,
+        Error::Device { .. } | Error::DeviceMemory { .. } => 5,
+        Error::Stopped(_) | Error::Diverged(_) => 6,
+        Error::Shape { .. }
+        | Error::DType { .. }
+        | Error::NotDifferentiable { .. }
+        | Error::Tape(_)
+        | Error::Internal(_) => 70,
+    }
 }
 
 static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {

@@ -1,8 +1,8 @@
 //! The contact sheet of a training run.
 
-use super::output;
 use crate::data::{PairDataset, Picture, WriteOptions};
 use crate::net::{PARTS, parts_tape};
+use crate::output;
 use crate::tape::Session;
 use crate::tensor::DType;
 use crate::train::Trainer;

@@ -1,15 +1,15 @@
 //! `hafuse report`: what a search did, on one page.
 
 use super::device::DeviceArg;
-use super::{memory, open_model, output, terminal};
+use super::terminal;
 use crate::data::{Pair, list_all, list_pairs, read_pair};
-use crate::infer::{Engine, Model, Precision};
-use crate::report::pictures::{self, Triple};
+use crate::infer::{Model, Precision};
+use crate::report::pictures::Triple;
 use crate::report::run::SearchRun;
 use crate::report::search::{Fused, build};
-use crate::tape::SessionOptions;
 use crate::tensor::io::write_atomic;
-use crate::{Error, Result};
+use crate::tone::Tone;
+use crate::{Error, Fuser, Result, output};
 use std::path::{Path, PathBuf};
 
 /// All that a report may write into its folder of figures.
@@ -124,16 +124,19 @@ fn fuse(args: &ReportArgs, run: &SearchRun) -> Result<Fused> {
     pairs.truncate(args.pairs);
     let (model, says) = find_model(args, run)?;
     let device = args.device.open()?;
-    let precision = Precision::default_on(&device);
-    let mut engine = Engine::on(&device, precision, &model, SessionOptions::default())?;
+    let dtype = Precision::default_on(&device).dtype();
+    let builder = Fuser::builder().loaded(model).device(device.clone());
+    let mut fuser = builder.tone(Tone::None).build()?;
     let mut triples: Vec<Triple> = Vec::with_capacity(pairs.len());
     for pair in &pairs {
-        let pictures = read_pair(&pair.a, &pair.b)?;
-        let (w, h) = (pictures.0.width, pictures.0.height);
-        memory::check_fits(&mut engine, None, &pair.a, (w, h))?;
-        triples.push(pictures::fuse(&mut engine, &pair.stem, pictures)?);
+        let (a, b) = read_pair(&pair.a, &pair.b)?;
+        triples.push(Triple {
+            name: pair.stem.clone(),
+            fused: fuser.fuse(&a, &b).map_err(|e| e.of_file(&pair.a))?,
+            a,
+            b,
+        });
     }
-    let dtype = precision.dtype();
     Ok(Fused {
         model: format!("{says} Fused on {device} in {dtype}."),
         triples,
@@ -178,7 +181,7 @@ fn find_pairs(args: &ReportArgs, run: &SearchRun) -> Result<Vec<Pair>> {
 /// The model, and whose weights it has in a sentence.
 fn find_model(args: &ReportArgs, run: &SearchRun) -> Result<(Model, String)> {
     if let Some(name) = &args.model {
-        let model = open_model(name)?;
+        let model = Model::open(name)?;
         let mut says = format!(
             "Fused by the model {name}, {}: {}.",
             model.name,

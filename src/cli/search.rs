@@ -4,11 +4,13 @@ use super::folder::{self, Keys, RunArgs};
 use super::search_log::{Metrics, Progress};
 use super::stop::Stop;
 use super::train_log::prune;
-use super::{memory, output, search_seeds, terminal};
+use super::{search_seeds, terminal};
 use crate::device::Device;
+use crate::fuser::memory::lacking;
 use crate::hash::Fnv1a;
 use crate::infer::{Model, Precision};
 use crate::net::{CellKind, Genotype, OpKind, count_parts};
+use crate::output;
 use crate::report::run::SearchRun;
 use crate::search::{
     self, DEFAULT_CONFIG, Effort, LatencyKey, LatencyPrecision, LatencyTable, Method, SearchConfig,
@@ -195,7 +197,7 @@ fn check_memory(searcher: &Searcher) -> Result<()> {
     if matches!(searcher.store().device(), Device::Cuda(_)) {
         return Ok(());
     }
-    match memory::lacking("the search", searcher.planned_bytes()?) {
+    match lacking("the search", searcher.planned_bytes()?) {
         Some(shortage) => Err(Error::config(
             "batch",
             format!(

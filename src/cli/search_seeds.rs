@@ -2,8 +2,9 @@
 
 use super::search::execute;
 use super::stop::Stop;
-use super::{folder, output, terminal};
+use super::{folder, terminal};
 use crate::device::Device;
+use crate::output;
 use crate::report::run::SearchRun;
 use crate::search::{Contest, SearchConfig, Verdict, brief};
 use crate::tensor::io::write_atomic;

@@ -61,29 +61,14 @@ pub fn few(names: &[String]) -> String {
     }
 }
 
-/// `1234567` bytes as `1.23 MB`.
-pub fn bytes(n: u64) -> String {
-    let n = n as f64;
-    if n >= 1e9 {
-        format!("{:.2} GB", n / 1e9)
-    } else if n >= 1e6 {
-        format!("{:.2} MB", n / 1e6)
-    } else {
-        format!("{:.1} kB", n / 1e3)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn lists_are_cut_and_bytes_rounded() {
+    fn lists_are_cut() {
         let names: Vec<String> = ["a", "b", "c", "d"].map(String::from).into();
         assert_eq!(few(&names[..2]), "a, b");
         assert_eq!(few(&names), "a, b, c and 1 more");
-        assert_eq!(bytes(1_234_567), "1.23 MB");
-        assert_eq!(bytes(2_500_000_000), "2.50 GB");
-        assert_eq!(bytes(900), "0.9 kB");
     }
 }

@@ -60,11 +60,24 @@ impl Default for WriteOptions {
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Format {
+/// Formats that can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
     Png,
     Jpeg,
     Tiff,
+}
+
+impl Format {
+    /// The usual one of a file name.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Png => "png",
+            Format::Jpeg => "jpg",
+            Format::Tiff => "tif",
+        }
+    }
 }
 
 fn output_format(path: &Path) -> Result<Format> {
@@ -196,7 +209,7 @@ impl Picture {
         a.chroma.is_some() && b.chroma.is_none()
     }
 
-    /// [`Picture::with_chroma_of`] that one of both sources which [gives the colour](Picture::colour_is_of_first).
+    /// [`Picture::with_chroma_of`] that one of both sources which [gives the colour](Picture::colour_is_of_first), in the bit depth of the deeper one.
     ///
     /// # Errors
     /// [`Error::Shape`] if `fused_luma` does not have as many values as that one has pixels.
@@ -205,7 +218,17 @@ impl Picture {
             true => a,
             false => b,
         };
-        Self::with_chroma_of(fused_luma, colour)
+        let mut fused = Self::with_chroma_of(fused_luma, colour)?;
+        fused.bit_depth = a.bit_depth.max(b.bit_depth);
+        Ok(fused)
+    }
+
+    /// [`Picture::write`] with the default options.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.write(path.as_ref(), WriteOptions::default())
     }
 
     /// Writes the picture in the format that the extension names; `path` holds either its old

@@ -16,7 +16,7 @@ mod tones;
 pub(crate) use augment::AUGMENT_MIF;
 pub use augment::Augment;
 pub use dataset::{Batch, FolderPairs, PairDataset, list_all};
-pub use image::{Chroma, Picture, WriteOptions, check_output_path};
+pub use image::{Chroma, Format, Picture, WriteOptions, check_output_path};
 pub use pairs::{Pair, PairList, list_pairs, match_names, read_pair, sample_names};
 pub use sampler::EpochSampler;
 pub use sets::Folders;

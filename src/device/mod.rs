@@ -5,6 +5,7 @@ pub mod cpu;
 pub mod cuda;
 pub mod kernels;
 pub mod launch;
+pub mod memory;
 pub(crate) mod simd;
 mod team;
 
@@ -74,7 +75,7 @@ impl Device {
             _ => match text.strip_prefix("cuda:").map(str::parse) {
                 Some(Ok(n)) => card(n),
                 _ => Err(Error::config(
-                    "--device",
+                    "device",
                     format!("`{text}` is none of auto, cpu, cuda, cuda:N"),
                 )),
             },

@@ -33,11 +33,20 @@ impl Precision {
     pub fn check(self, device: &Device) -> Result<()> {
         match (device, self) {
             (Device::Cpu, Precision::F16) => Err(Error::config(
-                "--precision",
+                "precision",
                 "f16 needs a CUDA card; use f32 on the CPU",
             )),
             _ => Ok(()),
         }
+    }
+
+    /// This precision on a device, for people: `cpu in f32`.
+    pub fn place(self, device: &Device) -> String {
+        let without = match device {
+            Device::Cuda(cuda) if !cuda.card().tensor_cores() => " (no tensor cores)",
+            _ => "",
+        };
+        format!("{device} in {}{without}", self.dtype())
     }
 
     /// The dtype of tapes in this precision.
@@ -197,9 +206,8 @@ impl Engine {
     /// # Errors
     /// [`Error::Shape`] if a slice does not hold `height * width` values.
     pub fn fuse(&mut self, height: usize, width: usize, a: &[f32], b: &[f32]) -> Result<Vec<f32>> {
-        let mut out = vec![0.0; height * width];
-        self.fuse_batch(1, height, width, a, b, &mut out)?;
-        Ok(out)
+        self.start(1, height, width, a, b)?;
+        self.finish_vec(height * width)
     }
 
     /// Fuses `n` pairs of one size, stacked.
@@ -312,7 +320,7 @@ impl Engine {
     }
 
     /// [`Engine::finish`] into memory of its own.
-    pub fn finish_vec(&mut self, len: usize) -> Result<Vec<f32>> {
+    fn finish_vec(&mut self, len: usize) -> Result<Vec<f32>> {
         if !matches!(self.plan, Some((_, Plan::Bands(_)))) || self.result.len() != len {
             let mut out = vec![0.0; len];
             self.finish(&mut out)?;

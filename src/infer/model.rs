@@ -45,19 +45,18 @@ pub struct Model {
     pub weights: TensorMap,
 }
 
+/// Names of the built-in models.
+fn known() -> String {
+    let names: Vec<&str> = BUILTIN.iter().map(|(name, _)| *name).collect();
+    names.join(", ")
+}
+
 impl Model {
     /// A model that is compiled into this binary.
     pub fn builtin(name: &str) -> Result<Self> {
-        let known = || {
-            BUILTIN
-                .iter()
-                .map(|(n, _)| *n)
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
         let (_, bytes) = BUILTIN.iter().find(|(n, _)| *n == name).ok_or_else(|| {
             Error::config(
-                "--model",
+                "model",
                 format!(
                     "`{name}` is neither a file nor a built-in model ({})",
                     known()
@@ -73,8 +72,17 @@ impl Model {
             return Self::builtin(name_or_path);
         }
         let path = Path::new(name_or_path);
-        if path.extension().is_none() && !path.exists() {
-            return Self::builtin(name_or_path); // the error lists the built-in names
+        if !path.exists() {
+            return match path.extension() {
+                None => Self::builtin(name_or_path), // the error lists the built-in names
+                Some(_) => Err(Error::input(
+                    path,
+                    format!(
+                        "no such file; a model is a file of `hafuse train` or a built-in one ({})",
+                        known()
+                    ),
+                )),
+            };
         }
         let bytes = std::fs::read(path).map_err(|e| Error::input(path, e))?;
         Self::parse(&bytes).map_err(|detail| Error::input(path, detail))

@@ -1,8 +1,6 @@
 //! Pictures that a network fuses, side by side.
 
 use crate::data::{Chroma, Picture};
-use crate::infer::Engine;
-use crate::{Error, Result};
 
 /// Larger pictures are shown reduced.
 pub const MAX_SIDE: usize = 640;
@@ -15,27 +13,6 @@ pub struct Triple {
     pub a: Picture,
     pub b: Picture,
     pub fused: Picture,
-}
-
-/// Fuses two pictures of one size; colour is that of B or, if B is grey, of A.
-///
-/// # Errors
-/// [`Error::Weights`] if the result has values that are no numbers.
-pub fn fuse(engine: &mut Engine, name: &str, (a, b): (Picture, Picture)) -> Result<Triple> {
-    let luma = engine.fuse(a.height, a.width, &a.luma, &b.luma)?;
-    if luma.iter().any(|v| !v.is_finite()) {
-        return Err(Error::Weights(format!(
-            "{} makes values of {name} that are no numbers; train it with a lower rate",
-            engine.model().name
-        )));
-    }
-    let fused = Picture::with_chroma_of_either(luma, &a, &b)?;
-    Ok(Triple {
-        name: name.to_string(),
-        a,
-        b,
-        fused,
-    })
 }
 
 /// At most [`MAX_SIDE`] a side, by means of whole squares of pixels; 8 bits, without alpha.

@@ -299,7 +299,10 @@ pub(super) mod tests {
         let refused = |text: &str, part: &str| {
             std::fs::write(&path, text).unwrap();
             let e = SearchRun::load(dir.path()).unwrap_err();
-            assert!(e.exit_code() == 3 && e.to_string().contains(part), "{e}");
+            assert!(
+                matches!(e, Error::Input { .. }) && e.to_string().contains(part),
+                "{e}"
+            );
         };
         refused(&format!("{{\"stage\":1\n{text}"), "line 1");
         refused("{\"stage\":1,\"step\":2}\n", "line 1");

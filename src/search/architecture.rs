@@ -196,7 +196,7 @@ pub fn read_layers(
             .all(|v| v.is_finite())
     };
     match weights.iter().find(|w| !all(w)) {
-        Some(w) => Err(Error::Stopped(format!(
+        Some(w) => Err(Error::Diverged(format!(
             "alpha or beta of {} is no longer finite; start another search with a lower architecture.lr",
             w.layer
         ))),

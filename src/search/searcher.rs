@@ -231,7 +231,7 @@ impl Searcher {
     /// State for [`Searcher::new`] to go on from.
     ///
     /// # Errors
-    /// [`Error::Stopped`] if a value is not finite: it must not replace a good checkpoint.
+    /// [`Error::Diverged`] if a value is not finite: it must not replace a good checkpoint.
     pub fn checkpoint(&self) -> Result<Checkpoint<SearchProgress>> {
         Checkpoint::capture(&self.store, self.progress.clone(), self.config.to_toml()?)
     }
@@ -498,7 +498,7 @@ impl Searcher {
         if value.is_finite() {
             return Ok(());
         }
-        Err(Error::Stopped(format!(
+        Err(Error::Diverged(format!(
             "the {what} became {value} at stage {}, inner epoch {}, step {}; start another search with a \
              lower {key}",
             self.progress.stage,

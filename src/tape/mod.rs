@@ -335,7 +335,7 @@ mod tests {
         ] {
             let e = t.input("x", shape).unwrap_err();
             assert!(
-                e.exit_code() == 2 && e.to_string().contains("1048576"),
+                matches!(e, Error::Config { .. }) && e.to_string().contains("1048576"),
                 "{e}"
             );
         }

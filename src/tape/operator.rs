@@ -61,7 +61,7 @@ pub trait Operator: Debug + Send + Sync {
         Err(Error::Device {
             device: "cuda".into(),
             detail: format!("{} has no kernel", self.name()),
-            way_out: "use --device cpu".into(),
+            way_out: "use the CPU".into(),
         })
     }
 

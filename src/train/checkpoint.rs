@@ -53,12 +53,12 @@ impl<P: Position> Checkpoint<P> {
     /// Collects parameters and optimiser state (all but the feature network) from `store`.
     ///
     /// # Errors
-    /// [`Error::Stopped`] if a value is not finite: it must not replace a good checkpoint.
+    /// [`Error::Diverged`] if a value is not finite: it must not replace a good checkpoint.
     pub fn capture(store: &ParamStore, progress: P, config: String) -> Result<Self> {
         let tensors = store.export(|name| !is_feature_param(name))?;
         for (name, tensor) in &tensors {
             if !tensor.as_slice::<f32>()?.iter().all(|v| v.is_finite()) {
-                return Err(Error::Stopped(format!(
+                return Err(Error::Diverged(format!(
                     "`{name}` is no longer finite; start another run with a lower learning rate"
                 )));
             }

@@ -148,7 +148,7 @@ impl Trainer {
     /// State for [`Trainer::new`] to go on from.
     ///
     /// # Errors
-    /// [`Error::Stopped`] if a value is not finite: it must not replace a good checkpoint.
+    /// [`Error::Diverged`] if a value is not finite: it must not replace a good checkpoint.
     pub fn checkpoint(&self) -> Result<Checkpoint> {
         Checkpoint::capture(&self.store, self.progress.clone(), self.config.to_toml()?)
     }
@@ -233,7 +233,7 @@ impl Trainer {
             }
             report.total = session.scalar("total")?;
             if !report.total.is_finite() {
-                return Err(Error::Stopped(format!(
+                return Err(Error::Diverged(format!(
                     "the loss became {} at stage {stage}, step {}; start another run with a lower \
                      learning rate and `init` set to the last checkpoint",
                     report.total, report.step

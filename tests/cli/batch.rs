@@ -163,7 +163,7 @@ fn little_memory_is_enough_or_is_an_error_in_one_line() {
         [
             "wide.png",
             "900x700",
-            "--max-memory is 69.21 MB",
+            "the limit is 69.21 MB",
             "allow that much"
         ]
         .iter()

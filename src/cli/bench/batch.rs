@@ -1,16 +1,18 @@
 //! A batch from disk to disk beside its parts: the networks alone, reading and writing alone.
 
 use super::clock::{SmClock, Watch};
+use crate::FolderEvent;
 use crate::baseline::Baseline;
-use crate::cli::batch::{self, Crew, Finish, Job};
+use crate::batch::{self, Crew, Job};
 use crate::cli::device::{DeviceArg, PrecisionArg};
-use crate::cli::fuser::Fuser;
 use crate::cli::terminal;
-use crate::data::{Pair, Picture, list_pairs, read_pair};
+use crate::data::{Pair, Picture, WriteOptions, list_pairs, read_pair};
 use crate::infer::DEFAULT_MODEL;
 use crate::search::{Timing, warm_up};
-use crate::{Error, Result};
+use crate::tone::Tone;
+use crate::{Error, Fuser, FuserBuilder, Result};
 use serde_json::json;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -69,7 +71,8 @@ fn jobs(args: &BatchArgs, out: &Path) -> Result<Vec<Job>> {
 /// Seconds of a batch from disk to disk.
 fn from_disk(jobs: &[Job], crew: &Crew) -> Result<f64> {
     let begun = Instant::now();
-    let outcome = batch::run(jobs, Finish::default(), crew)?;
+    let go_on = |_: FolderEvent<'_>| ControlFlow::Continue(());
+    let outcome = batch::run(jobs, WriteOptions::default(), crew, go_on)?;
     let seconds = begun.elapsed().as_secs_f64();
     let Some((name, reason)) = outcome.failures.into_iter().next() else {
         return Ok(seconds);
@@ -88,7 +91,7 @@ fn in_memory(jobs: &[Job], held: &[(Picture, Picture)], crew: &Crew) -> Result<f
         |i, fuser| {
             let (a, b) = &held[i % held.len()];
             let mut fuser = fuser.lock().unwrap_or_else(|e| e.into_inner());
-            fuser.fuse(&jobs[i].a, a, b)
+            fuser.luma(a, b).map_err(|e| e.of_file(&jobs[i].a))
         },
         |_, result| failed = failed.take().or(result.err()),
     )?;
@@ -105,13 +108,13 @@ pub fn run(args: &BatchArgs) -> Result<()> {
     };
     let jobs = jobs(args, folder.path())?;
     let wanted = args.jobs.map_or(rayon::current_num_threads(), usize::from);
-    let crew = |make: &dyn Fn() -> Result<Fuser>| Crew::new(&jobs, make()?, make, (wanted, None));
-    let network = crew(&|| Fuser::network(&args.model, &device, args.precision))?;
-    let cpu = DeviceArg {
-        device: "cpu".into(),
+    let crew = |fuser: FuserBuilder| {
+        let fuser = fuser.tone(Tone::None);
+        Crew::new(&jobs, fuser.build()?, || fuser.build(), wanted)
     };
-    let plain = PrecisionArg { precision: None };
-    let files = crew(&|| Fuser::rule(Baseline::Average, &cpu, plain))?;
+    let network = Fuser::builder().model(&args.model).device(device.clone());
+    let network = crew(args.precision.of(network))?;
+    let files = crew(Fuser::builder().rule(Baseline::Average))?;
     let workers = network.workers();
     let mut seconds = [const { Vec::new() }; 3];
     let mut ratios = Vec::new();

@@ -3,12 +3,14 @@
 use super::clock::{SmClock, Watch};
 use crate::cli::device::{DeviceArg, PrecisionArg};
 use crate::cli::info::parse_size;
-use crate::cli::{open_model, terminal};
+use crate::cli::terminal;
 use crate::device::Device;
+use crate::infer::Model;
 use crate::infer::{DEFAULT_MODEL, Engine};
 use crate::search::{Timing, warm_up};
 use crate::tape::SessionOptions;
 use crate::tensor::io;
+use crate::units;
 use crate::{DType, Error, Result, Tensor};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -114,7 +116,7 @@ pub fn run(args: &NetArgs) -> Result<()> {
         ));
     }
     let precision = args.precision.on(&device);
-    let model = open_model(&args.model)?;
+    let model = Model::open(&args.model)?;
     let options = SessionOptions {
         eager: args.eager,
         ..SessionOptions::default()
@@ -178,7 +180,7 @@ pub fn run(args: &NetArgs) -> Result<()> {
         "{} on {device}, {dtype}, {n} x {width} x {height}: {}, arena {}{resident}{}",
         model.name,
         rates(timing),
-        terminal::bytes(arena as u64),
+        units::bytes(arena as u64),
         SmClock::foot(clock)
     ))
 }

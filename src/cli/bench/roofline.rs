@@ -4,8 +4,9 @@
 use super::cards::{CARDS, Peak, find};
 use crate::cli::device::PrecisionName;
 use crate::cli::info::parse_size;
-use crate::cli::{open_model, terminal};
+use crate::cli::terminal;
 use crate::infer::DEFAULT_MODEL;
+use crate::infer::Model;
 use crate::net::{Builder, record_fusion};
 use crate::tape::{Cost, Source, Tape};
 use crate::tensor::{DType, Shape};
@@ -58,7 +59,7 @@ pub fn run(args: &RooflineArgs) -> Result<()> {
             format!("`{}` is none of {}", args.card, known.join(", ")),
         )
     })?;
-    let model = open_model(&args.model)?;
+    let model = Model::open(&args.model)?;
     let dtype = match args.precision {
         PrecisionName::F32 => DType::F32,
         PrecisionName::F16 => DType::F16,

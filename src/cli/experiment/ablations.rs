@@ -4,7 +4,6 @@ use super::peers::{self, PYTORCH};
 use super::runs::{Found, Lab, METRICS};
 use super::table::{Column, Row, Run, Size, Table};
 use crate::Result;
-use crate::cli::open_model;
 use crate::infer::Model;
 use crate::metrics::Metric;
 use crate::net::{Genotype, Part};
@@ -19,7 +18,7 @@ const PARTS: [(Part, &str, &str); 2] = [(Part::Feature, "F", "ffm"), (Part::Whol
 pub fn table1(lab: &Lab<'_>) -> Result<Table> {
     let mut rows = Vec::new();
     for name in &lab.config.table2.models {
-        let model = open_model(name)?;
+        let model = Model::open(name)?;
         for (part, short, _) in PARTS {
             let key = format!("table1-{}-{short}", model.name);
             rows.push(Row {
@@ -80,7 +79,7 @@ pub fn table2(lab: &Lab<'_>) -> Result<Table> {
         models.push(("searched".into(), trained.collect::<Result<_>>()?));
     }
     for name in &lab.config.table2.models {
-        let model = open_model(name)?;
+        let model = Model::open(name)?;
         models.push((model.name.clone(), vec![model]));
     }
     let mut rows = Vec::new();

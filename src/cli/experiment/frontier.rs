@@ -5,7 +5,7 @@ use super::peers::{self, PYTORCH};
 use super::runs::{Lab, METRICS};
 use super::table::{Column, Row, Run, Table};
 use crate::Result;
-use crate::cli::open_model;
+use crate::infer::Model;
 use crate::metrics::Metric;
 use crate::report::chart::Area;
 use crate::report::scatter::{Kind, Point, Scatter};
@@ -33,7 +33,7 @@ pub fn run(lab: &Lab<'_>) -> Result<Table> {
     }
     let searched = rows.len();
     for name in &lab.config.table2.models {
-        let model = open_model(name)?;
+        let model = Model::open(name)?;
         let key = format!("table1-{}-F+O", model.name);
         let run = Run {
             genotype: Some(model.genotype.clone()),

@@ -63,7 +63,7 @@ pub fn run(lab: &Lab<'_>) -> Result<Table> {
         });
     }
     let svg = scatter(&predicted, &measured).svg(520.0);
-    crate::cli::output::make_parent(&lab.config.out.join("latency.svg"))?;
+    crate::output::make_parent(&lab.config.out.join("latency.svg"))?;
     write_atomic(&lab.config.out.join("latency.svg"), svg.as_bytes())?;
     let order = match rho.is_nan() {
         true => "undefined, as all networks are predicted or measured alike".into(),

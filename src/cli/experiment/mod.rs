@@ -15,8 +15,10 @@ use super::device::DeviceArg;
 use super::folder::{FeatureArgs, set_path};
 use super::stop::parse_duration;
 use super::train::open_genotype;
-use super::{folder, open_model, output, terminal};
+use super::{folder, terminal};
+use crate::infer::Model;
 use crate::infer::Precision;
+use crate::output;
 use crate::tensor::io::write_atomic;
 use crate::train::Task;
 use crate::{Error, Result};
@@ -208,7 +210,7 @@ fn check(lab: &Lab<'_>, name: Name) -> Result<()> {
     if matches!(name, Name::Table1 | Name::Table2 | Name::Frontier) {
         peers::rows(&config.peers)?;
         for model in &config.table2.models {
-            open_model(model)?;
+            Model::open(model)?;
         }
     }
     if matches!(name, Name::Table4 | Name::Fig4 | Name::Terms) && config.genotype != "searched" {

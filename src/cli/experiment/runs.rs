@@ -2,11 +2,12 @@
 
 use super::config::ExperimentConfig;
 use super::table::Run;
-use crate::cli::fuser::Fuser;
+use crate::cli::methods;
 use crate::cli::stop::Stop;
-use crate::cli::{folder, memory, open_model, output, search, search_seeds, terminal, train};
+use crate::cli::{folder, search, search_seeds, terminal, train};
 use crate::data::{list_all, list_pairs};
 use crate::device::Device;
+use crate::fuser::memory::lacking;
 use crate::hash::Fnv1a;
 use crate::infer::{Engine, Model, Precision};
 use crate::metrics::{Metric, measure};
@@ -19,9 +20,8 @@ use crate::stats::mean_std;
 use crate::tape::{Session, SessionOptions, Tape};
 use crate::tensor::Tensor;
 use crate::tensor::io::write_atomic;
-use crate::tone::Tone;
 use crate::train::Task;
-use crate::{Error, Result};
+use crate::{Error, Fuser, Result, output};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -258,7 +258,7 @@ impl Lab<'_> {
             let resume = out.join("checkpoint.safetensors").exists();
             train::execute(config, resume, Stop::at(self.until), &self.device)?;
         }
-        let model = open_model(&out.join("model.safetensors").to_string_lossy())?;
+        let model = Model::open(&out.join("model.safetensors").to_string_lossy())?;
         Ok((key, model))
     }
 
@@ -324,7 +324,7 @@ impl Lab<'_> {
         let mut values: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
         let bar = terminal::bar(pairs.len() as u64, "{bar:30} {pos}/{len} pairs judged");
         for pair in &pairs {
-            let [a, b, fused] = fuser.grey(pair, Tone::None)?;
+            let [a, b, fused] = methods::grey(&mut fuser, pair)?;
             let scores = measure(&a, &b, &fused, &METRICS)?;
             for (metric, score) in METRICS.iter().zip(scores) {
                 values
@@ -386,7 +386,7 @@ impl Lab<'_> {
         let weights = weights.map(|w| w.shape().len() * size_of::<f32>());
         let arenas = tapes.iter().map(Session::planned_bytes);
         let needed = weights.chain(arenas).fold(0, usize::saturating_add);
-        let Some(shortage) = memory::lacking("timing them in turns", needed) else {
+        let Some(shortage) = lacking("timing them in turns", needed) else {
             return Ok(());
         };
         let (m, count) = (self.config.measure, networks.len());

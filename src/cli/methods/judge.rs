@@ -1,5 +1,6 @@
 //! Methods run or read, and measured: picture by picture, and by the gates over sets of pictures.
 
+use super::grey::{grey, grey_of_continued};
 use super::{Fused, Method, Methods};
 use crate::cli::terminal;
 use crate::data::sets::set_name;
@@ -173,7 +174,7 @@ impl Method {
     /// # Errors
     /// Those of a device.
     fn report(&self, pair: &Pair, error: Error, problems: &mut Vec<String>) -> Result<()> {
-        if error.exit_code() == 5 {
+        if crate::cli::exit_code(&error) == 5 {
             return Err(error);
         }
         problems.push(format!("{}, {}: {error}", self.name, pair.stem));
@@ -204,8 +205,7 @@ impl Method {
                 })
                 .collect(),
             Fused::Fuser(fuser) => {
-                let fused: Vec<Result<[Grey; 3]>> =
-                    group.iter().map(|s| fuser.grey(s, tone)).collect();
+                let fused: Vec<Result<[Grey; 3]>> = group.iter().map(|s| grey(fuser, s)).collect();
                 fused
                     .into_par_iter()
                     .map(|greys| {
@@ -222,7 +222,7 @@ impl Method {
         match &mut self.fused {
             Fused::Folder(..) => Ok(None),
             Fused::Fuser(fuser) => {
-                let continued = fuser.grey_of_continued(pair, self.tone)?;
+                let continued = grey_of_continued(fuser, pair)?;
                 border_error(fused, &continued).map(Some)
             }
         }

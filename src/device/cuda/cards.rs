@@ -14,12 +14,12 @@ pub(super) fn fail(device: &str, what: &str, failure: Failure) -> Error {
     let (detail, way_out) = match failure {
         Failure::NoDriver => (
             "no NVIDIA driver was found".into(),
-            "install one (libcuda.so or nvcuda.dll), or use --device cpu".into(),
+            "install one (libcuda.so or nvcuda.dll), or use the CPU".into(),
         ),
         Failure::Missing(name) => (
             format!("{what}: the driver's library has no function {name}"),
             format!(
-                "install a whole driver for CUDA {}.{} or newer, or use --device cpu",
+                "install a whole driver for CUDA {}.{} or newer, or use the CPU",
                 OLDEST.0, OLDEST.1
             ),
         ),
@@ -120,7 +120,7 @@ fn way_out(code: u32, own_kernels: bool) -> &'static str {
     }
     let known = ADVICE.iter().find(|(codes, _)| is_of(codes));
     known.map_or(
-        "look at `nvidia-smi` and `hafuse doctor`, or use --device cpu",
+        "look at `nvidia-smi` and `hafuse doctor`, or use the CPU",
         |(_, advice)| advice,
     )
 }
@@ -137,7 +137,7 @@ pub(super) fn no_card(found: usize) -> Error {
     let (detail, way_out) = match found {
         0 => (
             "the driver is there, but no card".into(),
-            "look at `nvidia-smi`, or use --device cpu",
+            "look at `nvidia-smi`, or use the CPU",
         ),
         _ => (
             format!("there are {found} cards, counted from 0"),
@@ -182,7 +182,7 @@ pub fn cards() -> Result<Vec<Result<Card>>> {
                 "the driver is for CUDA {major}.{minor}, this binary needs {}.{} or newer",
                 OLDEST.0, OLDEST.1
             ),
-            way_out: "update it, or use --device cpu".into(),
+            way_out: "update it, or use the CPU".into(),
         });
     }
     let mut count = 0;
@@ -253,9 +253,9 @@ mod tests {
             (802, "fabricmanager"),
             (803, "reboot"),
             (999, "nvidia_uvm"),
-            (401, "--device cpu"),
+            (401, "the CPU"),
             // No code of any driver yet.
-            (123_456, "--device cpu"),
+            (123_456, "the CPU"),
         ] {
             // Another test may have set HAFUSE_KERNELS, which `fail` looks at.
             let text = way_out(code, false);

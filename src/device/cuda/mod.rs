@@ -112,7 +112,7 @@ impl Cuda {
                 detail: format!(
                     "found {card}, but this binary was built without nvcc and has no kernels"
                 ),
-                way_out: "build it where nvcc is on the PATH, or use --device cpu".into(),
+                way_out: "build it where nvcc is on the PATH, or use the CPU".into(),
             });
         }
         if card.code.is_none() {
