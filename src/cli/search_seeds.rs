@@ -21,8 +21,8 @@ struct Place {
     /// Ratio of best to second, and what speaks for the best by its error, of each seed.
     ratios: Vec<Option<f64>>,
     t: Vec<Option<f64>>,
-    /// What speaks for the order of two cells, see [`crate::search::Decision`].
-    order: Vec<Option<f64>>,
+    /// See [`crate::search::Decision`].
+    gains: Vec<Option<[f64; 2]>>,
     /// Whether each seed calls its choice a near tie.
     near_tie: Vec<bool>,
     agree: bool,
@@ -123,8 +123,8 @@ fn places(verdicts: &[Verdict]) -> Vec<Place> {
             ratios: { found.iter() }
                 .map(|d| d.as_ref().map(|d| d.weights[0] / d.weights[1]))
                 .collect(),
-            order: { found.iter() }
-                .map(|d| d.as_ref().and_then(|d| d.order))
+            gains: { found.iter() }
+                .map(|d| d.as_ref().and_then(|d| d.gain))
                 .collect(),
             t: found.iter().map(|d| d.as_ref().and_then(|d| d.t)).collect(),
             near_tie: { found.iter() }
@@ -144,29 +144,21 @@ impl Agreement {
             let of = places.iter().map(|&i| self.seeds[i].to_string());
             of.collect::<Vec<_>>().join(", ")
         };
-        let cells = |cells: &[crate::net::CellKind]| {
-            let names: Vec<&str> = cells.iter().map(|c| c.name()).collect();
-            names.join(", ")
-        };
-        let verdict = match contest.t {
-            Some(t) => format!(
-                "better by {:.4} in the mean of {} seeds, t {t:.1}{}",
-                contest.mean(),
-                contest.better.len(),
+        let (first, second) = (contest.first.name(), contest.second.name());
+        let verdict = match contest.gain {
+            Some([gain, error]) => format!(
+                "gain of {first} {:.2} ± {:.2} % over the seeds{}",
+                100.0 * gain,
+                100.0 * error,
                 if contest.near_tie() { ": near tie" } else { "" }
             ),
-            None => format!(
-                "{} of the seeds drew both alike, so that nothing can be said",
-                contest.better.len()
-            ),
+            None => "fewer than two seeds compared them, so that nothing can be said".into(),
         };
         format!(
-            "- cells of {}: {} (seed {}) against {} (seed {}): {verdict}\n",
-            contest.layers.join(", "),
-            cells(&contest.cells),
-            seeds(&contest.seeds),
-            cells(&contest.others),
-            seeds(&contest.other_seeds),
+            "- {}: {first} (seed {}) or {second} (seed {}): {verdict}\n",
+            contest.place,
+            seeds(&contest.first_seeds),
+            seeds(&contest.second_seeds),
         )
     }
 
@@ -175,7 +167,7 @@ impl Agreement {
         let heads = self
             .seeds
             .iter()
-            .map(|s| format!("seed {s}: best / second, t"));
+            .map(|s| format!("seed {s}: best / second, t, gain"));
         let heads: Vec<String> = heads.collect();
         out += &format!("| place | {} | agree |\n", heads.join(" | "));
         out += &format!("|{}\n", "---|".repeat(heads.len() + 2));
@@ -183,9 +175,10 @@ impl Agreement {
             let cell = |i: usize| match (&p.chosen[i], p.ratios[i]) {
                 (Some(c), Some(r)) => {
                     let t = p.t[i].map_or("-".into(), |t| format!("{t:.1}"));
-                    let order = p.order[i].map_or(String::new(), |o| format!(", order {o:.1}"));
+                    let gain = |[gain, _]: [f64; 2]| format!(", {:.2} %", 100.0 * gain);
+                    let gain = p.gains[i].map_or(String::new(), gain);
                     let tie = if p.near_tie[i] { ", near tie" } else { "" };
-                    format!("{c}: {r:.2}, {t}{order}{tie}")
+                    format!("{c}: {r:.2}, {t}{gain}{tie}")
                 }
                 _ => "-".into(),
             };

@@ -360,7 +360,6 @@ pub(super) mod tests {
             lambda: 0.02,
             alpha_entropy: 0.9,
             beta_entropy: 0.8,
-            together: Vec::new(),
             gradients: Vec::new(),
             layers: names[..2 * stage as usize]
                 .iter()

@@ -26,7 +26,6 @@ pub use descent::Gradient;
 pub use key::LatencyKey;
 pub use latency::{LatencyTable, record_lat};
 pub use measure::{Effort, Method};
-pub use sampled::Together;
 pub use schedule::{Phase, Place, Schedule};
 pub use searcher::{
     Discretisation, EpochReport, SearchEvent, SearchProgress, Searcher, StepReport, split,

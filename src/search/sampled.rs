@@ -11,14 +11,12 @@ use crate::net::{
     Builder, CellGene, CellKind, GuidedFilterGene, LayerPlan, NetworkPlan, OpKind, alpha_name,
     beta_name,
 };
-use crate::stats::mean_std;
 use crate::tape::{Session, Tape};
 use crate::tensor::DType;
 use crate::train::{record_loss, record_patches, set_patches};
 use crate::{Error, Result};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What a batch of L_val says.
@@ -28,39 +26,6 @@ pub(super) struct Judged {
     pub lat: f64,
     /// Of L_val + lambda LAT, for the candidates of each architecture parameter of the phase.
     pub gradients: BTreeMap<String, Vec<f64>>,
-    /// Of each drawn network its cells in the searched layers, and its loss less that of the others on the same patches.
-    pub drawn: Vec<(Vec<CellKind>, f64)>,
-}
-
-/// How networks of the same cells did in an inner epoch, whatever their operators.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Together {
-    /// Of the layers that the stage searches.
-    pub cells: Vec<CellKind>,
-    pub draws: u64,
-    /// Of the loss less that of the other networks on the same patches: mean, and standard deviation over the draws.
-    pub mean: f64,
-    pub std: f64,
-}
-
-impl Together {
-    /// Of all draws of an inner epoch.
-    pub(super) fn of(drawn: Vec<(Vec<CellKind>, f64)>) -> Vec<Self> {
-        let mut all: BTreeMap<Vec<CellKind>, Vec<f64>> = BTreeMap::new();
-        for (cells, loss) in drawn {
-            all.entry(cells).or_default().push(loss);
-        }
-        let one = |(cells, losses): (_, Vec<f64>)| {
-            let (mean, std) = mean_std(&losses)?;
-            Some(Self {
-                cells,
-                draws: losses.len() as u64,
-                mean,
-                std,
-            })
-        };
-        all.into_iter().filter_map(one).collect()
-    }
 }
 
 /// The cell of each layer of the network.
@@ -164,7 +129,6 @@ impl Searcher {
             loss: session.scalar("loss")?,
             lat: session.scalar("lat")?,
             gradients: gradients.collect::<Result<_>>()?,
-            drawn: Vec::new(),
         })
     }
 
@@ -198,13 +162,6 @@ impl Searcher {
             }
             scores.name(layer, &mut all);
         }
-        let searched = self.searched(stage);
-        let apart = drawn.iter().map(|(network, loss)| {
-            let others = (sum - loss) / (samples - 1) as f64;
-            let cells = network[searched.clone()].iter().map(|gene| gene.cell);
-            (cells.collect(), loss - others)
-        });
-        let apart = apart.collect();
         let mut gradients = BTreeMap::new();
         let space = self.config().space();
         for spec in self.updated(stage, phase) {
@@ -222,7 +179,6 @@ impl Searcher {
             loss: sum / samples as f64,
             lat: self.lat_of(stage, now)?,
             gradients,
-            drawn: apart,
         })
     }
 

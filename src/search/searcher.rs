@@ -4,7 +4,6 @@ use super::architecture::{LayerWeights, read_layers};
 use super::config::{SearchConfig, Strategy};
 use super::descent::{Descent, Gradient, MEAN};
 use super::latency::LatencyTable;
-use super::sampled::Together;
 use super::schedule::{Phase, Place, Schedule};
 use super::step::{COUNT, Update, supernet_specs};
 use crate::data::{Batch, EpochSampler, PairDataset};
@@ -92,9 +91,6 @@ pub struct EpochReport {
     /// Of L_val + lambda LAT, for what was updated.
     #[serde(default)]
     pub gradients: Vec<Gradient>,
-    /// Drawn networks by their cells; none of a mix.
-    #[serde(default)]
-    pub together: Vec<Together>,
     /// Softmax of alpha and beta of every layer searched so far.
     pub layers: Vec<LayerWeights>,
 }
@@ -389,7 +385,7 @@ impl Searcher {
         let mut patches = Batch::new(self.config.batch, self.config.patch)?;
         let augment = self.config.augment;
         let augment = augment.active();
-        let (mut train, mut val, mut drawn) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut train, mut val) = (Vec::new(), Vec::new());
         let mut lr = 0.0;
         let (lambda, charge) = (self.progress.lambda, self.charge()?);
         if self.config.architecture.fixed_patches {
@@ -433,7 +429,6 @@ impl Searcher {
                 self.check_finite(judged.loss + charge * judged.lat, total, step)?;
                 descent.take(&judged.gradients, step + 1 == steps)?;
                 val.push(judged.loss);
-                drawn.extend(judged.drawn);
                 lat = Some(judged.lat);
             }
 
@@ -477,7 +472,6 @@ impl Searcher {
             alpha_entropy: of(LayerWeights::alpha_entropy),
             beta_entropy: of(LayerWeights::beta_entropy),
             gradients: architecture.map_or(Vec::new(), |(_, descent)| descent.gradients()),
-            together: Together::of(drawn),
             layers,
         })
     }

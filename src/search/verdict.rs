@@ -13,12 +13,15 @@ use std::collections::BTreeMap;
 pub const TIE: f64 = 1.25;
 /// t below which chance may have made a decision.
 pub const SIGNIFICANT: f64 = 2.0;
+/// Gain below which other initial weights may decide otherwise: twice the spread of one and the same gain over seeds
+/// (docs/decisions/search.md, 70).
+pub const TIE_GAIN: f64 = 0.02;
+/// Softmax weight below which a candidate is drawn too seldom to be compared.
+const KNOWN: f64 = 0.05;
 /// Share of a stage within which a decision that moves no more was made by weights that had hardly learnt.
 const EARLY: f64 = 0.1;
 /// Share of the final margin that such a decision has by then.
 const FROZEN: f64 = 0.8;
-/// Networks of an inner epoch whose mean says something.
-const ENOUGH: u64 = 8;
 /// Logits that a schedule should be able to move.
 pub const TRAVEL: f64 = 3.0;
 
@@ -37,10 +40,10 @@ pub struct Decision {
     /// Sum over the rounds of the gradient of the second less that of the best, by its standard error: above 0 L_val + lambda LAT wants
     /// the best, on the patches of L_val and beside what the other places chose. `None` with fewer than three rounds, or without spread.
     pub t: Option<f64>,
-    /// Of a cell that was chosen beside another one: what speaks for this order and not the exchanged one, by its error. Given the one, the
-    /// other follows, and each alone looks certain. `None` without another cell, or without enough networks of either order.
+    /// How much less L_val + lambda LAT is with the best than with the second, as a share of L_val: mean over the inner epochs that
+    /// knew both, and its standard error. `None` if fewer than three did.
     #[serde(default)]
-    pub order: Option<f64>,
+    pub gain: Option<[f64; 2]>,
     /// Inner epochs of the stage after which the best was the best to the end.
     pub decided: u64,
     pub epochs: u64,
@@ -60,8 +63,9 @@ impl Decision {
             return false;
         }
         let [best, second] = self.weights;
-        let doubted = |t: Option<f64>| t.is_some_and(|t| t < SIGNIFICANT);
-        best < TIE * second || doubted(self.t) || doubted(self.order)
+        best < TIE * second
+            || self.t.is_some_and(|t| t < SIGNIFICANT)
+            || self.gain.is_some_and(|[gain, _]| gain < TIE_GAIN)
     }
 }
 
@@ -93,15 +97,13 @@ impl Verdict {
             let beta = beta_name(&layer.layer);
             let cells = CellKind::ALL.map(CellKind::name);
             if several(&space.kinds) {
-                let order = history.order(&chosen);
-                decisions.extend(history.decide(
-                    &layer.layer,
-                    &beta,
-                    &cells,
-                    (kind, order),
-                    &mut warnings,
-                    |l| &l.beta,
-                ));
+                let place = Softmax {
+                    place: &layer.layer,
+                    param: &beta,
+                    names: &cells,
+                    of: Of::Cell,
+                };
+                decisions.extend(history.decide(&place, kind, &mut warnings));
             }
             let blocks = match several(&space.operators) {
                 true => layer.alpha[kind].len(),
@@ -111,14 +113,13 @@ impl Verdict {
                 let place = format!("{} block {block}", layer.layer);
                 let alpha = alpha_name(&layer.layer, CellKind::ALL[kind], block);
                 let ops = OpKind::ALL.map(OpKind::name);
-                decisions.extend(history.decide(
-                    &place,
-                    &alpha,
-                    &ops,
-                    (operator as usize, None),
-                    &mut warnings,
-                    |l| &l.alpha[kind][block],
-                ));
+                let place = Softmax {
+                    place: &place,
+                    param: &alpha,
+                    names: &ops,
+                    of: Of::Block(kind, block),
+                };
+                decisions.extend(history.decide(&place, operator as usize, &mut warnings));
             }
         }
         let mut kinds = chosen.iter().map(|gene| gene.cell);
@@ -165,6 +166,41 @@ fn short_travel(config: &SearchConfig, batches: u64) -> Vec<String> {
     warnings
 }
 
+/// Where a choice is made.
+struct Softmax<'a> {
+    /// As [`Decision::place`].
+    place: &'a str,
+    /// The architecture parameter, and the names of its candidates.
+    param: &'a str,
+    names: &'a [&'a str],
+    of: Of,
+}
+
+/// A cell, or a block of a kind of cell.
+#[derive(Clone, Copy)]
+enum Of {
+    Cell,
+    Block(usize, usize),
+}
+
+impl Of {
+    /// The candidates' softmax weights.
+    fn weights(self, layer: &LayerWeights) -> &Vec<f64> {
+        match self {
+            Of::Cell => &layer.beta,
+            Of::Block(kind, block) => &layer.alpha[kind][block],
+        }
+    }
+
+    /// That of the cell that they are within.
+    fn within(self, layer: &LayerWeights) -> f64 {
+        match self {
+            Of::Cell => 1.0,
+            Of::Block(kind, _) => layer.beta[kind],
+        }
+    }
+}
+
 /// The inner epochs of the stage that searched a layer.
 struct History<'a> {
     epochs: Vec<(&'a EpochReport, &'a LayerWeights)>,
@@ -181,44 +217,37 @@ impl<'a> History<'a> {
         }
     }
 
-    /// The least that speaks for the chosen order of this layer's cell and that of another layer of its stage.
-    fn order(&self, network: &[CellGene]) -> Option<f64> {
-        let (first, own) = self.epochs.first()?;
-        // The layers that this stage searches are the last ones of its records.
-        let drawn = self.epochs.iter().flat_map(|(e, _)| &e.together).next()?;
-        let from = first.layers.len() - drawn.cells.len();
-        let chosen = network.get(from..first.layers.len())?;
-        let chosen: Vec<CellKind> = chosen.iter().map(|gene| gene.cell).collect();
-        let at = first.layers.iter().position(|l| l.layer == own.layer)? - from;
-        let each = (0..chosen.len()).filter(|&other| chosen[other] != chosen[at]);
-        let against = each.filter_map(|other| {
-            let mut exchanged = chosen.clone();
-            exchanged.swap(at, other);
-            self.compare(&chosen, &exchanged)
-        });
-        against.min_by(f64::total_cmp)
+    /// How much less the loss is with one candidate than with another, as a share of L_val, in each inner epoch that knew both.
+    ///
+    /// With softmax weights `p` of candidates whose losses are `l`, within a cell of weight `P`, the gradient of the expected loss
+    /// for the i-th logit is `P p_i (l_i - sum_j p_j l_j)`, so that `l_j - l_i = (g_j / p_j - g_i / p_i) / P`. Of a mix it is the
+    /// same to first order.
+    fn gains(&self, of: &Softmax<'_>, (i, j): (usize, usize)) -> Vec<f64> {
+        let one = |pair: &[(&EpochReport, &LayerWeights)]| {
+            let ([(_, before), (epoch, _)], Some(val)) = (pair, pair[1].0.val) else {
+                return None;
+            };
+            let gradient = epoch.gradients.iter().find(|g| g.name == of.param)?;
+            let (p, within) = (of.of.weights(before), of.of.within(before));
+            let per = |k: usize| gradient.mean[k] / p[k];
+            let known = p[i].min(p[j]) >= KNOWN && within >= KNOWN;
+            known.then(|| (per(j) - per(i)) / within / val)
+        };
+        self.epochs.windows(2).filter_map(one).collect()
     }
 
-    /// What the inner epochs say for networks of `cells` and against those of `others`: see [`advantages`].
-    fn compare(&self, cells: &[CellKind], others: &[CellKind]) -> Option<f64> {
-        let each = advantages(self.epochs.iter().map(|(e, _)| *e), cells, others);
-        over_error(&each).filter(|_| each.len() > 2)
-    }
-
-    /// A choice of a softmax, and what speaks for its order; `None` if nothing is on record.
+    /// What was chosen of a softmax; `None` if nothing is on record.
     fn decide(
         &self,
-        place: &str,
-        param: &str,
-        names: &[&str],
-        (best, order): (usize, Option<f64>),
+        of: &Softmax<'_>,
+        best: usize,
         warnings: &mut Vec<String>,
-        of: impl for<'l> Fn(&'l LayerWeights) -> &'l Vec<f64>,
     ) -> Option<Decision> {
+        let (place, names) = (of.place, of.names);
         let (_, last) = self.epochs.last()?;
-        let weights = of(last);
+        let weights = of.of.weights(last);
         let second = best_but(weights, Some(best))?;
-        let ahead = |l: &LayerWeights| best_but(of(l), None);
+        let ahead = |l: &LayerWeights| best_but(of.of.weights(l), None);
         let wrong = self
             .epochs
             .iter()
@@ -228,18 +257,20 @@ impl<'a> History<'a> {
         // Of the rounds that moved it: what their inner epochs said, and the weights after the last of these.
         let mut rounds: BTreeMap<u64, (Vec<Said>, &Vec<f64>)> = BTreeMap::new();
         for (epoch, layer) in &self.epochs {
-            if let Some(g) = epoch.gradients.iter().find(|g| g.name == param) {
-                let round = rounds.entry(epoch.round).or_insert((Vec::new(), of(layer)));
+            if let Some(g) = epoch.gradients.iter().find(|g| g.name == of.param) {
+                let now = of.of.weights(layer);
+                let round = rounds.entry(epoch.round).or_insert((Vec::new(), now));
                 let batches = (epoch.steps as f64).sqrt();
                 round.0.push(Said {
                     gradient: g.mean[second] - g.mean[best],
                     error: (g.std[second] + g.std[best]) / batches,
                 });
-                round.1 = of(layer);
+                round.1 = now;
             }
         }
         let (said, moved_by): (Vec<_>, Vec<_>) = rounds.into_values().unzip();
         let t = significance(&said);
+        let gain = mean_error(&self.gains(of, (best, second)));
         let decision = Decision {
             place: place.into(),
             best: names[best].into(),
@@ -247,7 +278,7 @@ impl<'a> History<'a> {
             weights: [weights[best], weights[second]],
             entropy: entropy(weights, weights.iter().filter(|&&w| w > 0.0).count()),
             t,
-            order,
+            gain,
             decided,
             epochs: self.epochs.len() as u64,
             moved: moved_by.first().and_then(|w| best_but(w, None)) != Some(best),
@@ -257,11 +288,11 @@ impl<'a> History<'a> {
         if decision.for_time() {
             warnings.push(format!("chosen for its time: {place}: {pair}"));
         } else if decision.near_tie() {
-            let number = |what: &str, t: Option<f64>| {
-                t.map_or(String::new(), |t| format!(", {what} {t:.1}"))
-            };
-            let (t, order) = (number("t", t), number("exchanged with another cell", order));
-            warnings.push(format!("near tie: {place}: {pair}{t}{order}"));
+            let t = t.map_or(String::new(), |t| format!(", t {t:.1}"));
+            let gain = gain.map_or(String::new(), |[gain, error]| {
+                format!(", gain {:.2} ± {:.2} %", 100.0 * gain, 100.0 * error)
+            });
+            warnings.push(format!("near tie: {place}: {pair}{t}{gain}"));
         } else if let Some(after) = frozen(&moved_by, best, second) {
             warnings.push(format!(
                 "decided early: {place}: {pair}, and {after} of {} rounds had made it",
@@ -272,28 +303,28 @@ impl<'a> History<'a> {
     }
 }
 
-/// Mean loss of the networks of `others` less that of `cells` in each inner epoch that drew about as many of both: where one was drawn
-/// much more often its weights fit it.
-pub(super) fn advantages<'a>(
-    epochs: impl Iterator<Item = &'a EpochReport>,
-    cells: &[CellKind],
-    others: &[CellKind],
-) -> Vec<f64> {
-    let difference = |epoch: &EpochReport| {
-        let find = |cells: &[CellKind]| epoch.together.iter().find(|t| t.cells == cells);
-        let (a, b) = (find(cells)?, find(others)?);
-        let (few, many) = (a.draws.min(b.draws), a.draws.max(b.draws));
-        (few >= ENOUGH && many <= 2 * few).then_some(b.mean - a.mean)
+/// Mean gain of one cell over another at a layer, see [`Decision::gain`]; `None` without three inner epochs that knew both.
+pub(super) fn gain_of_cells(
+    epochs: &[EpochReport],
+    layer: &str,
+    (first, second): (CellKind, CellKind),
+) -> Option<f64> {
+    let of = Softmax {
+        place: layer,
+        param: &beta_name(layer),
+        names: &CellKind::ALL.map(CellKind::name),
+        of: Of::Cell,
     };
-    epochs.filter_map(difference).collect()
+    let gains = History::of(layer, epochs).gains(&of, (first as usize, second as usize));
+    mean_error(&gains).map(|[mean, _]| mean)
 }
 
-/// The mean by its standard error; `None` of fewer than two values, or without spread.
-pub(super) fn over_error(values: &[f64]) -> Option<f64> {
-    let (mean, std) = mean_std(values)?;
+/// Mean and standard error; `None` of fewer than three values.
+pub(super) fn mean_error(values: &[f64]) -> Option<[f64; 2]> {
     let n = values.len() as f64;
     // mean_std is of the whole, not of a sample.
-    (n > 1.0 && std > 0.0).then(|| mean / std * (n - 1.0).sqrt())
+    let (mean, std) = mean_std(values)?;
+    (n > 2.0).then(|| [mean, std / (n - 1.0).sqrt()])
 }
 
 /// The gradient of the second less that of the best, in an inner epoch, and its standard error by the batches.
@@ -336,7 +367,7 @@ fn frozen(weights: &[&Vec<f64>], best: usize, second: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::search::{Gradient, Together};
+    use crate::search::Gradient;
 
     /// A stage of ten inner epochs for beta of `ffm.cell0` and `ffm.cell1`, of which each has these weights, and the gradients of
     /// the first two cells.
@@ -367,7 +398,6 @@ mod tests {
                 mean: vec![gradient[0], gradient[1], 0.0],
                 std: vec![0.0, noise * 13f64.sqrt(), 0.0],
             }],
-            together: Vec::new(),
             layers: vec![layer("ffm.cell0", *beta), layer("ffm.cell1", second)],
         };
         epochs.iter().enumerate().map(one).collect()
@@ -424,25 +454,13 @@ mod tests {
             "near tie: ffm.cell0: DC ",
         );
         one(&grown(|i| 0.2 * i as f64, 2.0), "near tie: ffm.cell0: DC ");
-        // Networks of DC and SC, the cells chosen, are no better than those of SC and DC.
-        let both = |better: f64| {
-            let mut epochs = grown(|i| 0.2 * i as f64 - 0.5, 0.02);
-            for (i, epoch) in epochs.iter_mut().enumerate() {
-                let noise = if i.is_multiple_of(2) { 0.05 } else { -0.05 };
-                let cells = [CellKind::Decomposition, CellKind::Successive];
-                let group = |cells: Vec<CellKind>, mean| Together {
-                    cells,
-                    draws: 17,
-                    mean,
-                    std: 0.4,
-                };
-                let exchanged = cells.iter().rev().copied().collect();
-                epoch.together = vec![group(cells.into(), 0.0), group(exchanged, better + noise)];
-            }
-            epochs
-        };
-        one(&both(0.01), "near tie: ffm.cell0: DC ");
-        assert_eq!(said(&both(0.2)).1, [""; 0]);
+        // As steady, but of a loss that is hardly another one: 1 % of L_val where the weights are even.
+        let mut small = grown(|i| 0.2 * i as f64 - 0.5, 1e-4);
+        for epoch in &mut small {
+            epoch.gradients[0].mean = vec![0.0015, -0.0015, 0.0];
+        }
+        one(&small, "near tie: ffm.cell0: DC ");
+        assert!(said(&small).0.t.unwrap() > 20.0);
         one(&grown(|_| 2.0, 0.02), "decided early: ffm.cell0: DC ");
         let mut alike = grown(|i| 0.2 * i as f64 - 0.5, 0.02);
         for epoch in &mut alike {
