@@ -62,12 +62,20 @@
 //! # Ok::<(), hafuse::Error>(())
 //! ```
 
+// The command line and cards use more of the rooms below them than these use of each other.
+#![cfg_attr(
+    not(all(feature = "cli", feature = "cuda")),
+    allow(dead_code, unused_imports)
+)]
+
 pub mod baseline;
 mod batch;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod data;
 pub mod device;
 pub mod error;
+#[cfg(feature = "onnx")]
 pub mod export;
 mod fuser;
 mod hash;
@@ -78,10 +86,13 @@ pub mod net;
 pub mod onnx;
 pub mod ops;
 mod output;
+#[cfg(feature = "report")]
+#[doc(hidden)]
 pub mod report;
 pub mod search;
 mod stats;
-pub mod synth;
+#[cfg(feature = "cli")]
+mod synth;
 pub mod tape;
 pub mod tensor;
 pub mod tone;

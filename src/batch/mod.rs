@@ -213,10 +213,11 @@ fn jobs_of(
     options: &FolderOptions,
 ) -> Result<(Vec<Job>, [Vec<String>; 2])> {
     if !out.exists() && check_output_path(out).is_ok() {
-        return Err(Error::output(
-            out,
-            "is the name of a picture, but the sources are folders; name a folder",
-        ));
+        let detail = format!(
+            "{} is the name of a picture, but A and B are folders; name a folder",
+            out.display()
+        );
+        return Err(Error::config("output folder", detail));
     }
     output::check_folder(out, &[a, b])?;
     let list = list_pairs(a, b)?;

@@ -10,7 +10,6 @@ use crate::onnx::OPSET;
 use crate::output;
 use crate::tensor::io::write_atomic;
 use crate::units;
-use prost::Message;
 use std::path::{Path, PathBuf};
 
 const AFTER_HELP: &str = "\
@@ -57,8 +56,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         batch: args.batch.map(usize::from),
         size: args.size.map(|(width, height)| (height, width)),
     };
-    let file = onnx(&model, dims)?;
-    let bytes = file.encode_to_vec();
+    let bytes = onnx(&model, dims)?;
     output::make_parent(&args.onnx)?;
     write_atomic(&args.onnx, &bytes)?;
     let [batch, height, width] = dims.named().map(|d| match d {
@@ -66,10 +64,9 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         Err(name) => name.to_string(),
     });
     terminal::print(&format!(
-        "{}: {} as ONNX of opset {OPSET}, {} nodes, {}; a, b and fused are [{batch}, 1, {height}, {width}]",
+        "{}: {} as ONNX of opset {OPSET}, {}; a, b and fused are [{batch}, 1, {height}, {width}]",
         args.onnx.display(),
         model.name,
-        file.graph.map_or(0, |g| g.node.len()),
         units::bytes(bytes.len() as u64)
     ))
 }

@@ -32,7 +32,7 @@ pub(super) fn size(mut file: BufReader<File>) -> Result<(usize, usize), String> 
     let len = file.get_ref().metadata().map_err(|e| e.to_string())?.len();
     let format = format_of(file.fill_buf().map_err(|e| e.to_string())?)?;
     guarded(format, || {
-        let (decoder, orientation) = open(format, file, len)?;
+        let (decoder, orientation) = open(format, Box::new(file), len)?;
         let (w, h) = decoder.dimensions();
         let turned = matches!(
             orientation,
@@ -81,10 +81,14 @@ fn explain(e: ImageError) -> String {
     }
 }
 
+/// A file, or its bytes. As a trait object, for decoders are compiled anew for each type that they read.
+trait Source: BufRead + Seek {}
+impl<T: BufRead + Seek> Source for T {}
+
 /// A decoder that has read the header, and how the picture is to be turned.
 fn open(
     format: ImageFormat,
-    file: impl BufRead + Seek + 'static,
+    file: Box<dyn Source>,
     len: u64,
 ) -> Result<(impl ImageDecoder, Orientation), String> {
     let most = MAX_PIXELS.min(len.saturating_mul(MAX_PIXELS_PER_BYTE));
@@ -125,7 +129,7 @@ fn open(
 
 fn decode_as(format: ImageFormat, bytes: Vec<u8>) -> Result<Picture, String> {
     let len = bytes.len() as u64;
-    let (decoder, orientation) = open(format, Cursor::new(bytes), len)?;
+    let (decoder, orientation) = open(format, Box::new(Cursor::new(bytes)), len)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(explain)?;
     image.apply_orientation(orientation);
     let mut picture = planes(&image).ok_or("its sample type is not supported; save it as PNG")?;

@@ -214,6 +214,7 @@ fn taken_twice(what: &str) -> Error {
 }
 
 /// Runs a body with `$t` bound to the element type: `dispatch_real!(io.dtype(), "add", T => f::<T>(io))`.
+#[cfg(feature = "f64")]
 #[macro_export]
 macro_rules! dispatch_real {
     ($dtype:expr, $what:expr, $t:ident => $body:expr) => {
@@ -226,13 +227,36 @@ macro_rules! dispatch_real {
                 type $t = f64;
                 $body
             }
-            other => Err($crate::Error::DType {
-                what: format!("{} on the CPU", $what),
-                expected: "f32 or f64".into(),
-                found: other.to_string(),
-            }),
+            other => Err($crate::device::cpu::no_code_for(other, $what)),
         }
     };
+}
+
+/// Runs a body with `$t` bound to the element type: `dispatch_real!(io.dtype(), "add", T => f::<T>(io))`.
+#[cfg(not(feature = "f64"))]
+#[macro_export]
+macro_rules! dispatch_real {
+    ($dtype:expr, $what:expr, $t:ident => $body:expr) => {
+        match $dtype {
+            $crate::DType::F32 => {
+                type $t = f32;
+                $body
+            }
+            other => Err($crate::device::cpu::no_code_for(other, $what)),
+        }
+    };
+}
+
+/// The error of [`dispatch_real`](crate::dispatch_real).
+pub fn no_code_for(dtype: DType, what: &str) -> Error {
+    Error::DType {
+        what: format!("{what} on the CPU"),
+        expected: match cfg!(feature = "f64") {
+            true => "f32 or f64".into(),
+            false => "f32 (f64 with the feature `f64`)".into(),
+        },
+        found: dtype.to_string(),
+    }
 }
 
 /// Below this many elements a loop is not worth waking other threads for.

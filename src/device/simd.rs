@@ -213,14 +213,29 @@ pub(crate) struct Pixels {
 impl Pixels {
     #[inline(always)]
     pub fn new(pitch: usize) -> Self {
-        let steps = [0, 1, 2, 3].map(|m| black_box(m * pitch));
+        let mut steps = [0; 4];
+        for m in 1..4 {
+            steps[m] = black_box(m * pitch);
+        }
         Self { pitch, steps }
     }
 
     /// Bases of the pixels of which `first` is the first.
     #[inline(always)]
     pub fn bases(&self, first: *const f32) -> [*const f32; 3] {
-        [0, 4, 8].map(|m| first.wrapping_add(m * self.pitch))
+        let mut bases = [first; 3];
+        for m in 1..3 {
+            bases[m] = first.wrapping_add(4 * m * self.pitch);
+        }
+        bases
+    }
+
+    /// The same pixels, this many values further on.
+    #[inline(always)]
+    pub fn advance(&self, bases: &mut [*const f32; 3], by: isize) {
+        for base in bases {
+            *base = base.wrapping_offset(by);
+        }
     }
 
     /// Pixel `m`.
@@ -252,9 +267,11 @@ impl Vector for Portable {
     }
     #[inline(always)]
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-        Self(std::array::from_fn(|i| {
-            Self::mul_add_one(self.0[i], b.0[i], c.0[i])
-        }))
+        let mut v = c.0;
+        for i in 0..LANES {
+            v[i] = Self::mul_add_one(self.0[i], b.0[i], v[i]);
+        }
+        Self(v)
     }
 }
 
@@ -270,28 +287,37 @@ impl Lanes for Portable {
     }
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
-        Self(std::array::from_fn(|i| self.0[i] + b.0[i]))
+        let mut v = self.0;
+        for i in 0..LANES {
+            v[i] += b.0[i];
+        }
+        Self(v)
     }
     #[inline(always)]
     unsafe fn sub(self, b: Self) -> Self {
-        Self(std::array::from_fn(|i| self.0[i] - b.0[i]))
+        let mut v = self.0;
+        for i in 0..LANES {
+            v[i] -= b.0[i];
+        }
+        Self(v)
     }
     #[inline(always)]
     unsafe fn neg_mul_add(self, b: Self, c: Self) -> Self {
-        Self(std::array::from_fn(|i| {
-            Self::mul_add_one(-self.0[i], b.0[i], c.0[i])
-        }))
+        let mut v = c.0;
+        for i in 0..LANES {
+            v[i] = Self::mul_add_one(-self.0[i], b.0[i], v[i]);
+        }
+        Self(v)
     }
     #[inline(always)]
     unsafe fn leaky(self, slope: Self) -> Self {
-        let leaky = |i: usize| {
-            if self.0[i] > 0.0 {
-                self.0[i]
-            } else {
-                self.0[i] * slope.0[i]
+        let mut v = self.0;
+        for i in 0..LANES {
+            if v[i] <= 0.0 {
+                v[i] *= slope.0[i];
             }
-        };
-        Self(std::array::from_fn(leaky))
+        }
+        Self(v)
     }
     #[inline(always)]
     fn mul_add_one(a: f32, b: f32, c: f32) -> f32 {

@@ -5,16 +5,24 @@
 
 use crate::infer::Model;
 use crate::net::fusion_tape;
-use crate::onnx::proto::{
-    DataType, Dimension, DimensionProto, ModelProto, OperatorSetIdProto, StringStringEntryProto,
-    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+#[doc(hidden)]
+pub mod proto;
+
+use self::proto::{
+    AttributeProto, AttributeType, DataType, Dimension, DimensionProto, GraphProto, ModelProto,
+    NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, TensorShapeProto,
+    TensorTypeProto, TypeProto, ValueInfoProto,
 };
-use crate::onnx::{Graph, IR_VERSION, OPSET, Operand, Value};
+use crate::onnx::{Attribute, Element, Graph, OPSET, Operand, Value};
 use crate::tape::{Node, Source, Tape, needed_nodes};
 use crate::tensor::DType;
 use crate::tensor::io::TensorMap;
 use crate::{Error, Result};
+use prost::Message;
 use std::sync::Arc;
+
+/// Version of the file format that goes with [`OPSET`].
+const IR_VERSION: i64 = 8;
 
 /// What is fixed of the inputs `[batch, 1, height, width]`; the default leaves all three open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,14 +57,15 @@ impl Dims {
 /// ```
 /// use hafuse::export::{Dims, onnx};
 /// use hafuse::infer::Model;
-/// use prost::Message;
-/// let file = onnx(&Model::builtin("ivif-fast")?, Dims::default())?;
-/// assert_eq!(file.opset_import[0].version, 17);
-/// let bytes = file.encode_to_vec();                      // what `hafuse export` writes
+/// let bytes = onnx(&Model::builtin("ivif-fast")?, Dims::default())?;
 /// assert!(bytes.len() > 10_000);
 /// # Ok::<(), hafuse::Error>(())
 /// ```
-pub fn onnx(model: &Model, dims: Dims) -> Result<ModelProto> {
+pub fn onnx(model: &Model, dims: Dims) -> Result<Vec<u8>> {
+    record(model, dims).map(|file| file.encode_to_vec())
+}
+
+fn record(model: &Model, dims: Dims) -> Result<ModelProto> {
     let (height, width) = dims.size.unwrap_or((16, 16));
     let batch = dims.batch.unwrap_or(1);
     let pixels = batch.checked_mul(height).and_then(|p| p.checked_mul(width));
@@ -87,8 +96,13 @@ pub fn onnx(model: &Model, dims: Dims) -> Result<ModelProto> {
     );
     g.node("Clip", &[&fused, &zero, &one], &[]);
     g.rename_last("fused")?;
-    let inputs = ["a", "b"].map(|name| picture(name, dims));
-    let graph = g.finish(&model.name, inputs.into(), vec![picture("fused", dims)]);
+    let graph = GraphProto {
+        name: model.name.clone(),
+        node: g.nodes().iter().map(node).collect(),
+        initializer: g.constants().iter().map(constant).collect(),
+        input: ["a", "b"].map(|name| picture(name, dims)).into(),
+        output: vec![picture("fused", dims)],
+    };
     let version = env!("CARGO_PKG_VERSION").to_string();
     let props = [
         ("model", model.name.clone()),
@@ -170,6 +184,57 @@ fn check_rank(tape: &Tape, node: &Node, op: &str) -> Result<()> {
             format!("{op} with a value of shape {shape}; only four dimensions have an ONNX form"),
         )),
     }
+}
+
+fn node(node: &crate::onnx::Node) -> NodeProto {
+    NodeProto {
+        input: node.inputs.clone(),
+        output: vec![node.output.clone()],
+        name: node.name.clone(),
+        op_type: node.op.to_string(),
+        attribute: node.attributes.iter().map(attribute).collect(),
+        domain: String::new(),
+    }
+}
+
+fn constant(constant: &crate::onnx::Constant) -> TensorProto {
+    let kind = match constant.element {
+        Element::F32 => DataType::Float,
+        Element::I64 => DataType::Int64,
+    };
+    TensorProto {
+        dims: constant.dims.iter().map(|&d| d as i64).collect(),
+        data_type: kind.into(),
+        name: constant.name.clone(),
+        raw_data: constant.bytes.clone(),
+    }
+}
+
+fn attribute((name, value): &(&'static str, Attribute)) -> AttributeProto {
+    let mut a = AttributeProto {
+        name: name.to_string(),
+        ..AttributeProto::default()
+    };
+    let kind = match value {
+        Attribute::Float(v) => {
+            a.f = Some(*v);
+            AttributeType::Float
+        }
+        Attribute::Int(v) => {
+            a.i = Some(*v);
+            AttributeType::Int
+        }
+        Attribute::Ints(v) => {
+            a.ints.clone_from(v);
+            AttributeType::Ints
+        }
+        Attribute::Text(v) => {
+            a.s = Some(v.as_bytes().to_vec());
+            AttributeType::String
+        }
+    };
+    a.kind = kind.into();
+    a
 }
 
 /// `name` as `[batch, 1, height, width]`.

@@ -1,8 +1,5 @@
 //! The ONNX graph that operators write themselves into.
 
-use super::proto::{
-    AttributeProto, AttributeType, DataType, GraphProto, NodeProto, TensorProto, ValueInfoProto,
-};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
@@ -71,6 +68,34 @@ pub enum Attribute {
     Text(&'static str),
 }
 
+/// A node with one output, after which it is named unless that was [renamed](Graph::rename_last).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    pub op: &'static str,
+    pub name: String,
+    /// Names of values; "" leaves an optional one out.
+    pub inputs: Vec<String>,
+    pub output: String,
+    pub attributes: Vec<(&'static str, Attribute)>,
+}
+
+/// Element type of a [`Constant`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    F32,
+    I64,
+}
+
+/// An initializer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Constant {
+    pub name: String,
+    pub element: Element,
+    pub dims: Vec<usize>,
+    /// Little-endian.
+    pub bytes: Vec<u8>,
+}
+
 /// How a convolution slides, in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slide {
@@ -93,7 +118,8 @@ pub struct Slide {
 /// ```
 #[derive(Debug, Default)]
 pub struct Graph {
-    proto: GraphProto,
+    nodes: Vec<Node>,
+    constants: Vec<Constant>,
     scope: String,
     /// How often a name was asked for.
     names: BTreeMap<String, usize>,
@@ -110,7 +136,17 @@ impl Graph {
         self.scope = scope.to_string();
     }
 
-    /// An input; its type is given to [`Graph::finish`].
+    /// All nodes, each after those that it takes values from.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// All initializers.
+    pub fn constants(&self) -> &[Constant] {
+        &self.constants
+    }
+
+    /// An input; its type is the file's affair.
     pub fn input(&mut self, name: &str) -> Value {
         self.fresh(name.to_string())
     }
@@ -138,13 +174,12 @@ impl Graph {
         } else {
             self.fresh(format!("{}/{op}", self.scope))
         };
-        self.proto.node.push(NodeProto {
-            input: inputs.iter().map(|n| n.to_string()).collect(),
-            output: vec![output.name().to_string()],
+        self.nodes.push(Node {
+            op,
             name: output.name().to_string(),
-            op_type: op.to_string(),
-            attribute: attributes.iter().map(attribute).collect(),
-            domain: String::new(),
+            inputs: inputs.iter().map(|n| n.to_string()).collect(),
+            output: output.name().to_string(),
+            attributes: attributes.to_vec(),
         });
         output
     }
@@ -155,8 +190,8 @@ impl Graph {
     /// [`Error::Internal`] if there is no node or the name is taken.
     pub fn rename_last(&mut self, name: &str) -> Result<Value> {
         let taken = self.names.contains_key(name);
-        match self.proto.node.last_mut() {
-            Some(node) if !taken => node.output = vec![name.to_string()],
+        match self.nodes.last_mut() {
+            Some(node) if !taken => node.output = name.to_string(),
             _ => return Err(Error::Internal(format!("no node to be named `{name}`"))),
         }
         Ok(self.fresh(name.to_string()))
@@ -168,7 +203,7 @@ impl Graph {
     /// [`Error::Internal`] if the name stands for other values.
     pub fn floats(&mut self, name: &str, dims: &[usize], values: &[f32]) -> Result<Value> {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.initializer(name, DataType::Float, dims, bytes)
+        self.constant(name, Element::F32, dims, bytes)
     }
 
     /// An initializer of i64, one-dimensional: a shape or sizes.
@@ -177,7 +212,7 @@ impl Graph {
     /// [`Error::Internal`] if the name stands for other values.
     pub fn ints(&mut self, name: &str, values: &[i64]) -> Result<Value> {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.initializer(name, DataType::Int64, &[values.len()], bytes)
+        self.constant(name, Element::I64, &[values.len()], bytes)
     }
 
     /// A parameter as it is, in the shape `dims`.
@@ -241,33 +276,20 @@ impl Graph {
         Ok(self.node("Conv", &inputs, &attributes))
     }
 
-    /// The graph with its interface.
-    pub fn finish(
-        mut self,
-        name: &str,
-        inputs: Vec<ValueInfoProto>,
-        outputs: Vec<ValueInfoProto>,
-    ) -> GraphProto {
-        self.proto.name = name.to_string();
-        self.proto.input = inputs;
-        self.proto.output = outputs;
-        self.proto
-    }
-
-    fn initializer(
+    fn constant(
         &mut self,
         name: &str,
-        data_type: DataType,
+        element: Element,
         dims: &[usize],
-        raw_data: Vec<u8>,
+        bytes: Vec<u8>,
     ) -> Result<Value> {
-        let wanted = TensorProto {
-            dims: dims.iter().map(|&d| d as i64).collect(),
-            data_type: data_type.into(),
+        let wanted = Constant {
             name: name.to_string(),
-            raw_data,
+            element,
+            dims: dims.to_vec(),
+            bytes,
         };
-        match self.proto.initializer.iter().find(|t| t.name == name) {
+        match self.constants.iter().find(|t| t.name == name) {
             Some(found) if *found == wanted => return Ok(Value(name.into())),
             None if !self.names.contains_key(name) => {}
             _ => {
@@ -275,7 +297,7 @@ impl Graph {
                 return Err(Error::Internal(detail));
             }
         }
-        self.proto.initializer.push(wanted);
+        self.constants.push(wanted);
         Ok(self.fresh(name.to_string()))
     }
 
@@ -303,33 +325,6 @@ fn permuted(values: &[f32], [taps, cin, cout]: [usize; 3]) -> Vec<f32> {
         }
     }
     out
-}
-
-fn attribute((name, value): &(&'static str, Attribute)) -> AttributeProto {
-    let mut a = AttributeProto {
-        name: name.to_string(),
-        ..AttributeProto::default()
-    };
-    let kind = match value {
-        Attribute::Float(v) => {
-            a.f = Some(*v);
-            AttributeType::Float
-        }
-        Attribute::Int(v) => {
-            a.i = Some(*v);
-            AttributeType::Int
-        }
-        Attribute::Ints(v) => {
-            a.ints.clone_from(v);
-            AttributeType::Ints
-        }
-        Attribute::Text(v) => {
-            a.s = Some(v.as_bytes().to_vec());
-            AttributeType::String
-        }
-    };
-    a.kind = kind.into();
-    a
 }
 
 #[cfg(test)]

@@ -141,10 +141,10 @@ fn with_channels(shape: Shape, channels: usize) -> Result<Shape> {
 fn copy_rows<T: Real>(dst: &mut [T], dst_step: usize, src: &[T], src_step: usize, len: usize) {
     // A length known to the compiler becomes a few moves, where `memcpy` would cost a call a row.
     fn fixed<T: Real, const N: usize>(dst: &mut [T], dst_step: usize, src: &[T], src_step: usize) {
-        for (d, s) in dst.chunks_mut(dst_step).zip(src.chunks(src_step)) {
-            if let (Some(d), Some(s)) = (d.first_chunk_mut::<N>(), s.first_chunk::<N>()) {
-                *d = *s;
-            }
+        let (mut d, mut s) = (0, 0);
+        while d < dst.len() && s < src.len() {
+            dst[d..][..N].copy_from_slice(&src[s..][..N]);
+            (d, s) = (d + dst_step, s + src_step);
         }
     }
     match len {

@@ -308,7 +308,11 @@ fn resize_block<T: Real, const B: usize>(
     let (u, u0) = (T::lit(weight), T::lit(1.0 - weight));
     let column = |i: usize| -> [T; B] {
         let (a, b) = (&top[i * c + at..][..B], &bottom[i * c + at..][..B]);
-        std::array::from_fn(|k| u0 * a[k] + u * b[k])
+        let mut v = [T::lit(0.0); B];
+        for k in 0..B {
+            v[k] = u0 * a[k] + u * b[k];
+        }
+        v
     };
     let (mut low, mut left) = (0, column(0));
     let (mut high, mut right) = (0, left);
@@ -328,8 +332,9 @@ fn resize_block<T: Real, const B: usize>(
             out[k] = v0 * left[k] + v * right[k];
         }
         if let Some(r) = residual {
-            for (o, &r) in out.iter_mut().zip(&r[p * c + at..][..B]) {
-                *o += r;
+            let r = &r[p * c + at..][..B];
+            for k in 0..B {
+                out[k] += r[k];
             }
         }
     }

@@ -1,5 +1,8 @@
 //! The dense convolution and its transpose in f32: bands of rows in parallel, register tiles inside.
 
+// Iterators of two slices are calls here: they are compiled once, elsewhere, and without the instruction set.
+#![allow(clippy::needless_range_loop)]
+
 use super::geometry::{Axis, AxisSize, MAX_K, Segment};
 use super::kernel::{NR, Tap, dots, most_rows, tile};
 use super::pack::{DOT_CHANNELS, Weight, pack, packed_len, panel_width};
@@ -24,14 +27,16 @@ impl Epilogue<'_> {
     #[inline(always)]
     fn whole<const N: usize>(&self, mut v: [f32; N], channel: usize, at: usize) -> [f32; N] {
         if let Some(bias) = self.bias {
-            for (v, b) in v.iter_mut().zip(&bias[channel..channel + N]) {
-                *v += b;
+            let bias = &bias[channel..][..N];
+            for n in 0..N {
+                v[n] += bias[n];
             }
         }
         self.activation.apply(&mut v);
         if let Some(residual) = self.residual {
-            for (v, r) in v.iter_mut().zip(&residual[at..at + N]) {
-                *v += r;
+            let residual = &residual[at..][..N];
+            for n in 0..N {
+                v[n] += residual[n];
             }
         }
         v
@@ -453,27 +458,29 @@ unsafe fn store<const M: usize, const N: usize>(
     let e = &job.epilogue;
     // A whole tile has lengths that the compiler knows, which is worth as much as the sums of a 1 x 1.
     if place.count == N {
-        for (m, sums) in acc.iter().enumerate() {
+        for m in 0..M {
             let at = place.output + m * run.out_pitch;
-            let v = e.whole(*sums, place.first, at);
+            let v = e.whole(acc[m], place.first, at);
             // SAFETY: the caller's contract; `N` channels from `at` are inside the output.
             unsafe { out.at(at).cast::<[f32; N]>().write(v) };
         }
         return;
     }
-    for (m, sums) in acc.iter().enumerate() {
+    for m in 0..M {
         let at = place.output + m * run.out_pitch;
-        let mut v = *sums;
+        let mut v = acc[m];
         let n = place.count.min(N);
         if let Some(bias) = e.bias {
-            for (v, b) in v.iter_mut().zip(&bias[place.first..place.first + n]) {
-                *v += b;
+            let bias = &bias[place.first..][..n];
+            for i in 0..n {
+                v[i] += bias[i];
             }
         }
         e.activation.apply(&mut v);
         if let Some(residual) = e.residual {
-            for (v, r) in v.iter_mut().zip(&residual[at..at + n]) {
-                *v += r;
+            let residual = &residual[at..][..n];
+            for i in 0..n {
+                v[i] += residual[i];
             }
         }
         // SAFETY: the caller's contract; `n` channels from `at` are inside the output.

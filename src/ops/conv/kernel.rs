@@ -80,7 +80,7 @@ unsafe fn sums<R: Vector, const M: usize>(
                 for m in 0..M {
                     acc[m] = R::splat(*pixels.at(&a, m)).mul_add(w, acc[m]);
                 }
-                a = a.map(|a| a.wrapping_add(1));
+                pixels.advance(&mut a, 1);
                 b = b.add(R::WIDTH);
             }
         }

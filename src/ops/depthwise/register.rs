@@ -131,7 +131,7 @@ unsafe fn tile<L: Lanes, const M: usize, const V: usize>(
                         acc[m][v] = x.mul_add(w[v], acc[m][v]);
                     }
                 }
-                x = x.map(|x| x.wrapping_offset(next * g.c as isize));
+                pixels.advance(&mut x, next * g.c as isize);
                 weight = weight.add(len);
             }
         }
