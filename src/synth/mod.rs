@@ -81,15 +81,6 @@ pub struct SynthPair {
 
 /// Draws the pair that belongs to `seed`, `width` x `height` pixels. The same seed and size give the same street at each hour.
 ///
-/// ```
-/// use hafuse::synth::{Scene, render};
-/// let [day, night] = [Scene::StreetDay, Scene::StreetNight].map(|scene| render(scene, 9, 64, 48));
-/// let (day, night) = (day?, night?);
-/// let mean = |x: &image::GrayImage| x.as_raw().iter().map(|&v| u32::from(v)).sum::<u32>() / (64 * 48);
-/// assert!(mean(&day.a) > 2 * mean(&night.a));
-/// # Ok::<(), hafuse::Error>(())
-/// ```
-///
 /// # Errors
 /// [`Error::Config`] if a side is shorter than [`MIN_SIDE`] or longer than [`MAX_SIDE`].
 pub fn render(scene: Scene, seed: u64, width: u32, height: u32) -> Result<SynthPair> {
