@@ -1,38 +1,40 @@
 //! Multi-modality image fusion (infrared + visible, MRI + PET) on an engine of its own: a tape,
 //! hand-written kernels, training and inference, and no machine-learning framework.
 //!
-//! # The tour
-//!
-//! Each layer uses only those above it.
-//!
-//! 1. [`tensor`]: shapes, element types, host tensors, safetensors.
-//! 2. [`device`]: where sessions run, and the loops they run in.
-//! 3. [`tape`]: record nodes once, symbolically; differentiate; plan memory; run many times.
-//! 4. [`ops`]: the operators, one file each: shape rule, derivative, code, test cases.
-//! 5. [`net`]: the paper's ten operators, three cells and whole network, from a [`net::Genotype`].
-//! 6. [`loss`]: Eq. 4, 5, 6, SSIM and the adaptive weights.
-//! 7. [`train`], [`infer`] and [`search`]: the two-stage training loop; models and the engine that fuses
-//!    pictures; Algorithm 1 on the supernet, with the latency table that it charges by.
-//! 8. [`export`]: networks as ONNX for other engines; operators (4) write themselves into its graph.
-//! 9. [`data`], [`synth`]: pictures, pairs and patches; a generator of scenes seen by two sensors.
-//! 10. [`baseline`], [`tone`], [`metrics`], [`report`]: fusion by plain rules; contrast of fused pictures, a step of its own; fused pictures judged by the
-//!     field's own numbers, each with its convention; figures as SVG and pages as HTML.
-//! 11. [`cli`]: the command line, one file for each subcommand.
-//!
 //! # Fusing
 //!
-//! ```no_run
-//! use hafuse::data::{Picture, WriteOptions};
-//! use hafuse::infer::{DEFAULT_MODEL, Engine, Model};
-//!
-//! let infrared = Picture::read("ir.png".as_ref())?;
-//! let visible = Picture::read("vi.png".as_ref())?;
-//! let mut engine = Engine::new(&Model::builtin(DEFAULT_MODEL)?)?;
-//! let luma = engine.fuse(visible.height, visible.width, &infrared.luma, &visible.luma)?;
-//! let fused = Picture::with_chroma_of(luma, &visible)?;
-//! fused.write("fused.png".as_ref(), WriteOptions::default())?;
+//! ```
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let out = dir.path().join("fused.png");
+//! let fused = hafuse::fuse("samples/street_1_ir.png", "samples/street_1_vi.png")?;
+//! fused.save(out)?;
 //! # Ok::<(), hafuse::Error>(())
 //! ```
+//!
+//! A [`Fuser`] keeps a model, a device and a tone of one's choice; [`fuse_folder`] takes two folders,
+//! with progress and cancellation.
+//!
+//! # The tour
+//!
+//! Each room uses only those above it; `tests/rooms.rs` holds it to that.
+//!
+//! 1. [`tensor`]: shapes, element types, host tensors, safetensors.
+//! 2. [`device`]: the threads of the CPU, NVIDIA cards, and launches of kernels.
+//! 3. [`onnx`]: the graph that operators write themselves into for other engines.
+//! 4. [`tape`]: records nodes once, symbolically; differentiates; plans memory; runs many times.
+//! 5. [`ops`]: the operators, one file or folder each: shape rule, derivative, code, test cases. Their
+//!    CUDA code is `kernels/NAME.cu`.
+//! 6. [`net`]: the paper's ten operators, three cells and whole network, from a [`net::Genotype`].
+//! 7. [`loss`]: the objective of training and search, Eq. 4 to 6 of the paper among its terms.
+//! 8. [`data`]: pictures, pairs of folders, patches and their augmentation.
+//! 9. [`train`], [`infer`], [`search`]: the two-stage training loop; models and the engine that runs
+//!    them; Algorithm 1 on the supernet, with the latency table that it charges by.
+//! 10. [`baseline`], [`tone`], [`metrics`]: fusion by rules; contrast of fused pictures; fused pictures
+//!     judged by the field's own numbers.
+//! 11. `fuser`, `batch`: the front door, [`fuse`] to [`fuse_folder`].
+//! 12. `export` (feature `onnx`): networks as ONNX files.
+//!
+//! The program `hafuse` (feature `cli`) is above all of them, one file for each command.
 //!
 //! # The tape
 //!
@@ -71,6 +73,7 @@
 pub mod baseline;
 mod batch;
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
 pub mod data;
 pub mod device;

@@ -40,7 +40,7 @@ pub struct SynthArgs {
     pub size: (u32, u32),
 }
 
-/// [`Scene`] as a command line value.
+/// A scene as a command line value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SceneArg {
     /// A street in the evening: infrared in ir/ (grey), visible light in vi/ (colour)

@@ -247,7 +247,7 @@ macro_rules! dispatch_real {
     };
 }
 
-/// The error of [`dispatch_real`](crate::dispatch_real).
+/// The error of `dispatch_real` for a dtype without code.
 pub fn no_code_for(dtype: DType, what: &str) -> Error {
     Error::DType {
         what: format!("{what} on the CPU"),
