@@ -149,7 +149,7 @@ impl PairDataset {
         self.shares.sets()
     }
 
-    /// Scenes, see [`scenes_of`], each the places of its pairs. Numbers alone tell nothing of the place, so pairs whose names
+    /// Scenes, see `scenes_of`, each the places of its pairs. Numbers alone tell nothing of the place, so pairs whose names
     /// have no `_` are scenes of their own.
     pub fn scene_groups(&self, gap: u64) -> Vec<Vec<usize>> {
         let sets = sets(&self.entries);
@@ -355,7 +355,7 @@ fn sets(entries: &[Arc<Entry>]) -> Vec<u32> {
 
 /// The pairs of several folders.
 #[derive(Clone, Debug)]
-pub struct FolderPairs {
+pub(crate) struct FolderPairs {
     /// Each with the place of its folders in their lists.
     pub pairs: Vec<(u32, Pair)>,
     /// Pictures without a partner.
@@ -366,7 +366,7 @@ pub struct FolderPairs {
 ///
 /// # Errors
 /// As [`PairDataset::load`], before a picture is read.
-pub fn list_all(a: &Folders, b: &Folders, exclude: &[String]) -> Result<FolderPairs> {
+pub(crate) fn list_all(a: &Folders, b: &Folders, exclude: &[String]) -> Result<FolderPairs> {
     if a.is_empty() {
         return Err(Error::config(
             "data.a",

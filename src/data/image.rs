@@ -23,7 +23,7 @@ pub struct Chroma {
 
 /// A decoded picture; all planes are row-major with `width * height` values.
 ///
-/// Colour is held as full-range BT.601 YCbCr, see [`color`](super::color). Embedded colour
+/// Colour is held as full-range BT.601 YCbCr, as JPEG has it. Embedded colour
 /// profiles and gamma values are not applied.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Picture {
@@ -100,12 +100,12 @@ fn output_format(path: &Path) -> Result<Format> {
 ///
 /// # Errors
 /// [`Error::Config`] that names the supported extensions.
-pub fn check_output_path(path: &Path) -> Result<()> {
+pub(crate) fn check_output_path(path: &Path) -> Result<()> {
     output_format(path).map(|_| ())
 }
 
 impl WriteOptions {
-    /// [`check_output_path`], and that these options fit the format.
+    /// That the name is of a format that can be written, and that these options fit it.
     ///
     /// # Errors
     /// [`Error::Config`] that names the option and its range.
@@ -176,7 +176,7 @@ impl Picture {
     /// The fused picture: `fused_luma` as Y; chroma, alpha and bit depth of `colour`.
     ///
     /// The chroma is kept as it is; where it does not fit the new Y, writing scales it toward grey
-    /// so that Y and hue stay, see [`ycbcr_to_gamut`](super::color::ycbcr_to_gamut).
+    /// so that Y and hue stay.
     ///
     /// # Errors
     /// [`Error::Shape`] if `fused_luma` does not have as many values as `colour` has pixels.

@@ -62,10 +62,15 @@ pub fn read_pair(a: &Path, b: &Path) -> Result<(Picture, Picture)> {
     ))
 }
 
-/// [`match_names`] of two folders of sources.
+/// Matches the pictures (png, jpg, jpeg, bmp, tif, tiff) of two folders by file stem.
+///
+/// Equal stems match first, then stems that differ in case only, then stems that are equal without
+/// a modality suffix (`x_ir.png` and `x_vi.png`, `x-mri.png` and `x.png`). Hidden files, folders
+/// and other files are passed over.
 ///
 /// # Errors
-/// As there, and [`Error::Input`] if both are the same folder or no two names match.
+/// [`Error::Input`] if a folder is missing or has no pictures, or if a name is ambiguous (`x.png` and `x.jpg` in one
+/// folder), if both are the same folder or no two names match.
 pub fn list_pairs(dir_a: &Path, dir_b: &Path) -> Result<PairList> {
     let list = match_names(dir_a, dir_b)?;
     if let (Ok(real_a), Ok(real_b)) = (dir_a.canonicalize(), dir_b.canonicalize())
@@ -90,16 +95,11 @@ pub fn list_pairs(dir_a: &Path, dir_b: &Path) -> Result<PairList> {
     Ok(list)
 }
 
-/// Matches the pictures (png, jpg, jpeg, bmp, tif, tiff) of two folders by file stem.
-///
-/// Equal stems match first, then stems that differ in case only, then stems that are equal without
-/// a modality suffix (`x_ir.png` and `x_vi.png`, `x-mri.png` and `x.png`). Hidden files, folders
-/// and other files are passed over.
+/// See [`list_pairs`]; either folder may have no match.
 ///
 /// # Errors
-/// [`Error::Input`] if a folder is missing or has no pictures, or if a name is ambiguous (`x.png` and `x.jpg` in one
-/// folder).
-pub fn match_names(dir_a: &Path, dir_b: &Path) -> Result<PairList> {
+/// As there.
+pub(crate) fn match_names(dir_a: &Path, dir_b: &Path) -> Result<PairList> {
     let (mut a, mut b) = (scan(dir_a)?, scan(dir_b)?);
     // (common name, name in A, file in A, file in B)
     let mut found: Vec<(String, String, PathBuf, PathBuf)> = Vec::new();
@@ -254,7 +254,7 @@ fn sorted(stems: Stems) -> Vec<PathBuf> {
 }
 
 /// The first few names of files and how many there are.
-pub fn sample_names(paths: &[PathBuf]) -> String {
+pub(crate) fn sample_names(paths: &[PathBuf]) -> String {
     let names: Vec<String> = paths
         .iter()
         .filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned()))

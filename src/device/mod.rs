@@ -7,8 +7,10 @@ pub mod cuda;
 #[cfg(not(feature = "cuda"))]
 #[path = "no_cuda.rs"]
 pub mod cuda;
+#[doc(hidden)]
 pub mod kernels;
 pub mod launch;
+#[doc(hidden)]
 pub mod memory;
 pub(crate) mod simd;
 mod team;

@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 /// Size and work of one part.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct PartCount {
+pub(crate) struct PartCount {
     pub part: String,
     pub params: usize,
     /// Multiply-adds of convolutions.
@@ -18,7 +18,7 @@ pub struct PartCount {
 }
 
 /// Counts for a picture of `height` by `width`, one row for each part, in order; the last is the total.
-pub fn count_parts(g: &Genotype, height: usize, width: usize) -> Result<Vec<PartCount>> {
+pub(crate) fn count_parts(g: &Genotype, height: usize, width: usize) -> Result<Vec<PartCount>> {
     let mut t = Tape::new(DType::F32);
     let a = t.input("a", [1, height, width, 1])?;
     let b = t.input("b", [1, height, width, 1])?;
@@ -79,7 +79,7 @@ fn part_of(name: &str) -> String {
 }
 
 /// The counts as a text table.
-pub fn format_counts(parts: &[PartCount], height: usize, width: usize) -> String {
+pub(crate) fn format_counts(parts: &[PartCount], height: usize, width: usize) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     let _ = writeln!(

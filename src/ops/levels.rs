@@ -67,7 +67,7 @@ pub fn balance(t: &mut Tape, a: Var, b: Var, levels: [Var; 2]) -> Result<Var> {
 }
 
 /// The factor `r` of [`balance`] on the contrast of A, `[N, 1, 1, 1]`.
-pub fn balance_factor(t: &mut Tape, levels: [Var; 2]) -> Result<Var> {
+pub(crate) fn balance_factor(t: &mut Tape, levels: [Var; 2]) -> Result<Var> {
     let [sa, sb] = levels.map(|l| slice_channels(t, l, 1, 1));
     let ratio = div(t, sb?, sa?)?;
     let ratio = log(t, ratio)?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// Two cells that seeds of a search chose at one place, and what all seeds say of them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Contest {
+pub(crate) struct Contest {
     /// Name of the layer.
     pub place: String,
     /// A cell, and the places of the seeds that chose it in the list of searches.

@@ -7,6 +7,7 @@ mod charge;
 mod config;
 mod descent;
 mod key;
+#[doc(hidden)]
 pub mod latency;
 mod measure;
 mod sampled;
@@ -16,19 +17,21 @@ mod step;
 mod timing;
 mod verdict;
 
-pub use agreement::Contest;
+pub(crate) use agreement::Contest;
 pub use architecture::{LayerWeights, brief, derive, read_layers};
+pub(crate) use config::DEFAULT_CONFIG;
 pub use config::{
-    ArchitectureConfig, DEFAULT_CONFIG, EpochsConfig, Estimator, LatencyConfig, LatencyPrecision,
-    LatencyUnit, SearchConfig, SpaceConfig, Strategy, WeightsConfig,
+    ArchitectureConfig, EpochsConfig, Estimator, LatencyConfig, LatencyPrecision, LatencyUnit,
+    SearchConfig, SpaceConfig, Strategy, WeightsConfig,
 };
 pub use descent::Gradient;
 pub use key::LatencyKey;
 pub use latency::{LatencyTable, record_lat};
 pub use measure::{Effort, Method};
-pub use schedule::{Phase, Place, Schedule};
+pub use schedule::{Phase, Schedule};
+pub(crate) use searcher::split;
 pub use searcher::{
-    Discretisation, EpochReport, SearchEvent, SearchProgress, Searcher, StepReport, split,
+    Discretisation, EpochReport, SearchEvent, SearchProgress, Searcher, StepReport,
 };
 pub use step::Update;
 pub use timing::{Timing, warm_up};

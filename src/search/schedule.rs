@@ -19,7 +19,7 @@ pub enum Phase {
 
 /// A place in the loops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// Rounds of t + s inner epochs before this one, in this stage. None of them is of the warm-up.
     pub round: u64,
     pub phase: Phase,
@@ -89,7 +89,7 @@ impl Schedule {
     }
 
     /// Where inner epoch `epoch`, counted from 0, of a stage stands.
-    pub fn place(&self, epoch: u64) -> Place {
+    pub(crate) fn place(&self, epoch: u64) -> Place {
         let EpochsConfig { t, s, warmup, .. } = self.epochs;
         let Some(epoch) = epoch.checked_sub(warmup) else {
             return Place {

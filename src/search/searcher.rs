@@ -506,7 +506,10 @@ impl Searcher {
 ///
 /// # Errors
 /// [`Error::Config`] if there is one scene only, or if a half has too few patches in an epoch for a batch.
-pub fn split(config: &SearchConfig, data: &PairDataset) -> Result<(PairDataset, PairDataset)> {
+pub(crate) fn split(
+    config: &SearchConfig,
+    data: &PairDataset,
+) -> Result<(PairDataset, PairDataset)> {
     let (data, _) = config.data.parts(data, config.seed)?;
     let (train, val) = data.split_even(config.data.scene_gap, config.split)?;
     let patches = val.len() * config.data.patches_per_pair;

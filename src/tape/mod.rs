@@ -22,6 +22,7 @@ mod grad;
 mod layout;
 mod operator;
 mod params;
+#[doc(hidden)]
 pub mod plan;
 mod replay;
 mod run_cpu;

@@ -7,9 +7,10 @@ mod trainer;
 mod validation;
 
 pub use checkpoint::{Checkpoint, Position, Progress};
+pub(crate) use config::DEFAULT_CONFIG;
 pub use config::{
-    DEFAULT_CONFIG, DataConfig, FeatureLoss, LossConfig, ObjectLoss, Optimizer, Perceptual,
-    Schedule, StageConfig, Task, TrainConfig,
+    DataConfig, FeatureLoss, LossConfig, ObjectLoss, Optimizer, Perceptual, Schedule, StageConfig,
+    Task, TrainConfig,
 };
 pub(crate) use config::{at_most, check_patches, load_toml, require};
 pub(crate) use objective::record_loss;
