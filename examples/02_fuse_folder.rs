@@ -24,8 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
 
-    let mut options = FolderOptions::default();
-    options.jobs = Some(1);
+    let options = FolderOptions::default().jobs(1);
     let mut done = 0;
     let report = fuse_folder(&a, &b, &out, &options, |event| {
         match event {
@@ -49,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         report.cancelled
     );
 
-    options.resume = true;
+    let options = options.resume(true);
     let report = fuse_folder(&a, &b, &out, &options, |_| ControlFlow::Continue(()))?;
     let (skipped, written) = (report.skipped, report.outputs.len());
     println!("again: {skipped} were there, {written} more written");

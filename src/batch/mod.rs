@@ -20,23 +20,52 @@ use std::time::Instant;
 /// ```
 /// use hafuse::{FolderOptions, Fuser};
 ///
-/// let mut options = FolderOptions::default();
-/// options.fuser = Fuser::builder().model("ivif");
-/// options.jobs = Some(2);
+/// let options = FolderOptions::default().fuser(Fuser::builder().model("ivif")).jobs(2);
 /// ```
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct FolderOptions {
-    /// Model, device, precision, tone and most memory, of all workers together.
-    pub fuser: FuserBuilder,
-    /// Format of the results.
-    pub format: Format,
+    fuser: FuserBuilder,
+    format: Format,
+    write: WriteOptions,
+    jobs: Option<usize>,
+    resume: bool,
+}
+
+impl FolderOptions {
+    /// Model, device, precision, tone and most memory, of all workers together. Default: those of [`Fuser::builder`].
+    #[must_use]
+    pub fn fuser(mut self, fuser: FuserBuilder) -> Self {
+        self.fuser = fuser;
+        self
+    }
+
+    /// Format of the results. Default: PNG.
+    #[must_use]
+    pub fn format(mut self, format: Format) -> Self {
+        self.format = format;
+        self
+    }
+
     /// Quality and bits of the results.
-    pub write: WriteOptions,
-    /// Pairs at a time; `None`: one for each thread. Fewer where memory is short.
-    pub jobs: Option<usize>,
-    /// Leaves pairs alone whose result is there and whole, whatever made it.
-    pub resume: bool,
+    #[must_use]
+    pub fn write(mut self, write: WriteOptions) -> Self {
+        self.write = write;
+        self
+    }
+
+    /// Pairs at a time, fewer where memory is short. Default: one for each thread.
+    #[must_use]
+    pub fn jobs(mut self, jobs: usize) -> Self {
+        self.jobs = Some(jobs);
+        self
+    }
+
+    /// Whether pairs are left alone whose result is there and whole, whatever made it.
+    #[must_use]
+    pub fn resume(mut self, resume: bool) -> Self {
+        self.resume = resume;
+        self
+    }
 }
 
 impl Default for FolderOptions {

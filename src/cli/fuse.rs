@@ -152,12 +152,14 @@ pub fn run(args: &FuseArgs) -> Result<()> {
     let report = match &job {
         Some(job) => one(job, write, builder)?,
         None => {
-            let mut options = FolderOptions::default();
-            options.fuser = builder;
-            options.format = args.format.unwrap_or(FormatArg::Png).into();
-            options.write = write;
-            options.jobs = args.jobs.map(usize::from);
-            options.resume = args.resume;
+            let mut options = FolderOptions::default()
+                .fuser(builder)
+                .format(args.format.unwrap_or(FormatArg::Png).into())
+                .write(write)
+                .resume(args.resume);
+            if let Some(jobs) = args.jobs {
+                options = options.jobs(jobs.into());
+            }
             folder(args, &options)?
         }
     };

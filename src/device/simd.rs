@@ -6,6 +6,8 @@
 //! - [`Lanes`] with [`dispatch_lanes`] for register tiles, which are only fast when every
 //!   accumulator stays in a register; the compiler does not manage that from arrays.
 
+#![allow(clippy::needless_range_loop)] // indices are lanes and places in registers here
+
 mod level;
 mod peak;
 #[cfg(target_arch = "x86_64")]
@@ -214,8 +216,8 @@ impl Pixels {
     #[inline(always)]
     pub fn new(pitch: usize) -> Self {
         let mut steps = [0; 4];
-        for m in 1..4 {
-            steps[m] = black_box(m * pitch);
+        for (m, step) in steps.iter_mut().enumerate() {
+            *step = black_box(m * pitch);
         }
         Self { pitch, steps }
     }
@@ -224,8 +226,8 @@ impl Pixels {
     #[inline(always)]
     pub fn bases(&self, first: *const f32) -> [*const f32; 3] {
         let mut bases = [first; 3];
-        for m in 1..3 {
-            bases[m] = first.wrapping_add(4 * m * self.pitch);
+        for (m, base) in bases.iter_mut().enumerate() {
+            *base = first.wrapping_add(4 * m * self.pitch);
         }
         bases
     }

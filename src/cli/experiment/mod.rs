@@ -218,8 +218,8 @@ fn check(lab: &Lab<'_>, name: Name) -> Result<()> {
     }
     if name == Name::Target {
         let each = config.target.ms.iter();
-        each.map(|&ms| lab.config_within(Task::Ivif, ms).map(|_| ()))
-            .collect::<Result<()>>()?;
+        each.copied()
+            .try_for_each(|ms| lab.config_within(Task::Ivif, ms).map(|_| ()))?;
     }
     if name == Name::Table1 {
         return lab.check_test(Task::Ivif);
