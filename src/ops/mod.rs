@@ -1,11 +1,9 @@
 //! Operators: one file or folder for each. A file holds, in this order, the function that users
 //! call, the operator with its shape rule and vjp, its CPU code, and its cases for the registry.
 
-mod activation;
 mod attention;
 mod binary;
 mod box_filter;
-mod broadcast;
 mod channel_conv;
 mod channel_stats;
 mod clip;
@@ -14,11 +12,9 @@ mod conv;
 mod depthwise;
 mod gate;
 mod guided;
-mod lanes;
 mod levels;
 mod mixed;
 mod optim;
-mod parts;
 mod pool;
 mod reduce;
 mod reflect_pad;
@@ -27,12 +23,10 @@ pub mod registry;
 mod resize;
 mod separable;
 mod stencil;
-mod sum;
+mod support;
 mod unary;
 mod upsample;
-mod window;
 
-pub use activation::Activation;
 pub use attention::{channel_attention, spatial_attention};
 pub use binary::{add, div, maximum, mul, sub};
 pub use box_filter::box_filter;
@@ -56,6 +50,8 @@ pub use reflect_pad::{crop, reflect_pad};
 pub use resize::resize_bilinear;
 pub use separable::{SeparableOptions, SeparableWeights, separable_conv2d};
 pub use stencil::{gaussian_window, image_gradient, laplacian};
+pub use support::activation::Activation;
+use support::{activation, broadcast, lanes, parts, sum, window};
 pub use unary::{
     abs, clamp, exp, leaky_relu, log, neg, offset, recip, relu, scale, sigmoid, soft_clamp, sqrt,
     square, tanh,

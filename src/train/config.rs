@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// The commented defaults, as TOML.
 pub const DEFAULT_CONFIG: &str = concat!(
     include_str!("default.toml"),
-    include_str!("../data/augment.toml")
+    include_str!("../data/augment/augment.toml")
 );
 
 /// What the two sources are.

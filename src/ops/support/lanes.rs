@@ -9,7 +9,7 @@ use bytemuck::{Pod, Zeroable};
 const WARP: usize = 32;
 
 /// Elements of a load of 16 bytes, if rows of `n` consist of such.
-pub(super) fn pack(dtype: DType, n: usize) -> usize {
+pub(crate) fn pack(dtype: DType, n: usize) -> usize {
     let elements = 16 / dtype.size();
     if n.is_multiple_of(elements) {
         elements
@@ -19,14 +19,14 @@ pub(super) fn pack(dtype: DType, n: usize) -> usize {
 }
 
 /// Lanes of a warp that share a row of `n` elements, a power of two.
-pub(super) fn group(dtype: DType, n: usize) -> usize {
+pub(crate) fn group(dtype: DType, n: usize) -> usize {
     (n / pack(dtype, n)).next_power_of_two().clamp(1, WARP)
 }
 
 /// `Columns` of `kernels/common/columns.cuh`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct ColumnsParams {
+pub(crate) struct ColumnsParams {
     outer: i32,
     rep: i32,
     inner: i32,
@@ -38,7 +38,7 @@ pub(super) struct ColumnsParams {
 
 /// Sums over the rows of `[outer, rep, inner]` in two stages.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Columns {
+pub(crate) struct Columns {
     r: Repeat,
     parts: usize,
     rows: usize,

@@ -7,7 +7,7 @@ use bytemuck::{Pod, Zeroable};
 /// `Window` of `kernels/common/window.cuh`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct WindowParams {
+pub(crate) struct WindowParams {
     n: i32,
     h: i32,
     w: i32,
@@ -19,7 +19,7 @@ pub(super) struct WindowParams {
 /// A picture and the height and width it becomes, as kernels of pooling and resizing take them.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct Sizes {
+pub(crate) struct Sizes {
     n: i32,
     h: i32,
     w: i32,
@@ -51,7 +51,7 @@ impl Sizes {
 /// `Tiling` of `kernels/common/window.cuh`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct TilingParams {
+pub(crate) struct TilingParams {
     shift: i32,
     channels: i32,
     rows: i32,
@@ -62,7 +62,7 @@ pub(super) struct TilingParams {
 /// Pictures `[n, h, w, c]` under windows that reach `rh` rows and `rw` columns, no further than the
 /// picture.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reach {
+pub(crate) struct Reach {
     shape: [usize; 4],
     rh: usize,
     rw: usize,
@@ -73,7 +73,7 @@ const MAX_REACH: usize = 8;
 
 /// Square tiles of `side` with some channels at a time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tiling {
+pub(crate) struct Tiling {
     pub side: usize,
     pub channels: usize,
     rows: usize,
@@ -84,7 +84,7 @@ pub(super) struct Tiling {
 
 /// Sizes of a tile: its side, rows and columns with their surroundings, channels.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TileSizes {
+pub(crate) struct TileSizes {
     pub side: usize,
     pub height: usize,
     pub width: usize,
@@ -159,7 +159,7 @@ impl Tiling {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Every narrow window has a tile that fits, every wide one has none.
