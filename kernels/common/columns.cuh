@@ -1,6 +1,6 @@
 // Sums over the rows of matrices [outer, rep, inner] in two stages, in an order that shapes alone fix:
 // blocks sum parts of the rows, and whoever needs the result adds the parts.
-// The Rust side is src/ops/lanes.rs.
+// The Rust side is src/ops/support/lanes.rs.
 #pragma once
 #include "rows.cuh"
 

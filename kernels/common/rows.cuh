@@ -1,5 +1,5 @@
 // Short rows, such as the channels of a pixel: each belongs to a group of 1 to 32 lanes of a warp.
-// The Rust side is src/ops/lanes.rs.
+// The Rust side is src/ops/support/lanes.rs.
 #pragma once
 #include "kernel.cuh"
 

@@ -1,5 +1,5 @@
 // Square windows cut at the borders, and how blocks tile pictures under them.
-// The Rust side is src/ops/window.rs.
+// The Rust side is src/ops/support/window.rs.
 #pragma once
 #include "kernel.cuh"
 

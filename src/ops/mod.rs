@@ -51,7 +51,7 @@ pub use resize::resize_bilinear;
 pub use separable::{SeparableOptions, SeparableWeights, separable_conv2d};
 pub use stencil::{gaussian_window, image_gradient, laplacian};
 pub use support::activation::Activation;
-use support::{activation, broadcast, lanes, parts, sum, window};
+use support::{broadcast, lanes, parts, sum, window};
 pub use unary::{
     abs, clamp, exp, leaky_relu, log, neg, offset, recip, relu, scale, sigmoid, soft_clamp, sqrt,
     square, tanh,

@@ -1,6 +1,6 @@
 //! A 1 x 1 convolution of a small picture and its enlargement, in one pass.
 
-use super::conv::{Conv2d, ConvOptions, Convolve, Forward, Kernels};
+use super::conv::{Conv2d, ConvOptions, Convolve, Forward, Variant};
 use super::registry::{Case, CaseInput};
 use super::resize::Maps;
 use crate::device::cpu::{ALIGN, CpuIo};
@@ -105,7 +105,7 @@ const POINTWISE: Conv2d = Conv2d {
     },
     bias: false,
     residual: false,
-    kernels: Kernels::Auto,
+    variant: Variant::Auto,
 };
 
 impl PointwiseUpsample {

@@ -5,7 +5,7 @@ use crate::device::cpu::CpuIo;
 use crate::device::launch::{CudaIo, DevicePtr, THREADS};
 use crate::onnx::{Graph, Operand, Value};
 use crate::ops::channel_stats::{Stats, channel_stats};
-use crate::ops::conv::{Conv2d, ConvOptions, Convolve, Forward, Kernels, conv2d, rows_read};
+use crate::ops::conv::{Conv2d, ConvOptions, Convolve, Forward, Variant, conv2d, rows_read};
 use crate::ops::gate::{Gate, gate};
 use crate::ops::lanes::group;
 use crate::ops::{Activation, Padding};
@@ -95,7 +95,7 @@ const MAP: Conv2d = Conv2d {
     options: MAP_OPTIONS,
     bias: true,
     residual: false,
-    kernels: Kernels::Auto,
+    variant: Variant::Auto,
 };
 
 impl SpatialAttention {

@@ -1,8 +1,7 @@
 //! What the gradients of a convolution are made of: the epilogue's derivative and the two adjoints.
 
-use super::{
-    Conv2d, ConvOptions, Kernels, Sizes, cuda, fast, macs, reference, scratch_bytes, weight,
-};
+use super::cpu::{direct, job, reference, weight};
+use super::{Conv2d, ConvOptions, Sizes, Variant, cuda, macs, scratch_bytes};
 use crate::device::cpu::{CpuIo, for_chunks};
 use crate::device::launch::CudaIo;
 use crate::ops::Activation;
@@ -72,12 +71,12 @@ impl Operator for ActivationGrad {
     }
 }
 
-fn plain_conv(options: ConvOptions, kernels: Kernels) -> Conv2d {
+fn plain_conv(options: ConvOptions, variant: Variant) -> Conv2d {
     Conv2d {
         options,
         bias: false,
         residual: false,
-        kernels,
+        variant,
     }
 }
 
@@ -87,7 +86,7 @@ fn plain_conv(options: ConvOptions, kernels: Kernels) -> Conv2d {
 pub(super) struct Conv2dInputGrad {
     pub options: ConvOptions,
     pub size: (usize, usize),
-    pub kernels: Kernels,
+    pub variant: Variant,
 }
 
 impl Conv2dInputGrad {
@@ -124,12 +123,12 @@ impl Operator for Conv2dInputGrad {
             activation: Activation::None,
             ..self.options
         };
-        let dg = t.record(plain_conv(plain, self.kernels), &[cotangent, w])?;
+        let dg = t.record(plain_conv(plain, self.variant), &[cotangent, w])?;
         let dw = t.record(
             Conv2dWeightGrad {
                 options: plain,
                 kernel: (kh, kw),
-                kernels: self.kernels,
+                variant: self.variant,
             },
             &[cotangent, g],
         )?;
@@ -142,14 +141,14 @@ impl Operator for Conv2dInputGrad {
         let (cin, cout) = (w[2], w[3]);
         if io.dtype() == DType::F32 {
             let weight = io.input::<f32>(1)?;
-            let job = fast::Job {
+            let job = job::Job {
                 input: io.input(0)?,
                 batch: sizes.n,
                 rows: sizes.rows,
                 cols: sizes.cols,
                 cin: cout,
                 cout: cin,
-                epilogue: fast::Epilogue {
+                epilogue: job::Epilogue {
                     bias: None,
                     activation: Activation::None,
                     residual: None,
@@ -157,7 +156,7 @@ impl Operator for Conv2dInputGrad {
                 transposed: true,
             };
             let at = |ky, kx, co, ci| weight[((ky * w[1] + kx) * cin + ci) * cout + co];
-            fast::run(&job, &at, io.output()?, io.scratch()?);
+            direct::run(&job, &at, io.output()?, io.scratch()?);
             return Ok(());
         }
         dispatch_real!(io.dtype(), "conv2d_input_grad", T => {
@@ -171,7 +170,7 @@ impl Operator for Conv2dInputGrad {
         let job = cuda::Job {
             sizes: self.sizes([g, w])?,
             channels: (w[2], w[3]),
-            kernels: self.kernels,
+            variant: self.variant,
         };
         cuda::input_grad(io, &job)
     }
@@ -192,7 +191,7 @@ impl Operator for Conv2dInputGrad {
 pub(super) struct Conv2dWeightGrad {
     pub options: ConvOptions,
     pub kernel: (usize, usize),
-    pub kernels: Kernels,
+    pub variant: Variant,
 }
 
 impl Conv2dWeightGrad {
@@ -205,7 +204,7 @@ impl Conv2dWeightGrad {
         Ok(cuda::Job {
             sizes: self.sizes(x, g)?,
             channels: (x[3], g[3]),
-            kernels: self.kernels,
+            variant: self.variant,
         })
     }
 }
@@ -240,11 +239,11 @@ impl Operator for Conv2dWeightGrad {
             Conv2dInputGrad {
                 options: plain,
                 size: (h, w),
-                kernels: self.kernels,
+                variant: self.variant,
             },
             &[g, cotangent],
         )?;
-        let dg = t.record(plain_conv(plain, self.kernels), &[x, cotangent])?;
+        let dg = t.record(plain_conv(plain, self.variant), &[x, cotangent])?;
         Ok(vec![Some(dx), Some(dg)])
     }
 

@@ -1,7 +1,7 @@
 //! Cases of the convolution: stride remainders, dilation, borders wider than the picture, odd
 //! channels, every epilogue, and every kernel of a card.
 
-use super::{Conv2d, ConvOptions, Kernels};
+use super::{Conv2d, ConvOptions, Variant};
 use crate::ops::registry::{Case, CaseInput, Fill};
 use crate::ops::{Activation, Padding};
 
@@ -12,7 +12,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut add = |label: &str, x, k, cout, options, bias, residual| {
         out.push(case(
             label,
-            Kernels::Auto,
+            Variant::Auto,
             x,
             k,
             cout,
@@ -213,7 +213,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// Tiles of kernels, their remainders and the ways through them; numbers of channels decide which.
 fn card_cases() -> Vec<Case> {
-    use Kernels::{Auto, Large, Naive};
+    use Variant::{Auto, Large, Naive};
     let leaky = Activation::LeakyRelu(0.2);
     let with = |stride, dilation, padding, activation| ConvOptions {
         stride,
@@ -461,7 +461,7 @@ fn card_cases() -> Vec<Case> {
 #[allow(clippy::too_many_arguments)] // one line for each case
 fn case(
     label: &str,
-    kernels: Kernels,
+    variant: Variant,
     x: [usize; 4],
     k: (usize, usize),
     cout: usize,
@@ -473,7 +473,7 @@ fn case(
         options,
         bias,
         residual,
-        kernels,
+        variant,
     };
     let w = [k.0, k.1, x[3], cout];
     let mut inputs = vec![CaseInput::any(x), CaseInput::any(w)];

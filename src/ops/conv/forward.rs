@@ -1,7 +1,8 @@
 //! The forward convolution on plain slices: what `conv2d` runs, and operators that contain one.
 
-use super::pack::{self, Weight};
-use super::{ConvOptions, Sizes, fast, reference, winograd};
+use super::cpu::pack::{self, Weight};
+use super::cpu::{direct, job, reference, winograd};
+use super::{ConvOptions, Sizes};
 use crate::ops::Padding;
 use crate::tensor::Real;
 use crate::{Error, Result};
@@ -21,15 +22,15 @@ pub(crate) struct Forward<'a, T> {
 }
 
 impl Forward<'_, f32> {
-    fn job(&self, options: &ConvOptions, sizes: Sizes) -> fast::Job<'_> {
-        fast::Job {
+    fn job(&self, options: &ConvOptions, sizes: Sizes) -> job::Job<'_> {
+        job::Job {
             input: self.x,
             batch: sizes.n,
             rows: sizes.rows,
             cols: sizes.cols,
             cin: self.w_shape[2],
             cout: self.w_shape[3],
-            epilogue: fast::Epilogue {
+            epilogue: job::Epilogue {
                 bias: self.bias,
                 activation: options.activation,
                 residual: self.residual,
@@ -147,7 +148,7 @@ impl Convolve for f32 {
         scratch: &mut [Self],
     ) -> Result<()> {
         let sizes = options.sizes(op, f.x_shape, f.w_shape)?;
-        fast::run(&f.job(options, sizes), &f.weight(), y, scratch);
+        direct::run(&f.job(options, sizes), &f.weight(), y, scratch);
         Ok(())
     }
 
@@ -158,7 +159,7 @@ impl Convolve for f32 {
         packed: &mut [Self],
     ) -> Result<()> {
         let sizes = options.sizes(op, f.x_shape, f.w_shape)?;
-        fast::pack_forward(&f.job(options, sizes), &f.weight(), packed);
+        direct::pack_forward(&f.job(options, sizes), &f.weight(), packed);
         Ok(())
     }
 
@@ -172,7 +173,7 @@ impl Convolve for f32 {
         scratch: &mut [Self],
     ) -> Result<()> {
         let [whole, part] = f.part(op, options, at)?.map(|s| f.job(options, s));
-        fast::run_packed(&part, &whole, packed, y, scratch);
+        direct::run_packed(&part, &whole, packed, y, scratch);
         Ok(())
     }
 }

@@ -1,25 +1,29 @@
 //! Dense two-dimensional convolution with its epilogue, and its two adjoints.
+//!
+//! | file | content |
+//! |---|---|
+//! | this one | [`conv2d`], the operator, its shapes and derivative |
+//! | `adjoint` | gradients with respect to input and kernel, operators too |
+//! | `geometry` | which input positions an output reads, and the reverse |
+//! | `forward` | whole pictures and bands on the CPU, for others that convolve too |
+//! | `cpu/` | SIMD code: direct, pointwise, Winograd, the kernel's gradient, and the reference |
+//! | `cuda/` | choice of a kernel of `kernels/conv*.cu` and its parameters |
+//! | `cases` | shapes that tests run |
 
 mod adjoint;
 mod cases;
+mod cpu;
 mod cuda;
-mod fast;
 mod forward;
 pub(crate) mod geometry;
-mod kernel;
-mod pack;
-mod pointwise;
-mod reference;
-mod transform;
-mod weight;
-mod winograd;
 
 pub(crate) use cases::cases;
-pub use cuda::Kernels;
+pub use cuda::Variant;
 pub(crate) use forward::{Convolve, Forward, rows_read};
 pub use geometry::MAX_K;
 
 use self::adjoint::{ActivationGrad, Conv2dInputGrad, Conv2dWeightGrad};
+use self::cpu::{pack, winograd};
 use self::geometry::AxisSize;
 use super::{Activation, Padding};
 use crate::device::cpu::CpuIo;
@@ -89,7 +93,7 @@ pub fn conv2d(
         options,
         bias: bias.is_some(),
         residual: residual.is_some(),
-        kernels: Kernels::Auto,
+        variant: Variant::Auto,
     };
     let inputs: Vec<Var> = [Some(x), Some(w), bias, residual]
         .into_iter()
@@ -105,7 +109,7 @@ pub struct Conv2d {
     pub bias: bool,
     pub residual: bool,
     #[doc(hidden)]
-    pub kernels: Kernels,
+    pub variant: Variant,
 }
 
 /// Sizes of a convolution, checked.
@@ -239,7 +243,7 @@ impl Conv2d {
             Conv2dInputGrad {
                 options: self.options,
                 size: (h, width),
-                kernels: self.kernels,
+                variant: self.variant,
             },
             &[g, w],
         )?;
@@ -247,7 +251,7 @@ impl Conv2d {
             Conv2dWeightGrad {
                 options: self.options,
                 kernel: (kh, kw),
-                kernels: self.kernels,
+                variant: self.variant,
             },
             &[x, g],
         )?;
@@ -331,7 +335,7 @@ impl Operator for Conv2d {
         let job = cuda::Job {
             sizes: self.options.sizes("conv2d", x, w)?,
             channels: (w[2], w[3]),
-            kernels: self.kernels,
+            variant: self.variant,
         };
         let bias = self.bias.then_some(2);
         let residual = self.residual.then(|| io.len() - 1);

@@ -5,7 +5,7 @@ mod cuda;
 
 pub(crate) use cases::cases;
 
-use super::conv::{Conv2d, ConvOptions, Convolve, Forward, Kernels};
+use super::conv::{Conv2d, ConvOptions, Convolve, Forward, Variant};
 use super::depthwise::{self, DepthwiseOptions, depthwise_conv2d};
 use super::{Activation, Padding, leaky_relu};
 use crate::device::cpu::{CpuIo, SendPtr, for_chunks_of_work};
@@ -172,7 +172,7 @@ impl SeparableConv2d {
             options: self.options.pointwise(),
             bias: true,
             residual: self.residual,
-            kernels: Kernels::Auto,
+            variant: Variant::Auto,
         }
     }
 

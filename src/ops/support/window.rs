@@ -34,7 +34,7 @@ impl Sizes {
         [n, h, w, c]: [usize; 4],
         (ho, wo): (usize, usize),
     ) -> Result<Self> {
-        // Kernels index all elements with an int.
+        // Variant index all elements with an int.
         io.int(n * h * w * c)?;
         io.int(n * ho * wo * c)?;
         Ok(Self {
@@ -103,7 +103,7 @@ impl Reach {
 
     pub fn params(&self, io: &CudaIo<'_>) -> Result<WindowParams> {
         let [n, h, w, c] = self.shape;
-        // Kernels index all elements with an int.
+        // Variant index all elements with an int.
         io.int(n * h * w * c)?;
         Ok(WindowParams {
             n: io.int(n)?,

@@ -11,7 +11,7 @@ use bytemuck::{Pod, Zeroable};
 /// Which kernels a convolution and its gradients run; only tests want other than `Auto`.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Kernels {
+pub enum Variant {
     /// The largest tile that gives every multiprocessor work.
     #[default]
     Auto,
@@ -86,7 +86,7 @@ struct ActivationGradParams {
 pub(super) struct Job {
     pub sizes: Sizes,
     pub channels: (usize, usize),
-    pub kernels: Kernels,
+    pub variant: Variant,
 }
 
 impl Job {
@@ -148,12 +148,12 @@ fn tiles(channels: usize, narrowest: Tile, small: [Tile; 2]) -> [Tile; 2] {
 /// the last.
 fn choose(
     tiles: [Tile; 2],
-    kernels: Kernels,
+    variant: Variant,
     multiprocessors: u32,
     blocks: impl Fn(Tile) -> Option<usize>,
 ) -> Option<(Tile, usize)> {
-    let enough = match kernels {
-        Kernels::Large => 0,
+    let enough = match variant {
+        Variant::Large => 0,
         _ => 2 * multiprocessors as usize,
     };
     let counted = tiles.map(|t| blocks(t).map(|n| (t, n)));
@@ -197,7 +197,7 @@ fn ffma(
     let blocks = |(m, n): Tile| positions.div_ceil(m) * phases * written.div_ceil(n);
     let sms = io.card().multiprocessors;
     let ((m, n), blocks) =
-        choose(tiles, job.kernels, sms, |t| Some(blocks(t))).unwrap_or((SMALL, blocks(SMALL)));
+        choose(tiles, job.variant, sms, |t| Some(blocks(t))).unwrap_or((SMALL, blocks(SMALL)));
     Choice {
         module: "conv",
         kernel: format!("{op}_m{m}n{n}"),
@@ -232,7 +232,7 @@ fn mma(io: &CudaIo<'_>, job: &Job) -> Option<Choice> {
     };
     let tiles = tiles(cout, (128, 16), [(64, 32), (64, 64)]);
     let sms = io.card().multiprocessors;
-    let ((m, n), blocks) = choose(tiles, job.kernels, sms, blocks)?;
+    let ((m, n), blocks) = choose(tiles, job.variant, sms, blocks)?;
     Some(Choice {
         module: "conv_mma",
         kernel: format!("conv2d_fwd_mma_m{m}n{n}"),
@@ -276,8 +276,8 @@ pub(super) fn forward(
         slope,
     };
     let positions = job.sizes.n * job.sizes.rows.y * job.sizes.cols.y;
-    let choice = match job.kernels {
-        Kernels::Naive => naive(io, "fwd"),
+    let choice = match job.variant {
+        Variant::Naive => naive(io, "fwd"),
         _ => mma(io, job)
             .unwrap_or_else(|| ffma(io, job, "conv2d_fwd", job.channels, (positions, 1))),
     };
@@ -301,8 +301,8 @@ pub(super) fn input_grad(io: &mut CudaIo<'_>, job: &Job) -> Result<()> {
         activation: 0,
         slope: 0.0,
     };
-    let choice = match job.kernels {
-        Kernels::Naive => naive(io, "bwd_input"),
+    let choice = match job.variant {
+        Variant::Naive => naive(io, "bwd_input"),
         _ => ffma(
             io,
             job,
@@ -354,8 +354,8 @@ impl Split {
 
 /// Bytes of scratch that [`weight_grad`] wants.
 pub(super) fn weight_grad_bytes(job: &Job, dtype: DType) -> usize {
-    match job.kernels {
-        Kernels::Naive => 0,
+    match job.variant {
+        Variant::Naive => 0,
         _ => {
             let weights = job.sizes.rows.k * job.sizes.cols.k * job.channels.0 * job.channels.1;
             4 * Split::of(job, dtype).parts * weights
@@ -376,7 +376,7 @@ pub(super) fn weight_grad(io: &mut CudaIo<'_>, job: &Job) -> Result<()> {
         dims: job.dims(io)?,
         part_count: io.int(split.parts)?,
     };
-    if job.kernels == Kernels::Naive {
+    if job.variant == Variant::Naive {
         let choice = naive(io, "bwd_weight");
         return launch(io, &choice, params);
     }

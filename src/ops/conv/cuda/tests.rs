@@ -41,7 +41,7 @@ fn chosen(
     let job = Job {
         sizes,
         channels: (x[3], cout),
-        kernels: Kernels::Auto,
+        variant: Variant::Auto,
     };
     forward(&mut io, &job, None, None, Activation::None).expect("fits");
     let launch = io.into_launches().remove(0);

@@ -1,13 +1,13 @@
 //! The weight gradient in f32: outer products of inputs and cotangents, summed over pixels.
 
-use super::geometry::{Axis, AxisSize};
-use super::kernel::{NR, OuterStrides, most_rows, outer, outer_one};
+use super::tile::{NR, OuterStrides, most_rows, outer, outer_one};
 use crate::device::cpu::{for_chunks, for_chunks_of_work};
 use crate::device::simd::{LANES, Lanes, dispatch_lanes};
+use crate::ops::conv::geometry::{Axis, AxisSize};
 
 /// Sizes of a weight gradient.
 #[derive(Clone, Copy)]
-pub(super) struct WeightJob<'a> {
+pub(in crate::ops::conv) struct WeightJob<'a> {
     pub x: &'a [f32],
     pub g: &'a [f32],
     pub batch: usize,
@@ -29,12 +29,12 @@ fn parts(total_rows: usize, weights: usize) -> usize {
 }
 
 /// Elements of scratch that [`run`] wants.
-pub(super) fn scratch_len(batch: usize, out_rows: usize, weights: usize) -> usize {
+pub(in crate::ops::conv) fn scratch_len(batch: usize, out_rows: usize, weights: usize) -> usize {
     parts(batch * out_rows, weights) * weights
 }
 
 /// `dw[ky, kx, ci, co] = sum over n, oy, ox of x[n, oy s + ky d - p, ox s + kx d - p, ci] g[n, oy, ox, co]`.
-pub(super) fn run(job: WeightJob<'_>, dw: &mut [f32], scratch: &mut [f32]) {
+pub(in crate::ops::conv) fn run(job: WeightJob<'_>, dw: &mut [f32], scratch: &mut [f32]) {
     let weights = dw.len();
     let total = job.batch * job.rows.y;
     let parts = parts(total, weights);

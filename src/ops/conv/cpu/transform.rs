@@ -6,14 +6,14 @@
 use crate::device::simd::{LANES, Lanes, Pixels, prefetch};
 
 /// Side of an input tile.
-pub(super) const SIDE: usize = 8;
+pub(in crate::ops::conv) const SIDE: usize = 8;
 /// Products for a tile and a pair of channels.
-pub(super) const POINTS: usize = SIDE * SIDE;
+pub(in crate::ops::conv) const POINTS: usize = SIDE * SIDE;
 /// The finite points.
 const AT: [f64; SIDE - 1] = [0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0];
 
 /// The rows of G: powers of each point over the product of its distances from the others.
-pub(super) fn g(k: usize) -> [[f64; 5]; SIDE] {
+pub(in crate::ops::conv) fn g(k: usize) -> [[f64; 5]; SIDE] {
     let mut g = [[0.0; 5]; SIDE];
     for (j, &p) in AT.iter().enumerate() {
         let others = AT.iter().enumerate().filter(|&(l, _)| l != j);
@@ -71,7 +71,7 @@ unsafe fn eight<L: Lanes>(d: [L; SIDE]) -> [L; SIDE] {
 /// # Safety
 /// `L`'s instruction set must be available.
 #[inline(always)]
-pub(super) unsafe fn sums_of<L: Lanes, const S: usize>(m: [L; SIDE]) -> [L; S] {
+pub(in crate::ops::conv) unsafe fn sums_of<L: Lanes, const S: usize>(m: [L; SIDE]) -> [L; S] {
     // SAFETY: the caller's contract.
     unsafe {
         let (e1, o1) = (m[1].add(m[2]), m[1].sub(m[2]));
@@ -99,7 +99,7 @@ pub(super) unsafe fn sums_of<L: Lanes, const S: usize>(m: [L; SIDE]) -> [L; S] {
 /// # Safety
 /// `from` must have eight rows, `pitch` apart, of eight pixels; `to` and `half` must have room for 64 points.
 #[inline(always)]
-pub(super) unsafe fn transform_input<L: Lanes>(
+pub(in crate::ops::conv) unsafe fn transform_input<L: Lanes>(
     from: *const f32,
     pitch: usize,
     cin: usize,

@@ -1,8 +1,8 @@
 //! The convolution as its formula says, in f32 or f64: the oracle of the fast code.
 
-use super::Sizes;
-use super::geometry::AxisSize;
 use crate::ops::Activation;
+use crate::ops::conv::Sizes;
+use crate::ops::conv::geometry::AxisSize;
 use crate::tensor::Real;
 
 /// Input position under tap `k` at output position `t`, if it is inside.
@@ -35,7 +35,13 @@ fn products(s: &Sizes, (cin, cout): (usize, usize), mut f: impl FnMut(usize, usi
     }
 }
 
-pub(super) fn forward<T: Real>(s: &Sizes, c: (usize, usize), x: &[T], w: &[T], y: &mut [T]) {
+pub(in crate::ops::conv) fn forward<T: Real>(
+    s: &Sizes,
+    c: (usize, usize),
+    x: &[T],
+    w: &[T],
+    y: &mut [T],
+) {
     y.fill(T::zero());
     products(s, c, |xi, wi, yi| {
         for ci in 0..c.0 {
@@ -46,7 +52,7 @@ pub(super) fn forward<T: Real>(s: &Sizes, c: (usize, usize), x: &[T], w: &[T], y
     });
 }
 
-pub(super) fn epilogue<T: Real>(
+pub(in crate::ops::conv) fn epilogue<T: Real>(
     cout: usize,
     bias: Option<&[T]>,
     activation: Activation,
@@ -68,7 +74,13 @@ pub(super) fn epilogue<T: Real>(
     }
 }
 
-pub(super) fn input_grad<T: Real>(s: &Sizes, c: (usize, usize), g: &[T], w: &[T], dx: &mut [T]) {
+pub(in crate::ops::conv) fn input_grad<T: Real>(
+    s: &Sizes,
+    c: (usize, usize),
+    g: &[T],
+    w: &[T],
+    dx: &mut [T],
+) {
     dx.fill(T::zero());
     products(s, c, |xi, wi, yi| {
         for ci in 0..c.0 {
@@ -79,7 +91,13 @@ pub(super) fn input_grad<T: Real>(s: &Sizes, c: (usize, usize), g: &[T], w: &[T]
     });
 }
 
-pub(super) fn weight_grad<T: Real>(s: &Sizes, c: (usize, usize), x: &[T], g: &[T], dw: &mut [T]) {
+pub(in crate::ops::conv) fn weight_grad<T: Real>(
+    s: &Sizes,
+    c: (usize, usize),
+    x: &[T],
+    g: &[T],
+    dw: &mut [T],
+) {
     dw.fill(T::zero());
     products(s, c, |xi, wi, yi| {
         for ci in 0..c.0 {

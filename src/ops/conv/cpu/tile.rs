@@ -9,19 +9,19 @@
 use crate::device::simd::{LANES, Lanes, Pair, Pixels, Vector};
 
 /// Width of a panel: two registers, one of AVX-512. The last one is half as wide if that holds what is left.
-pub(super) const NR: usize = 2 * LANES;
+pub(in crate::ops::conv) const NR: usize = 2 * LANES;
 /// Most pixels in a tile of any instruction set: 6 x 2 accumulators + 2 weights + 1 pixel fill the 16 AVX2 registers.
-pub(super) const MR: usize = 6;
+pub(in crate::ops::conv) const MR: usize = 6;
 
 /// Most pixels in a tile of a panel of `width` channels.
-pub(super) const fn most_rows<L: Lanes>(width: usize) -> usize {
+pub(in crate::ops::conv) const fn most_rows<L: Lanes>(width: usize) -> usize {
     if width == LANES { L::SUMS } else { L::SUMS / 2 }
 }
 
 /// A run of `len` consecutive input values at `a` (relative to a pixel) and the row of the packed
 /// panel that its first value meets.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Tap {
+pub(in crate::ops::conv) struct Tap {
     pub a: isize,
     pub row: usize,
     pub len: usize,
@@ -32,7 +32,7 @@ pub(super) struct Tap {
 /// # Safety
 /// Every address of the formula must be readable, and `L`'s instruction set available.
 #[inline(always)]
-pub(super) unsafe fn tile<L: Lanes, const M: usize, const V: usize>(
+pub(in crate::ops::conv) unsafe fn tile<L: Lanes, const M: usize, const V: usize>(
     a: *const f32,
     pitch: usize,
     taps: &[Tap],
@@ -90,7 +90,7 @@ unsafe fn sums<R: Vector, const M: usize>(
 
 /// Extent and strides of [`outer`].
 #[derive(Clone, Copy)]
-pub(super) struct OuterStrides {
+pub(in crate::ops::conv) struct OuterStrides {
     pub rows: usize,
     pub pixels: usize,
     pub a_row: usize,
@@ -105,7 +105,7 @@ pub(super) struct OuterStrides {
 /// # Safety
 /// As for [`tile`].
 #[inline(always)]
-pub(super) unsafe fn outer<L: Lanes, const M: usize, const V: usize>(
+pub(in crate::ops::conv) unsafe fn outer<L: Lanes, const M: usize, const V: usize>(
     a: *const f32,
     b: *const f32,
     s: &OuterStrides,
@@ -141,7 +141,7 @@ pub(super) unsafe fn outer<L: Lanes, const M: usize, const V: usize>(
 /// # Safety
 /// As for [`tile`].
 #[inline(always)]
-pub(super) unsafe fn outer_one<L: Lanes, const M: usize>(
+pub(in crate::ops::conv) unsafe fn outer_one<L: Lanes, const M: usize>(
     a: *const f32,
     b: *const f32,
     s: &OuterStrides,
@@ -167,7 +167,7 @@ pub(super) unsafe fn outer_one<L: Lanes, const M: usize>(
 /// # Safety
 /// As for [`tile`].
 #[inline(always)]
-pub(super) unsafe fn dots<L: Lanes, const M: usize, const C: usize>(
+pub(in crate::ops::conv) unsafe fn dots<L: Lanes, const M: usize, const C: usize>(
     a: *const f32,
     pitch: usize,
     taps: &[Tap],

@@ -7,9 +7,9 @@
 
 #![allow(clippy::needless_range_loop)] // indices are register numbers here
 
-use super::fast::{Job, check};
-use super::kernel::{MR, NR, Tap, most_rows, tile};
+use super::job::{Job, check};
 use super::pack::{Weight, panel_width};
+use super::tile::{MR, NR, Tap, most_rows, tile};
 use super::transform::{POINTS, SIDE, g, sums_of, transform_input};
 use crate::device::cpu::{SendPtr, for_chunks_of_work, for_ranges};
 use crate::device::simd::{LANES, Lanes, Pixels, dispatch_lanes, prefetch_all, prefetch_far};
@@ -23,7 +23,7 @@ const FEW_TILES: usize = 16;
 const GAP: usize = 16;
 
 /// Elements of the transformed weights of a kernel that [`suits`] may accept, else 0.
-pub(super) fn packed_len(taps: usize, cin: usize, cout: usize) -> usize {
+pub(in crate::ops::conv) fn packed_len(taps: usize, cin: usize, cout: usize) -> usize {
     let whole = cin.is_multiple_of(LANES) && cout.is_multiple_of(LANES);
     if whole && (taps == 9 || taps == 25) {
         POINTS * cin * cout
@@ -33,9 +33,9 @@ pub(super) fn packed_len(taps: usize, cin: usize, cout: usize) -> usize {
 }
 
 /// Whether a job is one of these, and large enough.
-pub(super) fn suits(job: &Job<'_>) -> bool {
+pub(in crate::ops::conv) fn suits(job: &Job<'_>) -> bool {
     let (r, c) = (job.rows, job.cols);
-    let plain = |s: super::geometry::AxisSize| s.stride == 1 && s.dilation == 1;
+    let plain = |s: crate::ops::conv::geometry::AxisSize| s.stride == 1 && s.dilation == 1;
     if r.k != c.k || !plain(r) || !plain(c) || packed_len(r.k * c.k, job.cin, job.cout) == 0 {
         return false;
     }
@@ -47,7 +47,7 @@ pub(super) fn suits(job: &Job<'_>) -> bool {
 }
 
 /// Rows of an output tile of a kernel of side `k`.
-pub(super) fn step(k: usize) -> usize {
+pub(in crate::ops::conv) fn step(k: usize) -> usize {
     SIDE + 1 - k
 }
 
@@ -70,7 +70,7 @@ fn local_len(cin: usize, cout: usize) -> usize {
 }
 
 /// Floats that all threads work with, for a kernel that [`suits`] may accept, else 0.
-pub(super) fn threads_len(taps: usize, cin: usize, cout: usize) -> usize {
+pub(in crate::ops::conv) fn threads_len(taps: usize, cin: usize, cout: usize) -> usize {
     match packed_len(taps, cin, cout) {
         0 => 0,
         _ => rayon::current_num_threads() * local_len(cin, cout),
@@ -78,7 +78,12 @@ pub(super) fn threads_len(taps: usize, cin: usize, cout: usize) -> usize {
 }
 
 /// Runs `job` with weights of [`pack`] and [`threads_len`] floats, writing every element of `out`.
-pub(super) fn run(job: &Job<'_>, packed: &[f32], out: &mut [f32], locals: &mut [f32]) {
+pub(in crate::ops::conv) fn run(
+    job: &Job<'_>,
+    packed: &[f32],
+    out: &mut [f32],
+    locals: &mut [f32],
+) {
     check(job, out);
     let map = Map::new(job);
     let packed = &packed[..POINTS * job.cin * job.cout];
@@ -170,7 +175,7 @@ impl Map {
 
 /// `G w G^T` of every pair of channels as panels `[64][cout / NR][cin][NR]`, the last one of `LANES` if
 /// that is what is left.
-pub(super) fn pack(job: &Job<'_>, weight: &impl Weight, packed: &mut [f32]) {
+pub(in crate::ops::conv) fn pack(job: &Job<'_>, weight: &impl Weight, packed: &mut [f32]) {
     let (k, cin, cout) = (job.rows.k, job.cin, job.cout);
     let g = g(k);
     let target = SendPtr::new(&mut packed[..POINTS * cin * cout]);
@@ -458,14 +463,14 @@ unsafe fn transform_output<L: Lanes, const S: usize>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::fast::Epilogue;
-    use super::super::geometry::AxisSize;
+    use super::super::job::Epilogue;
     use super::*;
     use crate::ops::Activation;
+    use crate::ops::conv::geometry::AxisSize;
 
     #[test]
     fn cases_called_tiles_run_here() {
-        let cases = super::super::cases();
+        let cases = crate::ops::conv::cases();
         let cases = cases.iter().filter(|case| case.label.contains("tiles"));
         let mut count = 0;
         for case in cases {

@@ -3,113 +3,25 @@
 // Iterators of two slices are calls here: they are compiled once, elsewhere, and without the instruction set.
 #![allow(clippy::needless_range_loop)]
 
-use super::geometry::{Axis, AxisSize, MAX_K, Segment};
-use super::kernel::{NR, Tap, dots, most_rows, tile};
+use super::job::{Job, check};
 use super::pack::{DOT_CHANNELS, Weight, pack, packed_len, panel_width};
+use super::tile::{NR, Tap, dots, most_rows, tile};
 use super::{pointwise, winograd};
 use crate::device::cpu::{SendPtr, fair_share, for_ranges};
 use crate::device::simd::{LANES, Lanes, dispatch_lanes, prefetch};
-use crate::ops::Activation;
+use crate::ops::conv::geometry::{Axis, MAX_K, Segment};
 
 /// Most rows that a thread takes at a time.
 const BAND: usize = 8;
 
-/// What happens to a sum before it is stored: `act(sum + bias) + residual`.
-#[derive(Clone, Copy)]
-pub(super) struct Epilogue<'a> {
-    pub bias: Option<&'a [f32]>,
-    pub activation: Activation,
-    pub residual: Option<&'a [f32]>,
-}
-
-impl Epilogue<'_> {
-    /// The value of `N` whole channels from `channel`, the first of which is output element `at`.
-    #[inline(always)]
-    fn whole<const N: usize>(&self, mut v: [f32; N], channel: usize, at: usize) -> [f32; N] {
-        if let Some(bias) = self.bias {
-            let bias = &bias[channel..][..N];
-            for n in 0..N {
-                v[n] += bias[n];
-            }
-        }
-        self.activation.apply(&mut v);
-        if let Some(residual) = self.residual {
-            let residual = &residual[at..][..N];
-            for n in 0..N {
-                v[n] += residual[n];
-            }
-        }
-        v
-    }
-
-    /// [`Epilogue::whole`] of sums in registers, those of eight channels at `M` positions `pitch` elements apart, stored.
-    ///
-    /// # Safety
-    /// Eight outputs from `at` at each position must be in range and this thread's own, the eight from `channel` channels
-    /// of the output, and `L`'s instruction set available.
-    #[inline(always)]
-    pub unsafe fn store_lanes<L: Lanes, const M: usize>(
-        self,
-        mut sums: [L; M],
-        channel: usize,
-        (at, pitch): (usize, usize),
-        out: SendPtr,
-    ) {
-        // SAFETY: the caller's contract; `check` made sure of a bias for each channel and of a residual as large as the
-        // output.
-        unsafe {
-            // No closures: they are compiled without the instruction set, and nothing in them is inlined.
-            if let Some(bias) = self.bias {
-                let bias = L::load(bias.as_ptr().add(channel));
-                for v in &mut sums {
-                    *v = v.add(bias);
-                }
-            }
-            match self.activation {
-                Activation::None => {}
-                Activation::LeakyRelu(slope) => {
-                    let slope = L::splat(slope);
-                    for v in &mut sums {
-                        *v = v.leaky(slope);
-                    }
-                }
-                Activation::Sigmoid => {
-                    for v in &mut sums {
-                        let mut values = [0.0f32; LANES];
-                        v.store(values.as_mut_ptr());
-                        Activation::Sigmoid.apply(&mut values);
-                        *v = L::load(values.as_ptr());
-                    }
-                }
-            }
-            if let Some(residual) = self.residual {
-                for (m, v) in sums.iter_mut().enumerate() {
-                    *v = v.add(L::load(residual.as_ptr().add(at + m * pitch)));
-                }
-            }
-            for (m, v) in sums.into_iter().enumerate() {
-                v.store(out.at(at + m * pitch));
-            }
-        }
-    }
-}
-
-/// A convolution ready to run; channels are those of the side that is read (`cin`) and written.
-pub(super) struct Job<'a> {
-    pub input: &'a [f32],
-    pub batch: usize,
-    pub rows: AxisSize,
-    pub cols: AxisSize,
-    pub cin: usize,
-    pub cout: usize,
-    pub epilogue: Epilogue<'a>,
-    /// Forward, or the gradient with respect to the input.
-    pub transposed: bool,
-}
-
 /// Runs `job`, writing every element of `out`. `weight(ky, kx, ci, co)` with `ci` on the side read; `scratch` of
 /// [`super::pack::scratch_len`].
-pub(super) fn run(job: &Job<'_>, weight: &impl Weight, out: &mut [f32], scratch: &mut [f32]) {
+pub(in crate::ops::conv) fn run(
+    job: &Job<'_>,
+    weight: &impl Weight,
+    out: &mut [f32],
+    scratch: &mut [f32],
+) {
     if winograd::suits(job) {
         let len = packed_len(job.rows.k * job.cols.k, job.cin, job.cout);
         let (packed, locals) = scratch.split_at_mut(len);
@@ -131,7 +43,7 @@ pub(super) fn run(job: &Job<'_>, weight: &impl Weight, out: &mut [f32], scratch:
 }
 
 /// Packs the weights of a forward convolution, whose `input` may be empty, for [`run_packed`].
-pub(super) fn pack_forward(job: &Job<'_>, weight: &impl Weight, packed: &mut [f32]) {
+pub(in crate::ops::conv) fn pack_forward(job: &Job<'_>, weight: &impl Weight, packed: &mut [f32]) {
     if winograd::suits(job) {
         return winograd::pack(job, weight, packed);
     }
@@ -141,7 +53,7 @@ pub(super) fn pack_forward(job: &Job<'_>, weight: &impl Weight, packed: &mut [f3
 
 /// Runs a forward `job` that is a part of `whole`, with what [`pack_forward`] made of `whole` and
 /// [`winograd::threads_len`] floats.
-pub(super) fn run_packed(
+pub(in crate::ops::conv) fn run_packed(
     job: &Job<'_>,
     whole: &Job<'_>,
     packed: &[f32],
@@ -162,24 +74,6 @@ fn axes(job: &Job<'_>, (py, px): (usize, usize)) -> (Axis, Axis) {
     } else {
         (Axis::forward(job.rows), Axis::forward(job.cols))
     }
-}
-
-/// What the addresses of a job rely on.
-pub(super) fn check(job: &Job<'_>, out: &[f32]) {
-    let (r, c) = (job.rows, job.cols);
-    let (from, to) = if job.transposed {
-        (r.y * c.y, r.x * c.x)
-    } else {
-        (r.x * c.x, r.y * c.y)
-    };
-    let e = &job.epilogue;
-    assert!(
-        job.input.len() >= job.batch * from * job.cin
-            && out.len() == job.batch * to * job.cout
-            && e.bias.is_none_or(|b| b.len() == job.cout)
-            && e.residual.is_none_or(|r| r.len() == out.len()),
-        "slices of a convolution"
-    );
 }
 
 fn run_phase(job: &Job<'_>, (ay, ax): (Axis, Axis), packed: &[f32], out: &mut [f32]) {

@@ -3,9 +3,9 @@
 
 #![allow(clippy::needless_range_loop)] // indices are register numbers here
 
-use super::fast::{Job, check};
-use super::kernel::{NR, Tap, tile};
+use super::job::{Job, check};
 use super::pack::{DOT_CHANNELS, panel_width};
+use super::tile::{NR, Tap, tile};
 use crate::device::cpu::{SendPtr, for_ranges};
 use crate::device::simd::{LANES, Lanes, dispatch_lanes, prefetch};
 use std::ops::Range;
@@ -18,8 +18,10 @@ const SHARE: usize = 2048;
 const MOST_ROWS: usize = 12;
 
 /// Whether a job is one of these, and large enough.
-pub(super) fn suits(job: &Job<'_>) -> bool {
-    let one = |s: super::geometry::AxisSize| s.k == 1 && s.stride == 1 && s.pad == 0 && s.x == s.y;
+pub(in crate::ops::conv) fn suits(job: &Job<'_>) -> bool {
+    let one = |s: crate::ops::conv::geometry::AxisSize| {
+        s.k == 1 && s.stride == 1 && s.pad == 0 && s.x == s.y
+    };
     let whole = job.cout > DOT_CHANNELS && job.cout.is_multiple_of(LANES);
     one(job.rows) && one(job.cols) && whole && pixels(job) >= MOST_ROWS
 }
@@ -29,7 +31,7 @@ fn pixels(job: &Job<'_>) -> usize {
 }
 
 /// Runs a `job` that [`suits`] with weights of [`super::pack::pack`], writing every element of `out`.
-pub(super) fn run(job: &Job<'_>, packed: &[f32], out: &mut [f32]) {
+pub(in crate::ops::conv) fn run(job: &Job<'_>, packed: &[f32], out: &mut [f32]) {
     check(job, out);
     let packed = &packed[..job.cin * job.cout];
     let pixels = pixels(job);
@@ -123,11 +125,11 @@ unsafe fn panel<L: Lanes, const M: usize, const V: usize>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::fast::Epilogue;
-    use super::super::geometry::{Axis, AxisSize};
+    use super::super::job::Epilogue;
     use super::super::pack::{pack, packed_len};
     use super::*;
     use crate::ops::Activation;
+    use crate::ops::conv::geometry::{Axis, AxisSize};
 
     fn axis(n: usize) -> AxisSize {
         AxisSize {

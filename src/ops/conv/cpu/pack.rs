@@ -1,20 +1,23 @@
 //! Weights in the order in which register tiles read them.
 
-use super::geometry::Axis;
-use super::kernel::NR;
+use super::tile::NR;
 use super::winograd;
 use crate::device::cpu::for_chunks_of_work;
 use crate::device::simd::LANES;
+use crate::ops::conv::geometry::Axis;
 
 /// Output channels up to which dot products beat a panel.
-pub(super) const DOT_CHANNELS: usize = 4;
+pub(in crate::ops::conv) const DOT_CHANNELS: usize = 4;
 
 /// `weight(ky, kx, ci, co)`.
-pub(super) trait Weight: Fn(usize, usize, usize, usize) -> f32 + Sync {}
+pub(in crate::ops::conv) trait Weight:
+    Fn(usize, usize, usize, usize) -> f32 + Sync
+{
+}
 impl<F: Fn(usize, usize, usize, usize) -> f32 + Sync> Weight for F {}
 
 /// Most elements that the packed weights of a kernel take.
-pub(super) fn packed_len(taps: usize, cin: usize, cout: usize) -> usize {
+pub(in crate::ops::conv) fn packed_len(taps: usize, cin: usize, cout: usize) -> usize {
     let direct = taps * cin * cout.next_multiple_of(LANES);
     let most = direct.max(winograd::packed_len(taps, cin, cout));
     // What follows in memory begins with a cache line.
@@ -22,7 +25,7 @@ pub(super) fn packed_len(taps: usize, cin: usize, cout: usize) -> usize {
 }
 
 /// Floats of scratch for a whole convolution: packed weights, and what threads work with.
-pub(super) fn scratch_len(taps: usize, cin: usize, cout: usize) -> usize {
+pub(in crate::ops::conv) fn scratch_len(taps: usize, cin: usize, cout: usize) -> usize {
     packed_len(taps, cin, cout) + winograd::threads_len(taps, cin, cout)
 }
 
@@ -31,7 +34,7 @@ const PACK_SHARE: usize = 4;
 
 /// Panels `[cout / NR][ky][kx][cin][NR]`, the last one of `LANES` if that is enough, zero beyond
 /// `cout`; for few channels `[cout][ky][kx][cin]`.
-pub(super) fn pack(
+pub(in crate::ops::conv) fn pack(
     ay: &Axis,
     ax: &Axis,
     cin: usize,
@@ -71,7 +74,7 @@ pub(super) fn pack(
 }
 
 /// Channels that the panel beginning at channel `first` has room for.
-pub(super) fn panel_width(cout: usize, first: usize) -> usize {
+pub(in crate::ops::conv) fn panel_width(cout: usize, first: usize) -> usize {
     match cout - first {
         _ if cout <= DOT_CHANNELS => 1,
         left if left <= LANES => LANES,
