@@ -13,19 +13,32 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// An operator was given shapes that it cannot take.
     #[error("{op}: {detail}")]
-    Shape { op: &'static str, detail: String },
+    Shape {
+        /// Operator, or part of the program, that was given them.
+        op: &'static str,
+        /// What does not fit.
+        detail: String,
+    },
     /// An operator, session or tensor met an element type that it does not handle.
     #[error("{what}: expected dtype {expected}, found {found}")]
     DType {
+        /// What met the type, e.g. `tensor`.
         what: String,
+        /// Types that it handles.
         expected: String,
+        /// Type that it was given.
         found: String,
     },
     /// A gradient was asked through an operator that has none.
     #[error(
         "{op} has no derivative here ({detail}); stop the gradient before it or leave it out of `wrt`"
     )]
-    NotDifferentiable { op: &'static str, detail: String },
+    NotDifferentiable {
+        /// Operator without derivative.
+        op: &'static str,
+        /// Why there is none.
+        detail: String,
+    },
     /// The tape was used in a way that has no meaning (unknown name, read after update, ...).
     #[error("tape: {0}")]
     Tape(String),
@@ -34,35 +47,64 @@ pub enum Error {
     Weights(String),
     /// A configuration file, genotype or option value is wrong.
     #[error("{what}: {detail}")]
-    Config { what: String, detail: String },
+    Config {
+        /// File, key or option that is wrong.
+        what: String,
+        /// What is wrong with its value.
+        detail: String,
+    },
     /// A file could not be read or decoded.
     #[error("cannot read {}: {detail}", path.display())]
-    Input { path: PathBuf, detail: String },
+    Input {
+        /// File or folder.
+        path: PathBuf,
+        /// Why it cannot be read.
+        detail: String,
+    },
     /// A picture takes more memory than there is, or than was allowed.
     #[error("a picture of {width} x {height}: {detail}; downscale it")]
     TooLarge {
+        /// Pixels in a row.
         width: usize,
+        /// Rows of pixels.
         height: usize,
+        /// Memory that is needed, and what there is.
         detail: String,
     },
     /// A file or folder could not be written; what was there before is untouched.
     #[error("cannot write {}: {detail}", path.display())]
-    Output { path: PathBuf, detail: String },
+    Output {
+        /// File or folder.
+        path: PathBuf,
+        /// Why it cannot be written.
+        detail: String,
+    },
     /// The device that was asked for is not there, or does not work.
     #[error("device {device}: {detail}; {way_out}")]
     Device {
+        /// Name, e.g. `cuda:0`.
         device: String,
+        /// What is wrong with it.
         detail: String,
+        /// What to do instead.
         way_out: String,
     },
     /// A device works, but what was asked of it needs more memory than it has free.
     #[error("device {device}: {detail}; use a smaller picture or batch, f16, or the CPU")]
-    DeviceMemory { device: String, detail: String },
+    DeviceMemory {
+        /// Name, e.g. `cuda:0`.
+        device: String,
+        /// What was asked, and what is free.
+        detail: String,
+    },
     /// Some items of a batch failed; each was reported by itself.
     #[error("{failed} of {total} {what} failed; see the messages above")]
     Partial {
+        /// Items that failed.
         failed: usize,
+        /// All items.
         total: usize,
+        /// What the items are, in the plural.
         what: &'static str,
     },
     /// The run was cut short on purpose.

@@ -64,6 +64,7 @@
 //! # Ok::<(), hafuse::Error>(())
 //! ```
 
+#![warn(missing_docs)]
 // The command line and cards use more of the rooms below them than these use of each other.
 #![cfg_attr(
     not(all(feature = "cli", feature = "cuda")),

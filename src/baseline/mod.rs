@@ -29,14 +29,20 @@ use std::str::FromStr;
 /// A rule of fusion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Baseline {
+    /// Mean of both sources at each pixel.
     Average,
+    /// Larger of both sources at each pixel.
     Maximum,
+    /// Laplacian pyramids of four levels, see [`pyramid`].
     Laplacian,
+    /// Guided-filter fusion of a base and a detail layer, see [`guided`].
     Gff,
+    /// Exposure-aware target of training, see [`exposure_target`](crate::loss::exposure_target).
     Exposure,
 }
 
 impl Baseline {
+    /// All five rules, the simplest first.
     pub const ALL: [Baseline; 5] = [
         Baseline::Average,
         Baseline::Maximum,

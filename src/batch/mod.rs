@@ -96,7 +96,9 @@ pub enum FolderEvent<'a> {
     },
     /// A pair was written, or failed.
     Pair {
+        /// Common name of both files, without extension.
         name: &'a str,
+        /// Why nothing was written; `None` after a success.
         failure: Option<&'a Error>,
         /// Of all pairs so far.
         seconds: StageSeconds,
@@ -136,6 +138,7 @@ impl StageSeconds {
 pub struct FolderReport {
     /// Name of the model or rule, and where it ran.
     pub model: String,
+    /// Device that the model or rule ran on.
     pub place: String,
     /// Pairs that matched, with those that were there already.
     pub total: usize,
@@ -155,6 +158,7 @@ pub struct FolderReport {
     pub oriented: Vec<String>,
     /// Pairs of which both sources are coloured; the colours of B were kept.
     pub both_coloured: Vec<String>,
+    /// Seconds of all workers, added up by stage.
     pub seconds: StageSeconds,
     /// Pairs at a time.
     pub workers: usize,

@@ -17,7 +17,9 @@ const MAX_FILE_BYTES: u64 = 4 << 30;
 /// Cb and Cr planes, row-major, in \[-0.5, 0.5\] with 0 meaning grey.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chroma {
+    /// Difference of blue from luma, `height * width` values.
     pub cb: Vec<f32>,
+    /// Difference of red from luma, `height * width` values.
     pub cr: Vec<f32>,
 }
 
@@ -27,7 +29,9 @@ pub struct Chroma {
 /// profiles and gamma values are not applied.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Picture {
+    /// Pixels in a row.
     pub width: usize,
+    /// Rows of pixels.
     pub height: usize,
     /// Y in \[0, 1\] (0 black, 1 white).
     pub luma: Vec<f32>,
@@ -64,8 +68,11 @@ impl Default for WriteOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
+    /// PNG, lossless.
     Png,
+    /// JPEG, lossy.
     Jpeg,
+    /// TIFF, lossless.
     Tiff,
 }
 

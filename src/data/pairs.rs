@@ -21,15 +21,20 @@ const BOTH_AT_ONCE: usize = 1 << 20;
 pub struct Pair {
     /// The common name; unique in its list, so fit to name results.
     pub stem: String,
+    /// File of source A (infrared, MRI).
     pub a: PathBuf,
+    /// File of source B (visible, PET).
     pub b: PathBuf,
 }
 
 /// The pairs of two folders and what has no partner, each in natural order (2 before 10).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairList {
+    /// Pairs that matched by name.
     pub pairs: Vec<Pair>,
+    /// Files of folder A without a partner.
     pub only_a: Vec<PathBuf>,
+    /// Files of folder B without a partner.
     pub only_b: Vec<PathBuf>,
 }
 

@@ -5,12 +5,15 @@ use std::fmt;
 /// A card, as far as its properties go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Card {
+    /// Number of the card, N in `cuda:N`.
     pub ordinal: usize,
+    /// Name of the product, as the driver tells it.
     pub name: String,
     /// Compute capability, e.g. `(8, 6)`.
     pub capability: (u32, u32),
     /// Architecture of the code that it would run, e.g. 86; `None` if this binary has none for it.
     pub code: Option<u32>,
+    /// Number of streaming multiprocessors.
     pub multiprocessors: u32,
     /// Bytes.
     pub memory: usize,

@@ -16,7 +16,7 @@ pub const ALIGN: usize = 64;
 struct Block([u8; ALIGN]);
 
 /// Memory aligned to [`ALIGN`]. It never moves, so pointers into it stay good while it lives.
-pub struct Buffer(Memory);
+pub(crate) struct Buffer(Memory);
 
 enum Memory {
     Heap(Box<[Block]>),
@@ -132,6 +132,7 @@ impl<'a> CpuIo<'a> {
         self.inputs.len()
     }
 
+    /// Whether the operator has no inputs.
     pub fn is_empty(&self) -> bool {
         self.inputs.is_empty()
     }

@@ -41,7 +41,9 @@ pub struct Launch {
     pub module: &'static str,
     /// Name with the dtype, e.g. `conv2d_fwd_f16`.
     pub kernel: String,
+    /// Blocks of the grid, which has one dimension.
     pub blocks: u32,
+    /// Threads of each block.
     pub threads: u32,
     /// The parameter struct, in words so that it is aligned like one.
     params: Box<[u64]>,
@@ -105,6 +107,7 @@ impl<'a> CudaIo<'a> {
         self.inputs[i].shape
     }
 
+    /// Shape of the output.
     pub fn output_shape(&self) -> Shape {
         self.output.shape
     }

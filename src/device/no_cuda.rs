@@ -75,14 +75,17 @@ impl Cuda {
         Err(without())
     }
 
+    /// Properties of the card.
     pub fn card(&self) -> &Card {
         match *self {}
     }
 
+    /// `cuda:N`.
     pub fn label(&self) -> &str {
         match *self {}
     }
 
+    /// Free and total bytes of the card's memory.
     pub fn memory(&self) -> Result<(usize, usize)> {
         match *self {}
     }
@@ -91,6 +94,7 @@ impl Cuda {
         match *self {}
     }
 
+    /// Waits for everything that was put on the streams.
     pub fn synchronize(&self) -> Result<()> {
         match *self {}
     }

@@ -27,6 +27,7 @@ const IR_VERSION: i64 = 8;
 /// What is fixed of the inputs `[batch, 1, height, width]`; the default leaves all three open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dims {
+    /// Pairs at a time, N.
     pub batch: Option<usize>,
     /// Height and width.
     pub size: Option<(usize, usize)>,

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 /// Element type that the network computes with; sums are f32 in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
+    /// Single precision storage, on every device.
     F32,
     /// Half precision storage, on CUDA only.
     F16,
@@ -189,14 +190,17 @@ impl Engine {
         self.plan = None;
     }
 
+    /// Genotype and weights that it fuses with.
     pub fn model(&self) -> &Model {
         &self.model
     }
 
+    /// Element type that the network computes with.
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
+    /// Where the network runs.
     pub fn device(&self) -> &Device {
         self.params.device()
     }

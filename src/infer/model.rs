@@ -39,9 +39,13 @@ struct Header {
 /// Genotype and weights; a safetensors file whose metadata holds the genotype.
 #[derive(Clone, Debug)]
 pub struct Model {
+    /// Name in messages and reports.
     pub name: String,
+    /// Architecture of the network.
     pub genotype: Genotype,
+    /// Free text for people: data, schedule, date.
     pub about: String,
+    /// Parameters of the network by name, in f32 or f16.
     pub weights: TensorMap,
 }
 

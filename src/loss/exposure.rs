@@ -35,6 +35,7 @@ pub struct ExposureOptions {
     pub day: f64,
     /// Share of the darker source that is added to the brighter one, by night and by day.
     pub overlap_night: f64,
+    /// Share of the darker source that is added by day.
     pub overlap_day: f64,
     /// Mean grey value that a bright scene is brought down to.
     pub centre: f64,
@@ -42,9 +43,11 @@ pub struct ExposureOptions {
     pub shoulder: f64,
     /// Factor on fine details, by night and by day.
     pub fine_night: f64,
+    /// Factor on fine details by day.
     pub fine_day: f64,
     /// Factor on coarser details.
     pub detail_night: f64,
+    /// Factor on coarser details by day.
     pub detail_day: f64,
 }
 

@@ -38,7 +38,9 @@ const FRAME: usize = 2;
 /// Absolute differences over the frame of a picture, in grey levels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BorderError {
+    /// Mean over the frame, 0 to 255.
     pub mean: f64,
+    /// Largest of the frame.
     pub maximum: u8,
 }
 

@@ -41,34 +41,51 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Gate {
+    /// Mean over the pictures of [`Metric::NewBlack`], in percent; at most a constant.
     NewBlack,
+    /// Largest [`Metric::NewBlack`] of a picture, in percent; at most a constant.
     NewBlackWorst,
+    /// Mean over the pictures of [`Metric::NewWhite`], in percent; at most a constant.
     NewWhite,
+    /// Largest [`Metric::NewWhite`] of a picture, in percent; at most a constant.
     NewWhiteWorst,
+    /// Share of the levels that a plane of both sources explains ([`PlaneR2`]); at most a constant.
     PlaneR2,
+    /// Mean over the pictures of [`Metric::ToneDetail`]; at most a constant.
     ToneDetail,
+    /// Mean [`Metric::Ssim`]; at least that of the maximum, less a constant.
     Structure,
+    /// Mean [`Metric::Vif`]; at least a share of that of the average.
     Fidelity,
+    /// Mean [`Metric::En`]; at least that of the average, less a constant.
     Entropy,
+    /// Mean grey level; at least a share of that of the average.
     Level,
+    /// Border error in grey levels ([`border`](super::border)); at most a constant.
     Border,
 }
 
 /// A rule of fusion that sets a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
+    /// max(A, B) at each pixel.
     Maximum,
+    /// (A + B + 1) / 2 at each pixel, in whole levels.
     Average,
 }
 
 /// The values that pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Limit {
+    /// Up to this constant.
     AtMost(f64),
     /// At least `times` the value of `rule`, less `less`.
     AtLeast {
+        /// Rule whose value, over the same pictures, sets the limit.
         rule: Rule,
+        /// Factor on the rule's value.
         times: f64,
+        /// Constant that is taken from the product.
         less: f64,
     },
 }
@@ -162,7 +179,9 @@ pub struct Reference {
     pub ssim: Score,
     /// Of the average.
     pub vif: Score,
+    /// Entropy of the average, in bits.
     pub en: Score,
+    /// Mean grey level of the average, 0 to 255.
     pub level: f64,
 }
 
@@ -199,7 +218,9 @@ fn level(x: &Grey) -> f64 {
 /// A method's value at a gate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
+    /// Limit that is judged.
     pub gate: Gate,
+    /// The method's value over the pictures, or why there is none.
     pub value: Score,
     /// Over how many pictures.
     pub pictures: usize,

@@ -91,10 +91,12 @@ impl Grey {
         Self::new(w, h, values.collect())
     }
 
+    /// Pixels in a row.
     pub fn width(&self) -> usize {
         self.width
     }
 
+    /// Rows of pixels.
     pub fn height(&self) -> usize {
         self.height
     }

@@ -9,35 +9,65 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Metric {
+    /// Entropy of the histogram of F, in bits; higher is better.
     En,
+    /// Standard deviation, in grey levels; higher is better.
     Sd,
+    /// Standard deviation in saturating 8-bit arithmetic, as in the paper; higher is better.
     SdU8sat,
+    /// Spatial frequency, in grey levels; higher is better.
     Sf,
+    /// Average gradient, the sum divided by (H - 1)(W - 1), in grey levels; higher is better.
     Ag,
+    /// Average gradient, the mean over all pixels, in grey levels; higher is better.
     AgMean,
+    /// Mutual information with both sources, in bits; higher is better.
     Mi,
+    /// Mutual information with both sources, in nats; higher is better.
     MiNats,
+    /// Mutual information in bits, joint levels 254 and 255 taken for one; higher is better.
     MiLt,
+    /// Feature mutual information of raw pixels in 3 x 3 windows; higher is better.
     FmiPixel,
+    /// Correlation coefficient with both sources, their mean, -1 to 1; higher is better.
     Cc,
+    /// Sum of the correlations of differences, -2 to 2; higher is better.
     Scd,
+    /// Mean squared error against both sources, levels in 0..1; lower is better.
     Mse,
+    /// Peak signal-to-noise ratio against both sources, in dB, peak 1; higher is better.
     Psnr,
+    /// Peak signal-to-noise ratio with peak 255 on levels 0..1, in dB; higher is better.
     PsnrLt,
+    /// Visual information fidelity, summed over both sources; higher is better.
     Vif,
+    /// Visual information fidelity in saturating 8-bit arithmetic, the paper's; higher is better.
     VifU8sat,
+    /// Visual information fidelity for fusion (Han et al. 2013); higher is better.
     Viff,
+    /// Share of the sources' edges that F keeps, levels 0..255; higher is better.
     Qabf,
+    /// Share of the sources' edges that F keeps, levels 0..1; higher is better.
     QabfUnit,
+    /// Share of edges of F that neither source has, levels 0..255; lower is better.
     Nabf,
+    /// Share of edges of F that neither source has, levels 0..1; lower is better.
     NabfUnit,
+    /// Structural similarity with both sources, their mean, L = 255; higher is better.
     Ssim,
+    /// Structural similarity with both sources, their mean, L = 1; higher is better.
     SsimLt,
+    /// Structural similarity with both sources, their sum, L = 2; higher is better.
     SsimCdd,
+    /// Multi-scale structural similarity over five scales; higher is better.
     MsSsim,
+    /// Structural similarity for multi-exposure fusion over three scales; higher is better.
     MefMsSsim,
+    /// Percent of pixels that a source shows and F has lost in black; lower is better.
     NewBlack,
+    /// Percent of pixels that no source has near white and F has lost in white; lower is better.
     NewWhite,
+    /// Share of the fine detail of F that a tone curve of both sources explains; lower is better.
     ToneDetail,
 }
 

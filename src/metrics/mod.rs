@@ -83,8 +83,11 @@ pub enum Undefined {
     /// The metric's windows do not fit.
     #[error("{width}x{height} pixels are too few, it needs {side} along each side")]
     TooSmall {
+        /// Fewest pixels along each side.
         side: usize,
+        /// Pixels in a row of the picture.
         width: usize,
+        /// Rows of the picture.
         height: usize,
     },
     /// Qabf weighs by the sources' edges.

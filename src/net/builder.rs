@@ -12,6 +12,7 @@ use rand_pcg::Pcg64Mcg;
 /// How a parameter begins.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
+    /// All zeros.
     Zero,
     /// Normal with this standard deviation, cut at two of them.
     Normal(f64),
@@ -20,18 +21,26 @@ pub enum Init {
 /// Name, shape and initial distribution of a parameter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParamSpec {
+    /// Name in the parameter store and in files of weights.
     pub name: String,
+    /// Dimensions of the tensor.
     pub shape: Shape,
+    /// Distribution of the initial values.
     pub init: Init,
 }
 
 /// A layer of a [`Builder`]: kernel side, output channels and what follows.
 #[derive(Clone, Copy, Debug)]
 pub struct Layer {
+    /// Side of the square kernel, odd.
     pub k: usize,
+    /// Output channels.
     pub cout: usize,
+    /// Pixels between two windows, in both directions.
     pub stride: usize,
+    /// Whether a bias per output channel is added.
     pub bias: bool,
+    /// Function applied after the bias.
     pub activation: Activation,
     /// Added after the activation.
     pub residual: Option<Var>,
@@ -40,6 +49,7 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// A layer of stride 1 with a bias, without activation or residual.
     pub fn new(k: usize, cout: usize) -> Self {
         Self {
             k,
@@ -52,10 +62,12 @@ impl Layer {
         }
     }
 
+    /// The same layer with another stride.
     pub fn stride(self, stride: usize) -> Self {
         Self { stride, ..self }
     }
 
+    /// The same layer without a bias.
     pub fn no_bias(self) -> Self {
         Self {
             bias: false,
@@ -63,6 +75,7 @@ impl Layer {
         }
     }
 
+    /// The same layer with another activation.
     pub fn activation(self, activation: Activation) -> Self {
         Self { activation, ..self }
     }
@@ -80,11 +93,13 @@ impl Layer {
 
 /// Records layers on a tape and remembers their parameters.
 pub struct Builder<'t> {
+    /// Tape that is recorded on.
     pub tape: &'t mut Tape,
     specs: Vec<ParamSpec>,
 }
 
 impl<'t> Builder<'t> {
+    /// A builder on this tape, without parameters.
     pub fn new(tape: &'t mut Tape) -> Self {
         Self {
             tape,

@@ -217,7 +217,7 @@ fn pair(t: &mut Tape, [n, height, width]: [usize; 3]) -> Result<Sources> {
 ///
 /// # Errors
 /// [`Error::Config`](crate::Error::Config) if a value would be larger than any memory.
-pub(crate) fn fusion_tape(genotype: &Genotype, size: [usize; 3], dtype: DType) -> Result<Tape> {
+pub fn fusion_tape(genotype: &Genotype, size: [usize; 3], dtype: DType) -> Result<Tape> {
     tape_of_part(genotype, Part::Whole, size, dtype)
 }
 

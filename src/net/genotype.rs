@@ -8,24 +8,34 @@ use std::path::Path;
 /// The ten candidate operators (section 2.2.2 of the paper).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum OpKind {
+    /// Separable convolution, 3 x 3, twice.
     #[serde(rename = "3-SC")]
     Separable3,
+    /// Separable convolution, 5 x 5, twice.
     #[serde(rename = "5-SC")]
     Separable5,
+    /// Separable convolution, 3 x 3 with dilation 2, plus its input.
     #[serde(rename = "3-DC")]
     Dilated3,
+    /// Separable convolution, 5 x 5 with dilation 2, plus its input.
     #[serde(rename = "5-DC")]
     Dilated5,
+    /// Residual block of two 3 x 3 convolutions.
     #[serde(rename = "3-RB")]
     Residual3,
+    /// Residual block of two 5 x 5 convolutions.
     #[serde(rename = "5-RB")]
     Residual5,
+    /// Dense block of three 3 x 3 convolutions.
     #[serde(rename = "3-DB")]
     Dense3,
+    /// Dense block of three 5 x 5 convolutions.
     #[serde(rename = "5-DB")]
     Dense5,
+    /// Attention that weighs pixels.
     #[serde(rename = "SA")]
     SpatialAttention,
+    /// Attention that weighs channels.
     #[serde(rename = "CA")]
     ChannelAttention,
 }
@@ -98,7 +108,9 @@ impl CellKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CellGene {
+    /// Kind of the cell.
     pub cell: CellKind,
+    /// Operator of each block, in order; all rows of a cell share them.
     pub blocks: Vec<OpKind>,
 }
 
@@ -147,6 +159,7 @@ pub struct Genotype {
     pub target: CellGene,
     /// Cell of its detail row.
     pub detail: CellGene,
+    /// Guided filter of all decomposition cells.
     #[serde(default)]
     pub guided_filter: GuidedFilterGene,
     /// Surroundings of the cells, beyond the paper.

@@ -15,7 +15,7 @@ mod plan;
 pub use builder::{Builder, Init, Layer, ParamSpec, initial_params};
 pub use cells::record_cell;
 pub(crate) use count::{count_parts, format_counts};
-pub(crate) use fusion::fusion_tape;
+pub use fusion::fusion_tape;
 pub use fusion::{Feature, Fused, Part, Sources, param_specs, record_ffm, record_fusion};
 pub(crate) use fusion::{PARTS, parts_tape, record_aggregation, tape_of_part};
 pub use genotype::{CellGene, CellKind, FrameGene, Genotype, GuidedFilterGene, OpKind};

@@ -10,6 +10,7 @@ use crate::tensor::Shape;
 /// The operator of a block.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pick {
+    /// This operator alone.
     One(OpKind),
     /// Those of [`OpKind::ALL`] that the space has, weighted by this softmax `[K]`.
     Mix(Var, [bool; OpKind::ALL.len()]),
@@ -18,17 +19,22 @@ pub enum Pick {
 /// A cell and the operators of its blocks. All rows of a cell share them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CellPlan {
+    /// Kind of the cell.
     pub cell: CellKind,
+    /// Operator of each block, in order.
     pub blocks: Vec<Pick>,
 }
 
 /// The cell of a layer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LayerPlan {
+    /// This cell alone.
     One(CellPlan),
     /// One plan for each of [`CellKind::ALL`] that the space has, weighted by the softmax `beta`: `[K]`.
     Mix {
+        /// Weights of the cells, a softmax `[K]`.
         beta: Var,
+        /// Candidate cells, in the order of [`CellKind::ALL`].
         cells: Vec<CellPlan>,
     },
 }
@@ -40,12 +46,19 @@ pub enum LayerPlan {
 /// them; without, they have the names of a trained model (`ffm.cell0.block0.depthwise1.weight`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct NetworkPlan {
+    /// Feature channels C at full resolution.
     pub channels: usize,
+    /// Guided filter of all decomposition cells.
     pub guided_filter: GuidedFilterGene,
+    /// What surrounds the cells.
     pub frame: FrameGene,
+    /// Cells of the feature-level fusion module, in order.
     pub ffm: Vec<LayerPlan>,
+    /// Cell of the target row of the object-level fusion module.
     pub target: LayerPlan,
+    /// Cell of its detail row.
     pub detail: LayerPlan,
+    /// Whether names of parameters say which candidate they belong to.
     pub candidate_names: bool,
     /// Candidate cells are computed again for their gradients, so that one cell's values are kept at a time.
     pub recompute: bool,
@@ -62,11 +75,13 @@ pub struct SearchSpace {
     pub blocks: usize,
     /// Which of [`CellKind::ALL`] and of [`OpKind::ALL`] are candidates.
     pub kinds: [bool; CellKind::ALL.len()],
+    /// Which of [`OpKind::ALL`] are candidates.
     pub operators: [bool; OpKind::ALL.len()],
     /// What surrounds the cells.
     pub frame: FrameGene,
     /// Standard deviations of alpha and beta; 0 begins with equal weights.
     pub alpha_std: f64,
+    /// Standard deviation of beta; 0 begins with equal weights.
     pub beta_std: f64,
     /// Saves memory for time, see [`Tape::recompute`](crate::Tape::recompute).
     pub recompute: bool,
@@ -78,7 +93,10 @@ pub enum Searched<'a> {
     /// Every layer.
     All,
     /// The OFM; the FFM has these cells.
-    Object { ffm: &'a [CellGene] },
+    Object {
+        /// Cells of the FFM, in order.
+        ffm: &'a [CellGene],
+    },
 }
 
 /// Names of the layers of a network, in order: `ffm.cell0`, ..., `ofm.target.cell`, `ofm.detail.cell`.

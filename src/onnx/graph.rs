@@ -10,6 +10,7 @@ use std::sync::Arc;
 pub struct Value(Arc<str>);
 
 impl Value {
+    /// Name in the graph, unique.
     pub fn name(&self) -> &str {
         &self.0
     }
@@ -21,7 +22,12 @@ pub enum Operand {
     /// In the graph already.
     Computed(Value),
     /// A parameter or constant, laid out as the tape has it; its reader says how ONNX wants it.
-    Known { name: String, tensor: Arc<Tensor> },
+    Known {
+        /// Name of the parameter or constant.
+        name: String,
+        /// Its values.
+        tensor: Arc<Tensor>,
+    },
 }
 
 impl Operand {
@@ -62,35 +68,48 @@ impl Operand {
 /// A value of an attribute.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Attribute {
+    /// A number.
     Float(f32),
+    /// A whole number.
     Int(i64),
+    /// Whole numbers, as pads or strides.
     Ints(Vec<i64>),
+    /// A string, as the mode of a node.
     Text(&'static str),
 }
 
 /// A node with one output, after which it is named unless that was [renamed](Graph::rename_last).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
+    /// Type of the operator in ONNX, e.g. `Conv`.
     pub op: &'static str,
+    /// Name of the node, unique.
     pub name: String,
     /// Names of values; "" leaves an optional one out.
     pub inputs: Vec<String>,
+    /// Name of the value that it computes.
     pub output: String,
+    /// Names and values of the attributes.
     pub attributes: Vec<(&'static str, Attribute)>,
 }
 
 /// Element type of a [`Constant`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element {
+    /// Single precision.
     F32,
+    /// 64-bit integer, as shapes are.
     I64,
 }
 
 /// An initializer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Constant {
+    /// Name of the value in the graph, unique.
     pub name: String,
+    /// Element type.
     pub element: Element,
+    /// Dimensions, outermost first.
     pub dims: Vec<usize>,
     /// Little-endian.
     pub bytes: Vec<u8>,
@@ -99,7 +118,9 @@ pub struct Constant {
 /// How a convolution slides, in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slide {
+    /// Pixels between two windows.
     pub stride: usize,
+    /// Pixels between two taps of a kernel; 1 is dense.
     pub dilation: usize,
     /// Zeros around the picture, `dilation * (k - 1) / 2` on each side.
     pub same: bool,

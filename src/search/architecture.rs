@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 /// The softmax of the architecture parameters of a layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerWeights {
+    /// Name of the layer, e.g. `ffm.cell0`.
     pub layer: String,
     /// For each of [`CellKind::ALL`].
     pub beta: Vec<f64>,

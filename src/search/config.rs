@@ -43,7 +43,9 @@ impl Strategy {
 pub enum LatencyPrecision {
     /// What `hafuse fuse` uses on the device.
     Auto,
+    /// Single precision.
     F32,
+    /// Half precision storage.
     F16,
 }
 
@@ -71,23 +73,41 @@ pub enum LatencyUnit {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SearchConfig {
+    /// What the two sources are.
     pub task: Task,
+    /// Order in which the modules, alpha and beta are searched.
     pub strategy: Strategy,
+    /// Folder of the genotype, `search.json`, `metrics.jsonl`, latency table and checkpoints.
     pub out: PathBuf,
+    /// Seed of initial values, drawn networks, order, crops and flips.
     pub seed: u64,
+    /// Seed of the split into two halves, apart from that of the search.
     pub split: u64,
+    /// Pairs in a step.
     pub batch: usize,
+    /// Side of the square patches cut from them, in pixels.
     pub patch: usize,
+    /// Where perceptual loss and adaptive weights come from.
     pub perceptual: Perceptual,
+    /// File of VGG-16 or VGG-19, safetensors with torchvision's names; empty: none given.
     pub features: PathBuf,
+    /// Inner epochs between checkpoints.
     pub checkpoint_every: u64,
+    /// Folders of both sources, and which of their pairs are searched with.
     pub data: DataConfig,
+    /// Numbers of rounds and of inner epochs.
     pub epochs: EpochsConfig,
+    /// Size of the supernet, and its candidates.
     pub space: SpaceConfig,
+    /// Optimiser of the network weights.
     pub weights: WeightsConfig,
+    /// Optimiser of alpha and beta.
     pub architecture: ArchitectureConfig,
+    /// Price of LAT, and what it is measured on.
     pub latency: LatencyConfig,
+    /// Terms of L_train and L_val.
     pub loss: LossConfig,
+    /// Changes that patches go through.
     pub augment: Augment,
 }
 
@@ -95,62 +115,103 @@ pub struct SearchConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EpochsConfig {
+    /// Rounds of both stages; `n - m` of them search the object-level module.
     pub n: u64,
+    /// Rounds that search the feature-level module.
     pub m: u64,
+    /// Inner epochs of weights and beta in a round.
     pub t: u64,
+    /// Inner epochs of weights and alpha in a round.
     pub s: u64,
+    /// Inner epochs of the weights alone before the first round of each stage; 0 is the paper.
     pub warmup: u64,
 }
 
+/// Keys below `space`: size of the supernet, and its candidates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpaceConfig {
+    /// Feature channels C at full resolution.
     pub channels: usize,
+    /// Cells of the feature-level module.
     pub cells: usize,
+    /// Blocks of each row of a cell.
     pub blocks: usize,
+    /// Candidate cells.
     pub kinds: Vec<CellKind>,
+    /// Candidate operators.
     pub operators: Vec<OpKind>,
+    /// Whether candidate cells are computed again for their gradients: less memory, more time.
     pub recompute: bool,
+    /// What surrounds the cells.
     pub frame: FrameGene,
 }
 
+/// Keys below `weights`: optimiser of the network weights, cosine to zero over each stage.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WeightsConfig {
+    /// What updates the weights; SGD is the paper's.
     pub optimizer: Optimizer,
+    /// Learning rate at the beginning of a stage.
     pub lr: f64,
+    /// Momentum of SGD.
     pub momentum: f64,
+    /// Length that the gradients of all weights together are shortened to.
     pub clip: f64,
 }
 
+/// Keys below `architecture`: how alpha and beta are learnt.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArchitectureConfig {
+    /// What L_train trains and L_val judges.
     pub estimator: Estimator,
+    /// Drawn networks that L_val compares on the same patches.
     pub samples: usize,
+    /// Share of each draw for L_train that is even over all candidates, 0 to 1.
     pub explore: f64,
+    /// Farthest that a logit can go in a stage, which sets the rate; 0: the rate is `lr`.
     pub travel: f64,
+    /// Constant learning rate; counts where `travel` is 0.
     pub lr: f64,
+    /// Batches of L_val that a gradient is the mean of; 0: all of a round, 1: the paper.
     pub average: u64,
+    /// Whether L_val sees the same patches in each inner epoch.
     pub fixed_patches: bool,
+    /// Decay of Adam's mean of gradients.
     pub beta1: f64,
+    /// Decay of Adam's mean of squared gradients.
     pub beta2: f64,
+    /// Weight decay of alpha and beta; 0 is none.
     pub weight_decay: f64,
+    /// Standard deviation of the initial alpha; 0 begins with equal weights.
     pub alpha_std: f64,
+    /// Standard deviation of the initial beta; 0 begins with equal weights.
     pub beta_std: f64,
 }
 
+/// Keys below `latency`: L_val + lambda LAT (Eq. 2).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LatencyConfig {
+    /// Price of LAT; where the search begins if there is a target.
     pub lambda: f64,
+    /// What `lambda` charges for.
     pub unit: LatencyUnit,
+    /// Most that the whole network may take by the table, as in `50 ms`; empty: no limit.
     pub target: String,
+    /// Latency table of `hafuse bench ops --json`; empty: measured, and kept in the cache.
     pub table: PathBuf,
+    /// Whether `table` may be of another device, size, dtype or version.
     pub foreign: bool,
+    /// Pixels in a row of what is measured.
     pub width: usize,
+    /// Rows of pixels of what is measured.
     pub height: usize,
+    /// Timed runs of each entry.
     pub runs: usize,
+    /// Element type that is measured.
     pub precision: LatencyPrecision,
 }
 

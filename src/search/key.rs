@@ -10,8 +10,11 @@ use serde::{Deserialize, Serialize};
 pub struct LatencyKey {
     /// A card by its name; the CPU by model, threads and vector extension, which all change its times.
     pub device: String,
+    /// Element type: `f32` or `f16`.
     pub dtype: String,
+    /// Pixels in a row of the measured pictures.
     pub width: usize,
+    /// Rows of pixels of the measured pictures.
     pub height: usize,
     /// Channels C at full size.
     pub channels: usize,

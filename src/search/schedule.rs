@@ -30,7 +30,9 @@ pub(crate) struct Place {
 /// The loops of a whole search.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
+    /// Order in which things are searched.
     pub strategy: Strategy,
+    /// Numbers of rounds and of inner epochs.
     pub epochs: EpochsConfig,
 }
 

@@ -35,6 +35,7 @@ pub struct SearchProgress {
     pub epoch: u64,
     /// Samplers of L_train and L_val.
     pub train: EpochSampler,
+    /// Sampler of L_val.
     pub val: EpochSampler,
     /// lambda, which adapts to a target.
     pub lambda: f64,
@@ -48,13 +49,17 @@ impl Position for SearchProgress {
 /// A step of the weights and one of the architecture.
 #[derive(Clone, Copy, Debug)]
 pub struct StepReport {
+    /// Stage of the search, from 1.
     pub stage: u8,
     /// Inner epochs done in this stage, and how many it has.
     pub epoch: u64,
+    /// Inner epochs of this stage.
     pub epochs: u64,
     /// Steps done in this inner epoch, and how many it has.
     pub step: u64,
+    /// Steps of this inner epoch.
     pub steps: u64,
+    /// L_train of this batch, before the update.
     pub train: f64,
     /// Without a step of the architecture there is none.
     pub val: Option<f64>,
@@ -65,13 +70,17 @@ pub struct StepReport {
 /// An inner epoch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EpochReport {
+    /// Stage of the search, from 1.
     pub stage: u8,
     /// Inner epochs done in this stage, and how many it has.
     pub epoch: u64,
+    /// Inner epochs of this stage.
     pub epochs: u64,
     /// Rounds of t + s inner epochs begun in this stage, and how many it has.
     pub round: u64,
+    /// Rounds of this stage.
     pub rounds: u64,
+    /// What it updates beside the weights.
     pub phase: Phase,
     /// Steps of an inner epoch.
     pub steps: u64,
@@ -79,6 +88,7 @@ pub struct EpochReport {
     pub lr: f64,
     /// Means over the epoch; none of L_val during the warm-up.
     pub train: f64,
+    /// Mean of L_val.
     pub val: Option<f64>,
     /// LAT of the searched layers, and of those of stage 1 where they are fixed, in milliseconds.
     pub lat: f64,
@@ -87,6 +97,7 @@ pub struct EpochReport {
     pub lambda: f64,
     /// Entropies as shares of that of equal weights, means over the layers searched in this stage.
     pub alpha_entropy: f64,
+    /// Entropy of beta, 0 (decided) to 1 (equal weights).
     pub beta_entropy: f64,
     /// Of L_val + lambda LAT, for what was updated.
     #[serde(default)]
@@ -98,7 +109,9 @@ pub struct EpochReport {
 /// L_val before and after a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Discretisation {
+    /// L_val of the supernet, before the choice.
     pub supernet: f64,
+    /// L_val of the derived network, after it.
     pub derived: f64,
 }
 
@@ -199,14 +212,17 @@ impl Searcher {
         Ok(searcher)
     }
 
+    /// Configuration that it was made with.
     pub fn config(&self) -> &SearchConfig {
         &self.config
     }
 
+    /// Parameters of the supernet, with what the optimisers keep.
     pub fn store(&self) -> &ParamStore {
         &self.store
     }
 
+    /// Where the search stands.
     pub fn progress(&self) -> &SearchProgress {
         &self.progress
     }
@@ -216,10 +232,12 @@ impl Searcher {
         (&self.train, &self.val)
     }
 
+    /// Latency table that LAT is summed from.
     pub fn table(&self) -> &LatencyTable {
         &self.table
     }
 
+    /// Loops of the whole search.
     pub fn schedule(&self) -> Schedule {
         self.config.schedule()
     }

@@ -26,10 +26,13 @@ pub fn warm_up(device: &Device, runs: usize, mut f: impl FnMut() -> Result<()>) 
 /// Median and quartiles of repeated times, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
+    /// Median, in milliseconds.
     pub median_ms: f64,
     /// First and third quartile.
     pub low_ms: f64,
+    /// Third quartile, in milliseconds.
     pub high_ms: f64,
+    /// Times that were measured.
     pub runs: usize,
 }
 

@@ -32,6 +32,7 @@ pub struct Decision {
     pub place: String,
     /// The choice, and the likeliest other candidate.
     pub best: String,
+    /// Likeliest other candidate.
     pub second: String,
     /// Their softmax weights.
     pub weights: [f64; 2],
@@ -46,6 +47,7 @@ pub struct Decision {
     pub gain: Option<[f64; 2]>,
     /// Inner epochs of the stage after which the best was the best to the end.
     pub decided: u64,
+    /// Inner epochs of the stage.
     pub epochs: u64,
     /// Whether another candidate was ahead after the first round that moved it.
     pub moved: bool,
@@ -72,7 +74,9 @@ impl Decision {
 /// All decisions, and what is to be said against them, one line each.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
+    /// Cells and operators that were chosen, in order of the layers.
     pub decisions: Vec<Decision>,
+    /// What is to be said against them, one line each.
     pub warnings: Vec<String>,
 }
 

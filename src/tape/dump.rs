@@ -8,10 +8,15 @@ use std::time::Duration;
 /// One executed node.
 #[derive(Clone, Debug)]
 pub struct NodeReport {
+    /// Place in execution order, from 0.
     pub index: usize,
+    /// Part of the network, e.g. `ffm.cell1.block0`.
     pub scope: String,
+    /// Name of the operator.
     pub op: &'static str,
+    /// Shape of its output.
     pub shape: Shape,
+    /// Its work: floating-point operations and bytes moved.
     pub cost: Cost,
     /// Time in the last profiled run.
     pub time: Duration,

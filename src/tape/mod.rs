@@ -72,8 +72,11 @@ pub enum Source {
 /// One entry of the list.
 #[derive(Clone, Debug)]
 pub struct Node {
+    /// Where its value comes from.
     pub source: Source,
+    /// Nodes that it reads.
     pub inputs: Vec<Var>,
+    /// Shape and element type of its value.
     pub meta: Meta,
     /// Part of the network this node belongs to, e.g. `ffm.cell1.block0`.
     pub scope: Arc<str>,
@@ -108,6 +111,7 @@ impl Tape {
         }
     }
 
+    /// Element type of the nodes.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
@@ -255,10 +259,12 @@ impl Tape {
         &self.scope
     }
 
+    /// Shape and element type of a node.
     pub fn meta(&self, var: Var) -> Meta {
         self.nodes[var.index()].meta
     }
 
+    /// Shape of a node.
     pub fn shape(&self, var: Var) -> Shape {
         self.meta(var).shape
     }
@@ -268,6 +274,7 @@ impl Tape {
         &self.nodes[var.index()].inputs
     }
 
+    /// All nodes, in execution order.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }

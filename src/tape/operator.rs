@@ -11,11 +11,14 @@ use std::fmt::Debug;
 /// Shape and element type of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meta {
+    /// Dimensions, outermost first.
     pub shape: Shape,
+    /// Element type.
     pub dtype: DType,
 }
 
 impl Meta {
+    /// A shape together with an element type.
     pub fn new(shape: impl Into<Shape>, dtype: DType) -> Self {
         Self {
             shape: shape.into(),
@@ -23,6 +26,7 @@ impl Meta {
         }
     }
 
+    /// Size of the value in memory, in bytes.
     pub fn bytes(&self) -> usize {
         self.shape.len() * self.dtype.size()
     }
@@ -32,8 +36,11 @@ impl Meta {
 /// and from memory when nothing stays in a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
+    /// Floating-point operations.
     pub flops: u64,
+    /// Bytes read.
     pub read: u64,
+    /// Bytes written.
     pub written: u64,
 }
 

@@ -125,6 +125,7 @@ impl ParamStore {
         slot.read()
     }
 
+    /// Whether there is a parameter of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.read().by_name.contains_key(name)
     }

@@ -44,9 +44,13 @@ mod sealed {
 
 /// A type that a [`Tensor`](super::Tensor) can hold: `half::f16`, `f32` or `f64`.
 pub trait Element: sealed::Sealed + bytemuck::Pod + Send + Sync + fmt::Debug + PartialOrd {
+    /// Element type as a value.
     const DTYPE: DType;
+    #[doc(hidden)]
     fn into_data(v: Vec<Self>) -> Data;
+    #[doc(hidden)]
     fn slice(d: &Data) -> Option<&[Self]>;
+    #[doc(hidden)]
     fn slice_mut(d: &mut Data) -> Option<&mut [Self]>;
 }
 
@@ -81,6 +85,7 @@ element!(f64, F64);
 pub trait Real: Element + Float + std::iter::Sum + std::ops::AddAssign {
     /// From a literal, rounded.
     fn lit(v: f64) -> Self;
+    /// The same value in double precision.
     fn to_f64(self) -> f64;
 }
 

@@ -13,8 +13,11 @@ use half::slice::HalfFloatSliceExt;
 /// Contiguous host data of one element type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Data {
+    /// Half precision.
     F16(Vec<half::f16>),
+    /// Single precision.
     F32(Vec<f32>),
+    /// Double precision.
     F64(Vec<f64>),
 }
 
@@ -70,10 +73,12 @@ impl Tensor {
         Self::full([0usize; 0], dtype, value)
     }
 
+    /// Dimensions, outermost first.
     pub fn shape(&self) -> Shape {
         self.shape
     }
 
+    /// Element type.
     pub fn dtype(&self) -> DType {
         match self.data {
             Data::F16(_) => DType::F16,

@@ -34,10 +34,12 @@ impl Shape {
         })
     }
 
+    /// Number of dimensions; 0 for a scalar.
     pub fn rank(&self) -> usize {
         usize::from(self.rank)
     }
 
+    /// Dimensions, outermost first.
     pub fn dims(&self) -> &[usize] {
         &self.dims[..self.rank()]
     }

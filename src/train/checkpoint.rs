@@ -25,6 +25,7 @@ pub struct Progress {
 pub trait Position: Clone + Serialize + DeserializeOwned {
     /// Key of the file's metadata, and the kind of run in messages.
     const KEY: &'static str;
+    /// Kind of run in messages, e.g. `training`.
     const KIND: &'static str;
 }
 
@@ -36,9 +37,11 @@ impl Position for Progress {
 /// Everything that a resumed run needs to go on as if it had not stopped.
 #[derive(Clone, Debug)]
 pub struct Checkpoint<P = Progress> {
+    /// Where the run stood.
     pub progress: P,
     /// The configuration as TOML; resuming with another one is refused.
     pub config: String,
+    /// Parameters and state of the optimisers, by name, in f32.
     pub tensors: TensorMap,
 }
 

@@ -37,7 +37,9 @@ impl Task {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Perceptual {
+    /// The feature network that `features` names.
     Vgg,
+    /// No perceptual term, and equal weights.
     None,
 }
 
@@ -45,6 +47,7 @@ pub enum Perceptual {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Optimizer {
+    /// Adaptive moments, without weight decay.
     Adam,
     /// With momentum 0.9.
     Sgd,
@@ -54,6 +57,7 @@ pub enum Optimizer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
+    /// `lr` to the end.
     Constant,
     /// `lr (1 + cos(pi step / steps)) / 2`.
     Cosine,
@@ -63,37 +67,65 @@ pub enum Schedule {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
+    /// What the two sources are.
     pub task: Task,
+    /// Architecture: the name of a built-in model or a genotype file (`*.json`).
     pub genotype: String,
+    /// Folder of checkpoints, `metrics.jsonl`, previews and the trained model.
     pub out: PathBuf,
+    /// Seed of initial weights, order of pairs, crops and flips.
     pub seed: u64,
+    /// Pairs in a step.
     pub batch: usize,
+    /// Side of the square patches cut from them, in pixels.
     pub patch: usize,
+    /// What turns gradients into updates.
     pub optimizer: Optimizer,
+    /// Where perceptual loss and adaptive weights come from.
     pub perceptual: Perceptual,
+    /// File of VGG-16 or VGG-19, safetensors with torchvision's names; empty: none given.
     pub features: PathBuf,
+    /// Model or checkpoint of the same genotype to start from; empty: random weights.
     pub init: PathBuf,
+    /// Steps between checkpoints.
     pub checkpoint_every: u64,
+    /// Steps between previews.
     pub preview_every: u64,
+    /// Steps between lines of `metrics.jsonl`.
     pub log_every: u64,
+    /// Steps between measurements of the loss on what is held out.
     pub validate_every: u64,
+    /// Folders of both sources, and which of their pairs are trained on.
     pub data: DataConfig,
+    /// Stage that trains the feature-level module alone.
     pub stage1: StageConfig,
+    /// Stage that trains the whole network.
     pub stage2: StageConfig,
+    /// Terms of the loss, and their weights.
     pub loss: LossConfig,
+    /// Changes that patches go through.
     pub augment: Augment,
 }
 
+/// Keys below `data`: folders, and which of their pairs are used.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
+    /// Folders of source A; the first goes with the first of B.
     pub a: Folders,
+    /// Folders of source B.
     pub b: Folders,
+    /// Patterns of names (`*`, `?`) without extension of pairs that are left out.
     pub exclude: Vec<String>,
+    /// Pairs of patches drawn, on average, from each picture in an epoch.
     pub patches_per_pair: usize,
+    /// Exponent of the share n^balance of a set of n pairs: 1 evens out pairs, 0 sets.
     pub balance: f64,
+    /// Patterns of pairs that are never trained on; their scenes are held out whole.
     pub hold_out: Vec<String>,
+    /// Share of the other scenes that is held out as well, drawn by the seed.
     pub validation: f64,
+    /// Largest step between numbers in the names of one scene; 0: each is its own.
     pub scene_gap: u64,
 }
 
@@ -113,11 +145,15 @@ impl DataConfig {
     }
 }
 
+/// Keys below `stage1` and `stage2`: length and learning rate (section 3.1.3).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageConfig {
+    /// Passes over the pairs.
     pub epochs: u64,
+    /// Learning rate at the beginning.
     pub lr: f64,
+    /// Learning rate over the stage.
     pub schedule: Schedule,
 }
 
@@ -133,44 +169,73 @@ pub enum Recipe {
     PaperUnit,
 }
 
+/// Keys below `loss`: terms of the loss, and their weights.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossConfig {
+    /// Which terms are on; what is set by file or command line goes before it.
     pub recipe: Recipe,
+    /// Divisor of the structure measure in the adaptive weights; it grows with the patch.
     pub adaptive_scale: f64,
+    /// Whether the losses see pictures clamped to \[0, 1\], as they will be written.
     pub clamp: bool,
+    /// Price of what the clamp cut off.
     pub range: f64,
+    /// Exposure-aware target T of (A, B).
     pub exposure: ExposureOptions,
+    /// Terms of L^F, on I_f.
     pub feature: FeatureLoss,
+    /// Terms of L^O, on I_t, I_d and I_o.
     pub object: ObjectLoss,
 }
 
+/// Keys below `loss.feature`: weights of the terms of L^F, on I_f.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureLoss {
+    /// 1 - SSIM with each source, by the adaptive weights.
     pub ssim: f64,
+    /// Eq. 4 with each source, by the adaptive weights.
     pub intensity: f64,
+    /// L1 of (I_f, T).
     pub target: f64,
+    /// L1 of the derivatives of I_f to those of T.
     pub edges: f64,
 }
 
+/// Keys below `loss.object`: weights of the terms of L^O, on I_t, I_d and I_o; 0 turns one off.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectLoss {
+    /// Eq. 5 of (I_t, A); task "mif" adds (I_t, B).
     pub perceptual: f64,
+    /// Eq. 6 of (I_d, B); (I_d, A) for task "mif".
     pub gradient: f64,
+    /// sigma_1 Eq. 4 of (I_o, A); task "mif": also of the other source, by its weight.
     pub intensity: f64,
+    /// sigma_2 (1 - SSIM(I_o, B)); task "ivif" only.
     pub ssim: f64,
+    /// L^F, kept alive in stage 2 so that I_f stays a picture.
     pub feature: f64,
+    /// L1 of (I_o, T).
     pub target: f64,
+    /// L1 of the derivatives of I_o to those of T.
     pub edges: f64,
+    /// L1 of I_t and I_d to T with the fine details of A alone, and of B alone.
     pub rows: f64,
+    /// Cross-entropy of the mask and the share of A in the fine details of T.
     pub mask: f64,
+    /// 1 - (SSIM(I_o, A) + SSIM(I_o, B)) / 2.
     pub structure: f64,
+    /// L1 of gradient magnitudes of I_o against the larger of both sources'.
     pub joint_gradient: f64,
+    /// L1 of (I_o, max(A, B)).
     pub maximum: f64,
+    /// Eq. 5 of I_o, against the maximum of both sources' features.
     pub features: f64,
+    /// 1 - (r(I_o, A) + r(I_o, B)) / 2 of each patch, as CC rewards.
     pub correlation: f64,
+    /// 1 - (r(I_o - B, A) + r(I_o - A, B)) / 2 of each patch, as SCD rewards.
     pub differences: f64,
 }
 

@@ -16,7 +16,9 @@ const TAPS: usize = 4;
 /// Weighted terms of a loss and their sum, all scalars.
 #[derive(Clone, Debug)]
 pub struct Terms {
+    /// Name and weighted value of each term.
     pub terms: Vec<(&'static str, Var)>,
+    /// Sum of the terms.
     pub total: Var,
 }
 

@@ -18,12 +18,17 @@ use crate::{Error, Result};
 /// Loss terms of one step, or their means on what is held out, in order of recording, with the total last.
 #[derive(Clone, Debug)]
 pub struct StepReport {
+    /// Stage of the training, 1 or 2.
     pub stage: u8,
     /// Steps done in this stage, and how many it has.
     pub step: u64,
+    /// Steps of this stage.
     pub steps: u64,
+    /// Learning rate of the step.
     pub lr: f64,
+    /// Name and weighted value of each term.
     pub terms: Vec<(&'static str, f64)>,
+    /// Sum of the terms.
     pub total: f64,
 }
 
@@ -111,14 +116,17 @@ impl Trainer {
         })
     }
 
+    /// Configuration that it was made with.
     pub fn config(&self) -> &TrainConfig {
         &self.config
     }
 
+    /// Architecture of the network.
     pub fn genotype(&self) -> &Genotype {
         &self.genotype
     }
 
+    /// Parameters, with what the optimisers keep.
     pub fn store(&self) -> &ParamStore {
         &self.store
     }
@@ -128,6 +136,7 @@ impl Trainer {
         (&self.data, self.held.as_ref())
     }
 
+    /// Where the training stands.
     pub fn progress(&self) -> &Progress {
         &self.progress
     }

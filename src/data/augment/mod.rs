@@ -16,29 +16,53 @@ pub(crate) const AUGMENT_MIF: &str = include_str!("augment_mif.toml");
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Augment {
+    /// Whether patches are changed at all.
     pub enabled: bool,
+    /// Share of patches that nothing is done to.
     pub untouched: f64,
+    /// Probability of another exposure: times a factor.
     pub exposure: f64,
+    /// Factor of the exposure, drawn log-uniformly.
     pub exposure_range: [f64; 2],
+    /// Probability of another gamma: to the power of an exponent.
     pub gamma: f64,
+    /// Exponent of the gamma, drawn log-uniformly; below 1 is brighter.
     pub gamma_range: [f64; 2],
+    /// Probability of an offset: plus a number.
     pub offset: f64,
+    /// Number that is added, in units of white.
     pub offset_range: [f64; 2],
+    /// Probability of another contrast: distances from the picture's mean, times a factor.
     pub contrast: f64,
+    /// Factor of the contrast.
     pub contrast_range: [f64; 2],
+    /// Probability that source A is inverted, 1 - x: what is hot becomes black.
     pub polarity: f64,
+    /// Probability that one of the two sources is darkened, as visible light at night.
     pub dark: f64,
+    /// Largest mean of a darkened source.
     pub dark_mean: f64,
+    /// Probability that one of the two sources is scaled until a part of it is white.
     pub saturated: f64,
+    /// Share of the pixels of a saturated source that are white.
     pub saturated_share: [f64; 2],
+    /// Probability of vignetting: darker towards the corners of the whole picture.
     pub vignetting: f64,
+    /// Part of the light that is missing in the corners; it grows with the squared radius.
     pub vignetting_range: [f64; 2],
+    /// Probability of a Gaussian blur.
     pub blur: f64,
+    /// Standard deviation of the blur, in pixels.
     pub blur_range: [f64; 2],
+    /// Probability of Gaussian noise.
     pub noise: f64,
+    /// Standard deviation of the noise, in units of white.
     pub noise_range: [f64; 2],
+    /// Part of the noise's variance that grows with the signal: 0 none, 1 all of it.
     pub noise_signal: f64,
+    /// Probability that source A is moved, as if it were not registered well.
     pub shift: f64,
+    /// Largest shift across and down, in whole pixels.
     pub shift_px: u32,
 }
 

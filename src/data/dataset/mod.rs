@@ -19,10 +19,15 @@ use std::sync::Arc;
 /// The luma planes of one pair, in \[0, 1\], row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scene {
+    /// Common name of both files, without extension.
     pub name: String,
+    /// Pixels in a row.
     pub width: usize,
+    /// Rows of pixels.
     pub height: usize,
+    /// Luma of source A (infrared, MRI), `height * width` values.
     pub a: Vec<f32>,
+    /// Luma of source B (visible, PET), `height * width` values.
     pub b: Vec<f32>,
 }
 
@@ -121,14 +126,17 @@ impl PairDataset {
         Self::of(self.entries, balance, self.unmatched)
     }
 
+    /// Number of pairs.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
+    /// Whether there is no pair.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
+    /// Luma planes of all pairs, in order.
     pub fn scenes(&self) -> impl ExactSizeIterator<Item = &Scene> {
         self.entries.iter().map(|e| &e.scene)
     }
@@ -303,12 +311,15 @@ pub struct Batch {
     patch: usize,
     /// `[batch, patch, patch, 1]`.
     pub a: Vec<f32>,
+    /// Patches of source B, at the same places as those of A.
     pub b: Vec<f32>,
     /// For each patch the mean of the whole picture that it is from, under the same changes of tone.
     pub level_a: Vec<f32>,
+    /// Means of the whole pictures of source B.
     pub level_b: Vec<f32>,
     /// The standard deviations of these pictures.
     pub deviation_a: Vec<f32>,
+    /// Standard deviations of the whole pictures of source B.
     pub deviation_b: Vec<f32>,
     spare: Vec<f32>,
 }

@@ -168,6 +168,7 @@ impl Cuda {
         Ok(cuda)
     }
 
+    /// Properties of the card.
     pub fn card(&self) -> &Card {
         &self.card
     }

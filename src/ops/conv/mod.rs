@@ -37,8 +37,11 @@ use std::ops::Range;
 /// Options of [`conv2d`]; the default is stride 1, dilation 1, "same" padding, no activation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConvOptions {
+    /// Pixels between two windows, at least 1.
     pub stride: usize,
+    /// Pixels between two taps of the kernel, at least 1; 1 is dense.
     pub dilation: usize,
+    /// What surrounds the picture.
     pub padding: Padding,
     /// Applied after the bias and before the residual.
     pub activation: Activation,
@@ -105,8 +108,11 @@ pub fn conv2d(
 /// See [`conv2d`].
 #[derive(Clone, Debug)]
 pub struct Conv2d {
+    /// Stride, dilation, padding and activation.
     pub options: ConvOptions,
+    /// Whether a bias `[cout]` is among the inputs.
     pub bias: bool,
+    /// Whether a residual, shaped like the output, is among the inputs.
     pub residual: bool,
     #[doc(hidden)]
     pub variant: Variant,

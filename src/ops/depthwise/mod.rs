@@ -21,8 +21,11 @@ const NAME: &str = "depthwise_conv2d";
 /// Stride, dilation and padding of [`depthwise_conv2d`], the same in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DepthwiseOptions {
+    /// Pixels between two windows, at least 1.
     pub stride: usize,
+    /// Pixels between two taps of the kernel, at least 1; 1 is dense.
     pub dilation: usize,
+    /// What surrounds the picture.
     pub padding: Padding,
 }
 
