@@ -58,8 +58,11 @@ pub enum Error {
     Input {
         /// File or folder.
         path: PathBuf,
-        /// Why it cannot be read.
+        /// What is wrong, and the way out.
         detail: String,
+        /// Error of the system or of a decoder behind it.
+        #[source]
+        source: Option<BoxError>,
     },
     /// A picture takes more memory than there is, or than was allowed.
     #[error("a picture of {width} x {height}: {detail}; downscale it")]
@@ -76,8 +79,11 @@ pub enum Error {
     Output {
         /// File or folder.
         path: PathBuf,
-        /// Why it cannot be written.
+        /// What is wrong, and the way out.
         detail: String,
+        /// Error of the system or of an encoder behind it.
+        #[source]
+        source: Option<BoxError>,
     },
     /// The device that was asked for is not there, or does not work.
     #[error("device {device}: {detail}; {way_out}")]
@@ -149,18 +155,79 @@ impl Error {
     }
 
     /// Shorthand for [`Error::Input`].
-    pub fn input(path: impl Into<PathBuf>, detail: impl ToString) -> Self {
+    pub fn input(path: impl Into<PathBuf>, cause: impl Into<Cause>) -> Self {
+        let Cause { detail, source } = cause.into();
         Error::Input {
             path: path.into(),
-            detail: detail.to_string(),
+            detail,
+            source,
         }
     }
 
     /// Shorthand for [`Error::Output`].
-    pub fn output(path: impl Into<PathBuf>, detail: impl ToString) -> Self {
+    pub fn output(path: impl Into<PathBuf>, cause: impl Into<Cause>) -> Self {
+        let Cause { detail, source } = cause.into();
         Error::Output {
             path: path.into(),
-            detail: detail.to_string(),
+            detail,
+            source,
         }
+    }
+}
+
+/// Error behind an [`Error`].
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Detail of an [`Error`] of a file: a sentence, or another error, which is kept.
+#[derive(Debug)]
+pub struct Cause {
+    detail: String,
+    source: Option<BoxError>,
+}
+
+impl From<String> for Cause {
+    fn from(detail: String) -> Self {
+        Self {
+            detail,
+            source: None,
+        }
+    }
+}
+
+impl From<&str> for Cause {
+    fn from(detail: &str) -> Self {
+        detail.to_string().into()
+    }
+}
+
+macro_rules! keeps {
+    ($($error:ty)*) => {$(
+        impl From<$error> for Cause {
+            fn from(e: $error) -> Self {
+                Self {
+                    detail: e.to_string(),
+                    source: Some(e.into()),
+                }
+            }
+        }
+    )*};
+}
+keeps!(std::io::Error image::ImageError serde_json::Error Error);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn the_error_behind_a_file_is_kept() {
+        let e = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let e = Error::input("a.png", e);
+        let behind = e.source().and_then(|e| e.downcast_ref::<std::io::Error>());
+        assert_eq!(
+            behind.map(|e| e.kind()),
+            Some(std::io::ErrorKind::PermissionDenied)
+        );
+        assert!(Error::output("a.png", "is a folder").source().is_none());
     }
 }
