@@ -17,7 +17,7 @@ impl Operator for Softplus {
         "softplus"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(self.name(), inputs, 1..=1)?;
         Ok(Meta::new(inputs[0].shape, dtype))
     }

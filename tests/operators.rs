@@ -42,7 +42,7 @@ fn gradients_match_central_differences() {
 
 fn output_len(case: &Case) -> usize {
     let metas = case.inputs.iter().map(|i| Meta::new(i.shape, DType::F32));
-    let meta = case.op.infer(&metas.collect::<Vec<_>>());
+    let meta = case.op.output(&metas.collect::<Vec<_>>());
     meta.expect("cases are well formed").shape.len()
 }
 
@@ -193,7 +193,7 @@ impl Operator for Flip {
         "flip"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> hafuse::Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> hafuse::Result<Meta> {
         check_inputs("flip", inputs, 1..=1)?;
         Ok(inputs[0])
     }

@@ -140,7 +140,7 @@ impl Operator for Binary {
         self.kind.name()
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let name = self.kind.name();
         let dtype = check_inputs(name, inputs, 2..=2)?;
         let (a, b) = (inputs[0].shape, inputs[1].shape);

@@ -83,7 +83,7 @@ impl Operator for BoxFilter {
         if self.adjoint { "box_filter_dx" } else { NAME }
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         check_inputs(NAME, inputs, 1..=1)?;
         inputs[0].shape.dims4(NAME)?;
         Ok(inputs[0])

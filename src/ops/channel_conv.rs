@@ -70,7 +70,7 @@ impl Operator for ChannelConv {
         }
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(NAME, inputs, 2..=2)?;
         check(inputs[0].shape, inputs[1].shape)?;
         Ok(Meta::new(inputs[0].shape, dtype))
@@ -192,7 +192,7 @@ impl Operator for ChannelConvWeightGrad {
         "channel_conv1d_dw"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(self.name(), inputs, 2..=2)?;
         check(inputs[0].shape, Shape::from([self.k]))?;
         if inputs[0].shape != inputs[1].shape {

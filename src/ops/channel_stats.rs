@@ -121,7 +121,7 @@ impl Operator for Stats {
         }
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(self.name(), inputs, 1..=1)?;
         let [n, h, w, c] = inputs[0].shape.dims4(self.name())?;
         if c == 0 {
@@ -232,7 +232,7 @@ impl Operator for StatsVjp {
         }
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         check_inputs(self.name(), inputs, 2..=2)?;
         Ok(inputs[0])
     }

@@ -169,7 +169,7 @@ impl Operator for Concat {
         "concat"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs("concat", inputs, 1..=MAX_CONCAT)?;
         let first = inputs[0].shape;
         let mut total = 0;
@@ -254,7 +254,7 @@ impl Operator for SliceChannels {
         "slice_channels"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs("slice_channels", inputs, 1..=1)?;
         let shape = inputs[0].shape;
         let c = channels(shape);
@@ -305,7 +305,7 @@ impl Operator for PlaceChannels {
         "place_channels"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs("place_channels", inputs, 1..=1)?;
         let shape = inputs[0].shape;
         let len = channels(shape);

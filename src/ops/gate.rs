@@ -95,7 +95,7 @@ impl Operator for Gate {
         "gate"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         check_inputs("gate", inputs, 2..=3)?;
         let (u, m) = (inputs[0].shape, inputs[1].shape);
         let [n, h, w, c] = u.dims4("gate")?;
@@ -220,7 +220,7 @@ impl Operator for GateReduce {
         "gate_reduce"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs("gate_reduce", inputs, 2..=2)?;
         let (a, b) = (inputs[0].shape, inputs[1].shape);
         if a != b {

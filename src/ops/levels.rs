@@ -109,7 +109,7 @@ impl Operator for PictureLevels {
         "picture_levels"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(self.name(), inputs, 1..=1)?;
         let [n, h, w, _] = inputs[0].shape.dims4(self.name())?;
         expect_shape(self.name(), "x", inputs[0].shape, [n, h, w, 1].into())?;
@@ -233,7 +233,7 @@ impl Operator for Balance {
         "balance"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(self.name(), inputs, 4..=4)?;
         let [n, h, w, _] = inputs[0].shape.dims4(self.name())?;
         for (what, input, wanted) in [

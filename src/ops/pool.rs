@@ -74,7 +74,7 @@ impl Operator for MaxPool2d {
         NAME
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(NAME, inputs, 1..=1)?;
         Ok(Meta::new(pooled(inputs[0].shape)?, dtype))
     }
@@ -145,7 +145,7 @@ impl Operator for MaxPool2dGrad {
         "max_pool2d_dx"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(self.name(), inputs, 3..=3)?;
         let wanted = pooled(inputs[0].shape)?;
         if inputs[1].shape != wanted || inputs[2].shape != wanted {

@@ -166,7 +166,7 @@ impl Operator for SumTo {
         "sum_to"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs("sum_to", inputs, 1..=1)?;
         repeat("sum_to", inputs[0].shape, self.shape)?;
         Ok(Meta::new(self.shape, dtype))
@@ -219,7 +219,7 @@ impl Operator for BroadcastTo {
         "broadcast_to"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs("broadcast_to", inputs, 1..=1)?;
         repeat("broadcast_to", self.shape, inputs[0].shape)?;
         Ok(Meta::new(self.shape, dtype))

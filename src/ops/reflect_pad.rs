@@ -127,7 +127,7 @@ impl Operator for ReflectPad {
         NAME
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(NAME, inputs, 1..=1)?;
         Ok(Meta::new(padded(inputs[0].shape, self.pad)?, dtype))
     }
@@ -200,7 +200,7 @@ impl Operator for Crop {
         "crop"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs("crop", inputs, 1..=1)?;
         Ok(Meta::new(cropped(inputs[0].shape, self.margin)?, dtype))
     }
@@ -264,7 +264,7 @@ impl Operator for ZeroPad {
         "crop_dx"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(self.name(), inputs, 1..=1)?;
         Ok(Meta::new(padded(inputs[0].shape, self.margin)?, dtype))
     }
@@ -303,7 +303,7 @@ impl Operator for ReflectPadGrad {
         "reflect_pad_dx"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(self.name(), inputs, 1..=1)?;
         let wanted = padded(self.x, self.pad)?;
         if inputs[0].shape != wanted {

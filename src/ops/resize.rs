@@ -232,7 +232,7 @@ impl Operator for Resize {
         NAME
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(NAME, inputs, 1..=2)?;
         let [n, _, _, c] = inputs[0].shape.dims4(NAME)?;
         expect_shape(NAME, "x", inputs[0].shape, self.maps.input(n, c))?;
@@ -351,7 +351,7 @@ impl Operator for ResizeGrad {
         "resize_bilinear_dx"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(self.name(), inputs, 1..=1)?;
         let [n, _, _, c] = inputs[0].shape.dims4(NAME)?;
         expect_shape(NAME, "cotangent", inputs[0].shape, self.maps.output(n, c))?;

@@ -352,7 +352,7 @@ impl Operator for Unary {
         self.kind.name()
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         check_inputs(self.kind.name(), inputs, 1..=1)?;
         Ok(inputs[0])
     }
@@ -439,7 +439,7 @@ impl Operator for UnaryVjp {
         "unary_vjp"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         check_inputs("unary_vjp", inputs, 2..=2)?;
         Ok(inputs[0])
     }

@@ -155,7 +155,7 @@ impl Operator for PointwiseUpsample {
         NAME
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let expected = 2 + usize::from(self.residual);
         let dtype = check_inputs(NAME, inputs, expected..=expected)?;
         let [n, h, w, c] = inputs[0].shape.dims4(NAME)?;

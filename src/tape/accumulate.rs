@@ -19,7 +19,7 @@ impl Operator for Accumulate {
         "accumulate"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         check_inputs("accumulate", inputs, 1..=usize::MAX)?;
         if let Some(other) = inputs.iter().find(|m| m.shape != inputs[0].shape) {
             return Err(Error::shape(

@@ -155,7 +155,7 @@ impl Tape {
     /// Applies an operator. Most callers use the functions of [`crate::ops`] instead.
     ///
     /// # Errors
-    /// Those of [`Operator::infer`]; [`Error::Tape`] if an input was updated by an effect before
+    /// Those of [`Operator::output`]; [`Error::Tape`] if an input was updated by an effect before
     /// (its value would be the new one, and gradients would be wrong).
     pub fn record(&mut self, op: impl Operator + 'static, inputs: &[Var]) -> Result<Var> {
         self.record_shared(Arc::new(op), inputs)
@@ -176,7 +176,7 @@ impl Tape {
             }
             metas.push(node.meta);
         }
-        let meta = op.infer(&metas)?;
+        let meta = op.output(&metas)?;
         for &i in op.mutates() {
             let var = inputs[i];
             let unique = inputs.iter().filter(|&&v| v == var).count() == 1;

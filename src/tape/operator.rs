@@ -52,7 +52,7 @@ pub trait Operator: Debug + Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Output shape and dtype, or an error that names both shapes.
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta>;
+    fn output(&self, inputs: &[Meta]) -> Result<Meta>;
 
     /// Records the vector-Jacobian product: for every input, the gradient node given the cotangent
     /// of the output, or `None` where the input has no gradient. What nobody asked for is dropped
@@ -127,7 +127,7 @@ pub trait Operator: Debug + Send + Sync {
     }
 }
 
-/// Checks the number of inputs and that all have one dtype; for use in [`Operator::infer`].
+/// Checks the number of inputs and that all have one dtype; for use in [`Operator::output`].
 pub fn check_inputs(
     op: &'static str,
     inputs: &[Meta],
@@ -154,7 +154,7 @@ pub fn check_inputs(
     Ok(first.dtype)
 }
 
-/// Checks one shape; for use in [`Operator::infer`].
+/// Checks one shape; for use in [`Operator::output`].
 pub fn expect_shape(op: &'static str, what: &str, found: Shape, wanted: Shape) -> Result<()> {
     if found != wanted {
         return Err(Error::shape(

@@ -138,7 +138,7 @@ impl Operator for Ceiling {
         "ceiling"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         Ok(inputs[0])
     }
 

@@ -105,7 +105,7 @@ impl Operator for ChannelAttention {
         NAME
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         check_inputs(NAME, inputs, 3..=3)?;
         let [u, w, x] = [0, 1, 2].map(|i| inputs[i].shape);
         let [n, h, width, c] = u.dims4(NAME)?;

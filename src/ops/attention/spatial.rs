@@ -119,7 +119,7 @@ impl Operator for SpatialAttention {
         NAME
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         check_inputs(NAME, inputs, 4..=4)?;
         let [u, w, b, x] = [0, 1, 2, 3].map(|i| inputs[i].shape);
         u.dims4(NAME)?;
@@ -132,7 +132,7 @@ impl Operator for SpatialAttention {
             let detail = format!("u {u} needs a bias [1] and a residual {u}, found {b} and {x}");
             return Err(Error::shape(NAME, detail));
         }
-        Stats::max_mean().infer(&inputs[..1])?;
+        Stats::max_mean().output(&inputs[..1])?;
         Ok(inputs[0])
     }
 

@@ -20,7 +20,7 @@ impl Operator for ActivationGrad {
         "activation_grad"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         check_inputs("activation_grad", inputs, 2..=3)?;
         Ok(inputs[1])
     }
@@ -102,7 +102,7 @@ impl Operator for Conv2dInputGrad {
         "conv2d_input_grad"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs("conv2d_input_grad", inputs, 2..=2)?;
         let (g, w) = (inputs[0].shape.padded4(), inputs[1].shape.padded4());
         let s = self.sizes([g, w])?;
@@ -214,7 +214,7 @@ impl Operator for Conv2dWeightGrad {
         "conv2d_weight_grad"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs("conv2d_weight_grad", inputs, 2..=2)?;
         let (x, g) = (inputs[0].shape.padded4(), inputs[1].shape.padded4());
         let s = self.sizes(x, g)?;

@@ -482,7 +482,7 @@ fn case(
     }
     if residual {
         let meta = |s: [usize; 4]| crate::tape::Meta::new(s, crate::DType::F32);
-        let y = crate::tape::Operator::infer(&op(false, false), &[meta(x), meta(w)]);
+        let y = crate::tape::Operator::output(&op(false, false), &[meta(x), meta(w)]);
         inputs.extend(y.map(|y| CaseInput::new(y.shape, Fill::Uniform(-1.0, 1.0))));
     }
     let label = format!("conv2d {label}");

@@ -278,7 +278,7 @@ impl Operator for Conv2d {
         "conv2d"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let expected = 2 + usize::from(self.bias) + usize::from(self.residual);
         let dtype = check_inputs("conv2d", inputs, expected..=expected)?;
         let (x, w) = (

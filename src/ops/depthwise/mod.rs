@@ -217,7 +217,7 @@ impl Operator for DepthwiseConv2d {
         NAME
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(NAME, inputs, 2..=3)?;
         let (x, w) = (inputs[0].shape, inputs[1].shape);
         let g = geometry(x, w, self.options)?;
@@ -309,7 +309,7 @@ impl Operator for DepthwiseInputGrad {
         "depthwise_conv2d_dx"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(self.name(), inputs, 2..=2)?;
         let g = geometry(self.x, inputs[1].shape, self.options)?;
         expect_shape(NAME, "cotangent", inputs[0].shape, output_shape(self.x, &g))?;
@@ -366,7 +366,7 @@ impl Operator for DepthwiseWeightGrad {
         "depthwise_conv2d_dw"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(self.name(), inputs, 2..=2)?;
         let g = geometry(inputs[0].shape, self.w, self.options)?;
         expect_shape(
@@ -432,7 +432,7 @@ impl Operator for DepthwiseBiasGrad {
         "depthwise_conv2d_db"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs(self.name(), inputs, 1..=1)?;
         let [_, _, _, c] = inputs[0].shape.dims4(NAME)?;
         Ok(Meta::new([c], dtype))

@@ -120,7 +120,7 @@ impl Operator for GuidedFilter {
         NAME
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         check_inputs(NAME, inputs, 2..=2)?;
         check(inputs[0].shape, inputs[1].shape)?;
         Ok(inputs[1])
@@ -297,7 +297,7 @@ impl Operator for GuidedFilterGrad {
         }
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         check_inputs(self.name(), inputs, 3..=3)?;
         check(inputs[0].shape, inputs[1].shape)?;
         if inputs[2].shape != inputs[1].shape {

@@ -133,7 +133,7 @@ impl Operator for Softmax {
         "softmax"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         check_inputs("softmax", inputs, 1..=1)?;
         row_len("softmax", inputs[0])?;
         Ok(inputs[0])
@@ -181,7 +181,7 @@ impl Operator for SoftmaxGrad {
         "softmax_grad"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         check_inputs("softmax_grad", inputs, 2..=2)?;
         check_terms("softmax_grad", inputs)?;
         row_len("softmax_grad", inputs[0])?;
@@ -231,7 +231,7 @@ impl Operator for WeightedSum {
         "weighted_sum"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         check_inputs("weighted_sum", inputs, 2..=MAX_TERMS + 1)?;
         let terms = &inputs[1..];
         if inputs[0].shape.dims() != [terms.len()] {
@@ -290,7 +290,7 @@ impl Operator for ScaleByElement {
         "scale_by_element"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         check_inputs("scale_by_element", inputs, 2..=2)?;
         let w = inputs[0].shape;
         if w.rank() != 1 || self.index >= w.len() {
@@ -366,7 +366,7 @@ impl Operator for Dots {
         "dots"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let dtype = check_inputs("dots", inputs, 2..=MAX_TERMS + 1)?;
         check_terms("dots", inputs)?;
         Ok(Meta::new([inputs.len() - 1], dtype))

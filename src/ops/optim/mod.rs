@@ -185,7 +185,7 @@ pub struct Adam {
 }
 
 /// The first `same` inputs must have one shape, the others must be scalars.
-fn infer(op: &'static str, inputs: &[Meta], same: usize, total: usize) -> Result<Meta> {
+fn state(op: &'static str, inputs: &[Meta], same: usize, total: usize) -> Result<Meta> {
     let dtype = check_inputs(op, inputs, total..=total)?;
     let shape = inputs[0].shape;
     if let Some(other) = inputs[1..same].iter().find(|m| m.shape != shape) {
@@ -239,11 +239,11 @@ impl Operator for Sgd {
         "sgd"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let o = self.options;
         check_option("sgd", "momentum", o.momentum, (0.0, 1.0))?;
         check_option("sgd", "weight_decay", o.weight_decay, (0.0, f64::INFINITY))?;
-        infer("sgd", inputs, 3, 4)
+        state("sgd", inputs, 3, 4)
     }
 
     fn vjp(&self, _: &mut Tape, _: Var, _: Var) -> Result<Vec<Option<Var>>> {
@@ -304,13 +304,13 @@ impl Operator for Adam {
         "adam"
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let o = self.options;
         check_option("adam", "beta1", o.beta1, (0.0, 1.0))?;
         check_option("adam", "beta2", o.beta2, (0.0, 1.0))?;
         check_option("adam", "eps", o.eps, (f64::MIN_POSITIVE, f64::INFINITY))?;
         check_option("adam", "weight_decay", o.weight_decay, (0.0, f64::INFINITY))?;
-        infer("adam", inputs, 4, 6)
+        state("adam", inputs, 4, 6)
     }
 
     fn vjp(&self, _: &mut Tape, _: Var, _: Var) -> Result<Vec<Option<Var>>> {

@@ -359,7 +359,7 @@ impl Operator for SeparableConv2d {
         NAME
     }
 
-    fn infer(&self, inputs: &[Meta]) -> Result<Meta> {
+    fn output(&self, inputs: &[Meta]) -> Result<Meta> {
         let expected = 5 + usize::from(self.residual);
         let dtype = check_inputs(NAME, inputs, expected..=expected)?;
         let shape = |i: usize| inputs[i].shape;
