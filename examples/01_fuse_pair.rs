@@ -25,7 +25,7 @@ fn main() -> hafuse::Result<()> {
     let mut fuser = Fuser::builder().model("mif").tone(Tone::Auto).build()?;
     println!("{} on {}", fuser.name(), fuser.place());
     for n in 1..=2 {
-        let read = |kind| Picture::read(format!("samples/brain_{n}_{kind}.png").as_ref());
+        let read = |kind| Picture::read(format!("samples/brain_{n}_{kind}.png"));
         let (mri, pet) = (read("mri")?, read("pet")?);
         // Brightness is fused; the colours are those of the PET picture.
         let fused = fuser.fuse(&mri, &pet)?;

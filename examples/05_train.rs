@@ -9,7 +9,7 @@ use hafuse::train::{TrainConfig, TrainEvent, Trainer};
 use hafuse::{Device, Fuser, Model, Picture, Result};
 
 fn scene(name: &str) -> Result<Scene> {
-    let read = |kind| Picture::read(format!("samples/{name}_{kind}.png").as_ref());
+    let read = |kind| Picture::read(format!("samples/{name}_{kind}.png"));
     let (a, b) = (read("ir")?, read("vi")?);
     Ok(Scene {
         name: name.to_string(),
@@ -60,7 +60,7 @@ fn main() -> Result<()> {
     model.save(&path, false)?; // f32; `true` would store f16
     let mut fuser = Fuser::builder().model(path.to_string_lossy()).build()?;
     let [a, b] = ["samples/street_1_ir.png", "samples/street_1_vi.png"];
-    let fused = fuser.fuse_files(a.as_ref(), b.as_ref())?;
+    let fused = fuser.fuse_files(&a, &b)?;
     fused.save(path.with_extension("png"))?;
     println!("{}, and a picture beside it", path.display());
     Ok(())

@@ -10,7 +10,7 @@ use hafuse::search::{
 use hafuse::{DType, Device, Picture, Result};
 
 fn scene(name: &str) -> Result<Scene> {
-    let read = |kind| Picture::read(format!("samples/{name}_{kind}.png").as_ref());
+    let read = |kind| Picture::read(format!("samples/{name}_{kind}.png"));
     let (a, b) = (read("ir")?, read("vi")?);
     Ok(Scene {
         name: name.to_string(),

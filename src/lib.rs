@@ -12,11 +12,12 @@
 //! ```
 //!
 //! A [`Fuser`] keeps a model, a device and a tone of one's choice; [`fuse_folder`] takes two folders,
-//! with progress and cancellation.
+//! with progress and cancellation. Brightness is fused; colour and opacity are those of B or, if B is
+//! grey and A is not, of A; the result has the bit depth of the deeper source.
 //!
 //! # The tour
 //!
-//! Each room uses only those above it; `tests/rooms.rs` holds it to that.
+//! Each module uses only those earlier in this list; `tests/rooms.rs` holds it to that.
 //!
 //! 1. [`tensor`]: shapes, element types, host tensors, safetensors.
 //! 2. [`device`]: the threads of the CPU, NVIDIA cards, and launches of kernels.
@@ -32,9 +33,19 @@
 //! 10. [`baseline`], [`tone`], [`metrics`]: fusion by rules; contrast of fused pictures; fused pictures
 //!     judged by the field's own numbers.
 //! 11. `fuser`, `batch`: the front door, [`fuse`] to [`fuse_folder`].
-//! 12. `export` (feature `onnx`): networks as ONNX files.
+//! 12. `export`: networks as ONNX files.
+//! 13. `synth`, `report`: drawn scenes; figures and pages of runs.
+//! 14. `cli`: the program `hafuse`, one file for each command.
 //!
-//! The program `hafuse` (feature `cli`) is above all of them, one file for each command.
+//! # Features
+//!
+//! | feature | content |
+//! |---|---|
+//! | `cli` (default) | the program, with `onnx` and `report` |
+//! | `cuda` (default) | NVIDIA cards; kernels are compiled where nvcc is found |
+//! | `onnx` | `export` |
+//! | `report` | figures and pages |
+//! | `f64` | tapes in f64 on the CPU, in which gradients are tested |
 //!
 //! # The tape
 //!

@@ -91,7 +91,7 @@ DEVICE half float_to_half(float v) { return __float2half_rn(v); }
   KERNEL(name##_f32, threads, Params<float>) { body<float>(p); }     \
   KERNEL(name##_f16, threads, Params<half>) { body<half>(p); }
 
-// Threads of a block unless a kernel says otherwise; ops::launch::THREADS in Rust.
+// Threads of a block unless a kernel says otherwise; device::launch::THREADS in Rust.
 constexpr int THREADS = 256;
 constexpr int WARP = 32;
 

@@ -32,7 +32,7 @@ pub struct FolderOptions {
 }
 
 impl FolderOptions {
-    /// Model, device, precision, tone and most memory, of all workers together. Default: those of [`Fuser::builder`].
+    /// Model, device, precision and tone; its memory limit holds for all workers together. Default: those of [`Fuser::builder`].
     #[must_use]
     pub fn fuser(mut self, fuser: FuserBuilder) -> Self {
         self.fuser = fuser;
@@ -87,7 +87,7 @@ impl Default for FolderOptions {
 pub enum FolderEvent<'a> {
     /// Before the first pair.
     Begun {
-        /// To fuse.
+        /// Pairs to fuse.
         pairs: usize,
         /// Results that were there already.
         skipped: usize,
@@ -100,7 +100,7 @@ pub enum FolderEvent<'a> {
         name: &'a str,
         /// Why nothing was written; `None` after a success.
         failure: Option<&'a Error>,
-        /// Of all pairs so far.
+        /// Seconds spent on all pairs so far.
         seconds: StageSeconds,
     },
 }
@@ -136,7 +136,7 @@ impl StageSeconds {
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct FolderReport {
-    /// Name of the model or rule, and where it ran.
+    /// Name of the model or rule.
     pub model: String,
     /// Device that the model or rule ran on.
     pub place: String,

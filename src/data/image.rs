@@ -148,7 +148,8 @@ impl Picture {
     /// # Errors
     /// [`Error::Input`] if the file is missing, empty, cut short, not a picture, of float samples
     /// or larger than 400 megapixels.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
         let bytes = read_bytes(path)?;
         decode::decode(bytes).map_err(|detail| Error::input(path, detail))
     }
@@ -157,7 +158,8 @@ impl Picture {
     ///
     /// # Errors
     /// As [`Picture::read`], but damage behind the header is not seen.
-    pub fn size(path: &Path) -> Result<(usize, usize)> {
+    pub fn size(path: impl AsRef<Path>) -> Result<(usize, usize)> {
+        let path = path.as_ref();
         let file = BufReader::new(open_file(path)?);
         decode::size(file).map_err(|detail| Error::input(path, detail))
     }
@@ -235,7 +237,7 @@ impl Picture {
     /// # Errors
     /// As there.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        self.write(path.as_ref(), WriteOptions::default())
+        self.write(path, WriteOptions::default())
     }
 
     /// Writes the picture in the format that the extension names; `path` holds either its old
@@ -247,7 +249,8 @@ impl Picture {
     /// # Errors
     /// [`Error::Config`] as from [`WriteOptions::check`]; [`Error::Output`] if the file cannot be
     /// written or a value is NaN or infinite.
-    pub fn write(&self, path: &Path, options: WriteOptions) -> Result<()> {
+    pub fn write(&self, path: impl AsRef<Path>, options: WriteOptions) -> Result<()> {
+        let path = path.as_ref();
         options.check(path)?;
         self.check_planes()?;
         self.check_finite(path)?;

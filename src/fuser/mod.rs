@@ -21,7 +21,8 @@ use std::path::Path;
 /// A is infrared or MRI, B visible light, PET, SPECT or CT; both of one size, registered pixel for pixel.
 ///
 /// # Errors
-/// [`Error::Input`] if a file cannot be read, if sizes differ, or if memory is too small for them.
+/// [`Error::Input`] if a file cannot be read, if sizes differ, or if memory is too small for them; [`Error::Device`] if a
+/// card fails.
 ///
 /// ```
 /// let fused = hafuse::fuse("samples/street_1_ir.png", "samples/street_1_vi.png")?;
@@ -32,7 +33,7 @@ use std::path::Path;
 /// # Ok::<(), hafuse::Error>(())
 /// ```
 pub fn fuse(a: impl AsRef<Path>, b: impl AsRef<Path>) -> Result<Picture> {
-    Fuser::builder().build()?.fuse_files(a.as_ref(), b.as_ref())
+    Fuser::builder().build()?.fuse_files(a, b)
 }
 
 /// What a [`Fuser`] fuses with, on what, and how; made by [`Fuser::builder`].
@@ -148,8 +149,8 @@ impl FuserBuilder {
 /// use hafuse::{Fuser, Picture, Tone};
 ///
 /// let mut fuser = Fuser::builder().model("ivif").tone(Tone::Auto).build()?;
-/// let infrared = Picture::read("ir.png".as_ref())?;
-/// let visible = Picture::read("vi.png".as_ref())?;
+/// let infrared = Picture::read("ir.png")?;
+/// let visible = Picture::read("vi.png")?;
 /// let fused = fuser.fuse(&infrared, &visible)?;
 /// fused.save("fused.png")?;
 /// # Ok::<(), hafuse::Error>(())
@@ -181,7 +182,7 @@ impl From<Engine> for Fuser {
 }
 
 impl Fuser {
-    /// The default model on the best device, to be told otherwise.
+    /// Starts from the default model on the best device; the methods change that.
     pub fn builder() -> FuserBuilder {
         FuserBuilder {
             means: Choice::Named(DEFAULT_MODEL.into()),
@@ -215,7 +216,8 @@ impl Fuser {
     ///
     /// # Errors
     /// [`Error::Input`] if one cannot be read, if sizes differ, or if memory does not suffice; else as [`Fuser::fuse`].
-    pub fn fuse_files(&mut self, a: &Path, b: &Path) -> Result<Picture> {
+    pub fn fuse_files(&mut self, a: impl AsRef<Path>, b: impl AsRef<Path>) -> Result<Picture> {
+        let (a, b) = (a.as_ref(), b.as_ref());
         if let Ok(size) = Picture::size(a) {
             self.check(size).map_err(|e| e.of_file(a))?;
         }

@@ -24,7 +24,7 @@ pub const BUILTIN: &[(&str, &[u8])] = &[
 ];
 
 /// What `fuse`, `export`, `info` and `bench` take unless another is named: nearly as good as `ivif` and several times as
-/// fast (`docs/decisions.md`, 56).
+/// fast (docs/decisions/training.md, 56).
 pub const DEFAULT_MODEL: &str = "ivif-fast";
 
 #[derive(Serialize, Deserialize)]

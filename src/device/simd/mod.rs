@@ -127,7 +127,7 @@ impl<L: Lanes> Pair for [L; 2] {
 /// Eight values in one register (or two).
 pub(crate) trait Lanes: Vector {
     /// Sums that a register tile may hold, so that weights and inputs have registers too; half as many pairs. AVX-512 has
-    /// room for more, but larger tiles were slower (docs/decisions.md, 55).
+    /// room for more, but larger tiles were slower (docs/decisions/cpu.md, 55).
     const SUMS: usize;
     type Pair: Pair<Half = Self>;
 
