@@ -60,7 +60,7 @@ fn main() -> Result<()> {
     model.save(&path, false)?; // f32; `true` would store f16
     let mut fuser = Fuser::builder().model(path.to_string_lossy()).build()?;
     let [a, b] = ["samples/street_1_ir.png", "samples/street_1_vi.png"];
-    let fused = fuser.fuse_files(&a, &b)?;
+    let fused = fuser.fuse_files(a, b)?;
     fused.save(path.with_extension("png"))?;
     println!("{}, and a picture beside it", path.display());
     Ok(())

@@ -34,13 +34,13 @@ fn file(dir: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
 
 fn read(bytes: &[u8]) -> Picture {
     let dir = tempfile::tempdir().unwrap();
-    Picture::read(&file(&dir, "x", bytes)).unwrap()
+    Picture::read(file(&dir, "x", bytes)).unwrap()
 }
 
 /// Reads a file that must not be readable; gives the message.
 fn refused(name: &str, bytes: &[u8]) -> String {
     let dir = tempfile::tempdir().unwrap();
-    let err = Picture::read(&file(&dir, name, bytes)).unwrap_err();
+    let err = Picture::read(file(&dir, name, bytes)).unwrap_err();
     assert!(matches!(err, Error::Input { .. }), "{err:?}");
     let text = err.to_string();
     assert!(text.contains(name) && !text.contains('\n'), "{text}");
@@ -59,7 +59,7 @@ fn lossless_formats_keep_every_pixel_whatever_the_name() {
     let image = colours(13, 7);
     for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff] {
         let dir = tempfile::tempdir().unwrap();
-        let picture = Picture::read(&file(&dir, "x.jpg", &encoded(&image, format))).unwrap();
+        let picture = Picture::read(file(&dir, "x.jpg", &encoded(&image, format))).unwrap();
         assert_eq!((picture.width, picture.height), (13, 7));
         assert_eq!((picture.bit_depth, picture.oriented), (8, false));
         let chroma = picture.chroma.as_ref().unwrap();
@@ -250,7 +250,7 @@ fn orientation_is_applied_and_remembered() {
 fn the_header_tells_the_upright_size() {
     let image = colours(16, 8);
     let dir = tempfile::tempdir().unwrap();
-    let size = |bytes: &[u8]| Picture::size(&file(&dir, "x", bytes)).unwrap();
+    let size = |bytes: &[u8]| Picture::size(file(&dir, "x", bytes)).unwrap();
     for format in SUPPORTED {
         assert_eq!(size(&encoded(&image, format)), (16, 8));
     }
@@ -259,7 +259,7 @@ fn the_header_tells_the_upright_size() {
         let picture = read(&bytes);
         assert_eq!(size(&bytes), (picture.width, picture.height));
     }
-    assert!(Picture::size(&file(&dir, "x", b"no picture")).is_err());
+    assert!(Picture::size(file(&dir, "x", b"no picture")).is_err());
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn what_is_not_a_picture_is_said_in_one_line() {
     refused("bm.bmp", b"BMW is a car");
     refused("short.png", b"\x89PNG\r\n\x1a\n");
     let dir = tempfile::tempdir().unwrap();
-    let missing = Picture::read(&dir.path().join("no.png")).unwrap_err();
+    let missing = Picture::read(dir.path().join("no.png")).unwrap_err();
     assert!(missing.to_string().contains("no such file"), "{missing}");
     let folder = Picture::read(dir.path()).unwrap_err();
     assert!(folder.to_string().contains("is a folder"), "{folder}");
@@ -399,7 +399,7 @@ fn writing_refuses_what_would_be_wrong_and_leaves_nothing() {
     assert!(err.contains("row 1, column 1 is NaN"), "{err}");
     let long = Picture::from_luma(65_536, 1, vec![0.0; 65_536]).unwrap();
     let err = long
-        .write(&dir.path().join("x.jpg"), WriteOptions::default())
+        .write(dir.path().join("x.jpg"), WriteOptions::default())
         .unwrap_err();
     assert!(err.to_string().contains("65535"), "{err}");
     let gone = dir.path().join("no/x.png");

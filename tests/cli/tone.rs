@@ -27,7 +27,7 @@ fn world() -> World {
 }
 
 fn read(world: &World, name: &str) -> Picture {
-    Picture::read(&world.at(name)).unwrap()
+    Picture::read(world.at(name)).unwrap()
 }
 
 fn json(text: &str) -> Value {

@@ -20,7 +20,7 @@ fn sample(height: usize, width: usize) -> [Vec<f32>; 2] {
         PathBuf::from,
     );
     ["street_1_ir.png", "street_1_vi.png"].map(|name| {
-        let p = Picture::read(&folder.join(name)).expect("is a picture");
+        let p = Picture::read(folder.join(name)).expect("is a picture");
         let (top, left) = (150, 200);
         (0..height)
             .flat_map(|y| {
