@@ -279,7 +279,8 @@ fn decisions(run: &SearchRun) -> String {
     }
     body += &paragraph(
         "t: mean over the inner epochs, by its standard error, of how much more the loss wants the best than the second; below 2 \
-         chance may have decided. Decided: inner epochs of the stage after which the best stayed the best.",
+         chance may have decided. Gain: how much less the loss is with the best than with the second; below 2 % other initial \
+         weights may decide otherwise. Decided: inner epochs of the stage after which the best stayed the best.",
     );
     let rows: Vec<Vec<Cell>> = verdict
         .decisions
@@ -293,12 +294,21 @@ fn decisions(run: &SearchRun) -> String {
                 number(d.weights[1], 3),
                 number(d.entropy, 3),
                 d.t.map_or("–".into(), |t| number(t, 1)),
+                d.gain.map_or("–".into(), |[gain, error]| {
+                    format!(
+                        "{} ± {} %",
+                        number(100.0 * gain, 2),
+                        number(100.0 * error, 2)
+                    )
+                }),
                 format!("{} of {}", d.decided, d.epochs),
             ];
             texts.map(Cell::from).into()
         })
         .collect();
-    let head = ["place", "best", "", "second", "", "entropy", "t", "decided"];
+    let head = [
+        "place", "best", "", "second", "", "entropy", "t", "gain", "decided",
+    ];
     body + &table(&head, 1, &rows)
 }
 
