@@ -249,12 +249,14 @@ unsafe fn line_of_tiles<L: Lanes>(phase: &Phase<'_>, out: SendPtr, taps: &[Tap],
                         $($m if const { $m <= most_rows::<L>(NR) } => {
                             // SAFETY: the caller's contract.
                             unsafe {
-                                match job.cout {
-                                    1 => dot_tile::<L, $m, 1>(job, out, taps, run, place, panel, depth),
-                                    2 => dot_tile::<L, $m, 2>(job, out, taps, run, place, panel, depth),
-                                    3 => dot_tile::<L, $m, 3>(job, out, taps, run, place, panel, depth),
-                                    4 => dot_tile::<L, $m, 4>(job, out, taps, run, place, panel, depth),
-                                    _ => wide_tile::<L, $m, { NR / LANES }, NR>(job, out, taps, run, place, panel),
+                                if job.cout > DOT_CHANNELS {
+                                    wide_tile::<L, $m, { NR / LANES }, NR>(job, out, taps, run, place, panel);
+                                } else {
+                                    // Networks have one; a tile for each number would be long to compile.
+                                    for c in 0..job.cout {
+                                        let place = place.channel(c);
+                                        dot_tile::<L, $m>(job, out, taps, run, place, &panel[c * depth..]);
+                                    }
                                 }
                             }
                         })*
@@ -290,23 +292,35 @@ struct Place {
     count: usize,
 }
 
+impl Place {
+    /// The tile of one of its channels.
+    #[inline(always)]
+    fn channel(self, c: usize) -> Self {
+        Self {
+            output: self.output + c,
+            first: self.first + c,
+            count: 1,
+            ..self
+        }
+    }
+}
+
 /// # Safety
 /// As for [`line_of_tiles`].
 #[inline(always)]
-unsafe fn dot_tile<L: Lanes, const M: usize, const C: usize>(
+unsafe fn dot_tile<L: Lanes, const M: usize>(
     job: &Job<'_>,
     out: SendPtr,
     taps: &[Tap],
     run: Run,
     place: Place,
-    panel: &[f32],
-    depth: usize,
+    weights: &[f32],
 ) {
     // SAFETY: the caller's contract.
     unsafe {
         let a = job.input.as_ptr().add(place.input);
-        let acc = dots::<L, M, C>(a, run.in_pitch, taps, panel.as_ptr(), depth);
-        store::<M, C>(&acc, job, out, run, place);
+        let acc = dots::<L, M>(a, run.in_pitch, taps, weights.as_ptr());
+        store::<M, 1>(&acc, job, out, run, place);
     }
 }
 

@@ -161,50 +161,43 @@ pub(in crate::ops::conv) unsafe fn outer_one<L: Lanes, const M: usize>(
     acc
 }
 
-/// `sums[m][c] = sum over taps and k of a[m * pitch + tap.a + k] * weights[c * depth + tap.row + k]`:
-/// dot products for one to four output channels, where a panel would stay mostly empty.
+/// `sums[m][0] = sum over taps and k of a[m * pitch + tap.a + k] * weights[tap.row + k]`: dot products for one output
+/// channel, where a panel would stay mostly empty.
 ///
 /// # Safety
 /// As for [`tile`].
 #[inline(always)]
-pub(in crate::ops::conv) unsafe fn dots<L: Lanes, const M: usize, const C: usize>(
+pub(in crate::ops::conv) unsafe fn dots<L: Lanes, const M: usize>(
     a: *const f32,
     pitch: usize,
     taps: &[Tap],
     weights: *const f32,
-    depth: usize,
-) -> [[f32; C]; M] {
+) -> [[f32; 1]; M] {
     // SAFETY: the caller vouches for all addresses.
     unsafe {
-        let mut lanes = [[L::splat(0.0); C]; M];
-        let mut sums = [[0.0f32; C]; M];
+        let mut lanes = [L::splat(0.0); M];
+        let mut sums = [[0.0f32]; M];
         for tap in taps {
             let whole = tap.len / LANES * LANES;
             let a = a.offset(tap.a);
             let weights = weights.add(tap.row);
             let mut k = 0;
             while k < whole {
-                for c in 0..C {
-                    let w = L::load(weights.add(c * depth + k));
-                    for m in 0..M {
-                        lanes[m][c] = L::load(a.add(m * pitch + k)).mul_add(w, lanes[m][c]);
-                    }
+                let w = L::load(weights.add(k));
+                for m in 0..M {
+                    lanes[m] = L::load(a.add(m * pitch + k)).mul_add(w, lanes[m]);
                 }
                 k += LANES;
             }
             for k in whole..tap.len {
                 for m in 0..M {
                     let x = *a.add(m * pitch + k);
-                    for c in 0..C {
-                        sums[m][c] = L::mul_add_one(x, *weights.add(c * depth + k), sums[m][c]);
-                    }
+                    sums[m][0] = L::mul_add_one(x, *weights.add(k), sums[m][0]);
                 }
             }
         }
         for m in 0..M {
-            for c in 0..C {
-                sums[m][c] += lanes[m][c].sum();
-            }
+            sums[m][0] += lanes[m].sum();
         }
         sums
     }
