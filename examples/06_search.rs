@@ -3,21 +3,19 @@
 //!
 //!     cargo run --example 06_search    (in the root of the repository)
 
+use hafuse::data::Pair;
 use hafuse::data::dataset::{PairDataset, Scene};
 use hafuse::search::{
     Effort, LatencyKey, LatencyTable, SearchConfig, SearchEvent, Searcher, brief,
 };
-use hafuse::{DType, Device, Picture, Result};
+use hafuse::{DType, Device, Result};
 
 fn scene(name: &str) -> Result<Scene> {
-    let read = |kind| Picture::read(format!("samples/{name}_{kind}.png"));
-    let (a, b) = (read("ir")?, read("vi")?);
-    Ok(Scene {
-        name: name.to_string(),
-        width: a.width,
-        height: a.height,
-        a: a.luma,
-        b: b.luma,
+    let path = |kind| format!("samples/{name}_{kind}.png").into();
+    Scene::read(Pair {
+        stem: name.to_string(),
+        a: path("ir"),
+        b: path("vi"),
     })
 }
 

@@ -12,6 +12,14 @@ pub(crate) fn mean_std(values: &[f64]) -> Option<(f64, f64)> {
     (!values.is_empty()).then_some((m, mean(&squares).sqrt()))
 }
 
+/// Mean and its standard error; `None` of fewer than two values.
+pub(crate) fn mean_error(values: &[f64]) -> Option<[f64; 2]> {
+    let n = values.len() as f64;
+    // `mean_std` is of the whole, not of a sample.
+    let (mean, std) = mean_std(values)?;
+    (n > 1.0).then(|| [mean, std / (n - 1.0).sqrt()])
+}
+
 /// The value below which a `share` of `sorted` lies, interpolated: at place `share (n - 1)` of x_0 .. x_(n-1). That is type 7 of
 /// Hyndman and Fan (1996), which R, NumPy and spreadsheets take by default. `sorted` must hold a value.
 pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {

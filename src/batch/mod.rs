@@ -60,7 +60,7 @@ impl FolderOptions {
         self
     }
 
-    /// Whether pairs are left alone whose result is there and whole, whatever made it.
+    /// Leaves pairs alone whose result is there and whole, whatever made it. Default: false.
     #[must_use]
     pub fn resume(mut self, resume: bool) -> Self {
         self.resume = resume;
@@ -138,7 +138,7 @@ impl StageSeconds {
 pub struct FolderReport {
     /// Name of the model or rule.
     pub model: String,
-    /// Device that the model or rule ran on.
+    /// Device and precision, as in `cpu in f32`.
     pub place: String,
     /// Pairs that matched, with those that were there already.
     pub total: usize,
@@ -150,7 +150,7 @@ pub struct FolderReport {
     pub failures: Vec<(String, String)>,
     /// The first failure of the device, which ended the work.
     pub broken: Option<Error>,
-    /// Whether the progress callback ended the work.
+    /// The progress callback ended the work.
     pub cancelled: bool,
     /// Names in either folder without a partner.
     pub unmatched: [Vec<String>; 2],

@@ -7,13 +7,13 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Whether the result of a pair is there, from its header to its end.
+/// Presence of a pair's result, from its header to its end.
 pub(super) fn is_whole(job: &Job) -> bool {
     let sizes = [&job.out, &job.a].map(|path| Picture::size(path).ok());
     sizes[0].is_some() && sizes[0] == sizes[1] && has_end(&job.out)
 }
 
-/// Whether a picture that we wrote is complete: by the mark at its end; a TIFF has none and is read.
+/// Completeness of a picture that we wrote: by the mark at its end; a TIFF has none and is read.
 fn has_end(path: &Path) -> bool {
     const PNG: &[u8] = b"IEND\xae\x42\x60\x82";
     const JPEG: &[u8] = b"\xff\xd9";
@@ -45,7 +45,7 @@ pub(super) fn clear_parts(folder: &Path) {
     }
 }
 
-/// Whether a file is the beginning of one by a process that is no more: its number is in the name.
+/// Test for the beginning of a file by a process that is no more: its number is in the name.
 fn is_part_of_the_dead(name: &str) -> bool {
     let name = name.strip_prefix(PART.0);
     let Some(name) = name.and_then(|name| name.strip_suffix(PART.1)) else {

@@ -23,7 +23,7 @@ struct Place {
     t: Vec<Option<f64>>,
     /// See [`crate::search::Decision`].
     gains: Vec<Option<[f64; 2]>>,
-    /// Whether each seed calls its choice a near tie.
+    /// Near tie by each seed's own report.
     near_tie: Vec<bool>,
     agree: bool,
 }

@@ -3,7 +3,7 @@
 use super::searcher::EpochReport;
 use super::verdict::{SIGNIFICANT, TIE_GAIN, gain_of_cells};
 use crate::net::{CellKind, Genotype};
-use crate::stats::mean_std;
+use crate::stats::mean_error;
 use serde::Serialize;
 
 /// Two cells that seeds of a search chose at one place, and what all seeds say of them.
@@ -52,7 +52,6 @@ impl Contest {
                     let gain = |epochs| gain_of_cells(epochs, &place, (*first, *second));
                     let gains: Vec<_> = searches.iter().map(|(epochs, _)| gain(epochs)).collect();
                     let known: Vec<f64> = gains.iter().flatten().copied().collect();
-                    let n = known.len() as f64;
                     contests.push(Self {
                         place: place.clone(),
                         first: *first,
@@ -60,10 +59,7 @@ impl Contest {
                         second: *second,
                         second_seeds: second_seeds.clone(),
                         gains,
-                        // mean_std is of the whole, not of a sample.
-                        gain: mean_std(&known)
-                            .filter(|_| n > 1.0)
-                            .map(|(mean, std)| [mean, std / (n - 1.0).sqrt()]),
+                        gain: mean_error(&known),
                     });
                 }
             }

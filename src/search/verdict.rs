@@ -5,7 +5,7 @@ use super::config::SearchConfig;
 use super::schedule::Phase;
 use super::searcher::EpochReport;
 use crate::net::{CellGene, CellKind, Genotype, OpKind, alpha_name, beta_name};
-use crate::stats::{mean, mean_std};
+use crate::stats::{mean, mean_error};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub const TIE: f64 = 1.25;
 /// t below which chance may have made a decision.
 pub const SIGNIFICANT: f64 = 2.0;
 /// Gain below which other initial weights may decide otherwise: twice the spread of one and the same gain over seeds
-/// (docs/decisions/search.md, 70).
+/// (docs/decisions/search.md, 71).
 pub const TIE_GAIN: f64 = 0.02;
 /// Softmax weight below which a candidate is drawn too seldom to be compared.
 const KNOWN: f64 = 0.05;
@@ -221,23 +221,25 @@ impl<'a> History<'a> {
         }
     }
 
-    /// How much less the loss is with one candidate than with another, as a share of L_val, in each inner epoch that knew both.
+    /// How much less the loss is with one candidate than with another, as a share of L_val: mean over the inner epochs that knew both,
+    /// and its standard error. `None` if fewer than three did.
     ///
     /// With softmax weights `p` of candidates whose losses are `l`, within a cell of weight `P`, the gradient of the expected loss
     /// for the i-th logit is `P p_i (l_i - sum_j p_j l_j)`, so that `l_j - l_i = (g_j / p_j - g_i / p_i) / P`. Of a mix it is the
     /// same to first order.
-    fn gains(&self, of: &Softmax<'_>, (i, j): (usize, usize)) -> Vec<f64> {
+    fn gain(&self, param: &str, of: Of, (i, j): (usize, usize)) -> Option<[f64; 2]> {
         let one = |pair: &[(&EpochReport, &LayerWeights)]| {
             let ([(_, before), (epoch, _)], Some(val)) = (pair, pair[1].0.val) else {
                 return None;
             };
-            let gradient = epoch.gradients.iter().find(|g| g.name == of.param)?;
-            let (p, within) = (of.of.weights(before), of.of.within(before));
+            let gradient = epoch.gradients.iter().find(|g| g.name == param)?;
+            let (p, within) = (of.weights(before), of.within(before));
             let per = |k: usize| gradient.mean[k] / p[k];
             let known = p[i].min(p[j]) >= KNOWN && within >= KNOWN;
             known.then(|| (per(j) - per(i)) / within / val)
         };
-        self.epochs.windows(2).filter_map(one).collect()
+        let each: Vec<f64> = self.epochs.windows(2).filter_map(one).collect();
+        mean_error(&each).filter(|_| each.len() > 2)
     }
 
     /// What was chosen of a softmax; `None` if nothing is on record.
@@ -274,7 +276,7 @@ impl<'a> History<'a> {
         }
         let (said, moved_by): (Vec<_>, Vec<_>) = rounds.into_values().unzip();
         let t = significance(&said);
-        let gain = mean_error(&self.gains(of, (best, second)));
+        let gain = self.gain(of.param, of.of, (best, second));
         let decision = Decision {
             place: place.into(),
             best: names[best].into(),
@@ -313,22 +315,10 @@ pub(super) fn gain_of_cells(
     layer: &str,
     (first, second): (CellKind, CellKind),
 ) -> Option<f64> {
-    let of = Softmax {
-        place: layer,
-        param: &beta_name(layer),
-        names: &CellKind::ALL.map(CellKind::name),
-        of: Of::Cell,
-    };
-    let gains = History::of(layer, epochs).gains(&of, (first as usize, second as usize));
-    mean_error(&gains).map(|[mean, _]| mean)
-}
-
-/// Mean and standard error; `None` of fewer than three values.
-pub(super) fn mean_error(values: &[f64]) -> Option<[f64; 2]> {
-    let n = values.len() as f64;
-    // mean_std is of the whole, not of a sample.
-    let (mean, std) = mean_std(values)?;
-    (n > 2.0).then(|| [mean, std / (n - 1.0).sqrt()])
+    let history = History::of(layer, epochs);
+    let pair = (first as usize, second as usize);
+    let gain = history.gain(&beta_name(layer), Of::Cell, pair);
+    gain.map(|[mean, _]| mean)
 }
 
 /// The gradient of the second less that of the best, in an inner epoch, and its standard error by the batches.
@@ -344,12 +334,10 @@ fn significance(rounds: &[Vec<Said>]) -> Option<f64> {
     let (mut sum, mut variance) = (0.0, 0.0);
     for round in rounds {
         let gradients: Vec<f64> = round.iter().map(|s| s.gradient).collect();
-        let n = gradients.len() as f64;
         sum += mean(&gradients);
-        variance += match mean_std(&gradients) {
-            // mean_std is of the whole, not of a sample.
-            Some((_, std)) if n > 1.0 => std * std / (n - 1.0),
-            _ => round.iter().map(|s| s.error * s.error).sum::<f64>(),
+        variance += match mean_error(&gradients) {
+            Some([_, error]) => error * error,
+            None => round.iter().map(|s| s.error * s.error).sum::<f64>(),
         };
     }
     (rounds.len() > 2 && variance > 0.0).then(|| sum / variance.sqrt())

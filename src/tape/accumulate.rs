@@ -37,12 +37,11 @@ impl Operator for Accumulate {
     fn cpu(&self, mut io: CpuIo<'_>) -> Result<()> {
         fn run<T: Real>(io: &mut CpuIo<'_>) -> Result<()> {
             const CHUNK: usize = 4096;
-            const TERMS: usize = 16;
             let out = io.output::<T>()?;
             // A chunk takes many terms while it is in the cache. No list is allocated in a run.
-            for first in (0..io.len()).step_by(TERMS) {
-                let mut terms: [&[T]; TERMS] = [&[]; TERMS];
-                let count = TERMS.min(io.len() - first);
+            for first in (0..io.len()).step_by(MAX_TERMS) {
+                let mut terms: [&[T]; MAX_TERMS] = [&[]; MAX_TERMS];
+                let count = MAX_TERMS.min(io.len() - first);
                 for (k, term) in terms[..count].iter_mut().enumerate() {
                     *term = io.input(first + k)?;
                 }

@@ -34,7 +34,7 @@ pub fn terms(lab: &Lab<'_>) -> Result<Table> {
         let variant = |f: &Found| {
             let mut genotype = f.genotype.clone();
             genotype.frame.levels &= name != LEVELS;
-            // What other experiments train too has their names.
+            // Networks that other experiments train too have their names.
             let suffix = match name.as_str() {
                 "all" => String::new(),
                 "recipe paper" => "-paper".into(),

@@ -16,7 +16,7 @@ pub(crate) const AUGMENT_MIF: &str = include_str!("augment_mif.toml");
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Augment {
-    /// Whether patches are changed at all.
+    /// Switch of all changes.
     pub enabled: bool,
     /// Share of patches that nothing is done to.
     pub untouched: f64,

@@ -31,6 +31,36 @@ pub struct Scene {
     pub b: Vec<f32>,
 }
 
+impl Scene {
+    /// The brightness of both files of a pair.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if one cannot be read or their sizes differ.
+    pub fn read(pair: Pair) -> Result<Self> {
+        let (a, b) = (Picture::read(&pair.a)?, Picture::read(&pair.b)?);
+        let (width, height) = (a.width, a.height);
+        if (width, height) != (b.width, b.height) {
+            return Err(Error::input(
+                &pair.a,
+                format!(
+                    "pair {}: {width}x{height} here but {}x{} in {}; register both to one size",
+                    pair.stem,
+                    b.width,
+                    b.height,
+                    pair.b.display()
+                ),
+            ));
+        }
+        Ok(Self {
+            name: pair.stem,
+            width,
+            height,
+            a: a.luma,
+            b: b.luma,
+        })
+    }
+}
+
 /// A pair in memory, and where it belongs.
 #[derive(Debug)]
 struct Entry {
@@ -423,36 +453,19 @@ pub(crate) fn list_all(a: &Folders, b: &Folders, exclude: &[String]) -> Result<F
 }
 
 fn load_scene(pair: Pair, patch: usize) -> Result<Scene> {
-    let (a, b) = (Picture::read(&pair.a)?, Picture::read(&pair.b)?);
-    let (width, height) = (a.width, a.height);
-    if (width, height) != (b.width, b.height) {
-        return Err(Error::input(
-            &pair.a,
-            format!(
-                "pair {}: {width}x{height} here but {}x{} in {}; register both to one size",
-                pair.stem,
-                b.width,
-                b.height,
-                pair.b.display()
-            ),
-        ));
-    }
+    let path = pair.a.clone();
+    let scene = Scene::read(pair)?;
+    let (width, height) = (scene.width, scene.height);
     if width.min(height) < patch {
         return Err(Error::input(
-            &pair.a,
+            path,
             format!(
                 "pair {}: {width}x{height} is smaller than the patch of {patch}x{patch}; lower the patch size or leave the pair out",
-                pair.stem
+                scene.name
             ),
         ));
     }
-    Ok(Scene {
-        name: pair.stem,
-        width,
-        height,
-        a: a.luma,
-        b: b.luma,
-    })
+    Ok(scene)
 }
 
 #[cfg(test)]

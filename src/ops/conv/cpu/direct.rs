@@ -1,7 +1,6 @@
 //! The dense convolution and its transpose in f32: bands of rows in parallel, register tiles inside.
 
-// Iterators of two slices are calls here: they are compiled once, elsewhere, and without the instruction set.
-#![allow(clippy::needless_range_loop)]
+#![allow(clippy::needless_range_loop)] // indices are register numbers here
 
 use super::job::{Job, check};
 use super::pack::{DOT_CHANNELS, Weight, pack, packed_len, panel_width};
